@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * From a host file to its 9P qid: the one place where the server meets libqidmap.
+ *
+ * Owns the stores that the daemon has open, and the cache from (mount id, st_dev) to fs number with
+ * the watch on mountinfo that keeps it true (mount.c). Knows nothing of fids or messages.
+ *
+ * Threads: qid_from_stat() and qid_from_dirents() may be called from all workers at once; the others
+ * from the main thread, before the workers start or after they ended.
+ */
+#ifndef QID_H
+#define QID_H
+
+#include <glib.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+/* Values of qid.type (9P2000.L: directory, symlink, else file). */
+#define QID_TYPE_DIR 0x80
+#define QID_TYPE_SYMLINK 0x02
+#define QID_TYPE_FILE 0x00
+
+struct qid {
+    uint8_t type;
+    uint32_t version; /* never 0; stable for an unchanged identity */
+    uint64_t path;
+};
+
+/* What every statx(2) whose result comes here must ask for. */
+#define QID_STATX_MASK (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
+
+enum qid_multidevs { QID_MULTIDEVS_REMAP, QID_MULTIDEVS_FORBID, QID_MULTIDEVS_WARN };
+
+struct qid_map;    /* all stores and exports of the daemon */
+struct qid_export; /* one export */
+
+/* A new, empty map. `overrides`: "PATH=UUID" strings of fs-id, NULL-terminated, may be NULL; copied. */
+struct qid_map *qid_map_new(char *const *overrides, GError **error);
+
+/* Adds the export `name` with the open root directory `root_fd` (borrowed until qid_map_free; O_PATH
+ * is enough) and `root_path`, its absolute path. Checks that it can be served; opens no store. */
+struct qid_export *qid_map_add_export(struct qid_map *map, const char *name, const char *root_path,
+                                      int root_fd, const char *store_uri,
+                                      enum qid_multidevs multidevs, GError **error);
+
+/* Opens (or creates) the stores, resolves every mount below every export, and begins to watch
+ * mountinfo. After this, ids may be asked for. */
+gboolean qid_map_start(struct qid_map *map, GError **error);
+
+/* Stops watching, closes the stores (clean stop). NULL is allowed. */
+void qid_map_free(struct qid_map *map);
+
+/* The qid of the file open as `fd` (O_PATH is enough), whose statx result with QID_STATX_MASK is
+ * `stx`. Returns 0 or a negative errno: -EXDEV/-ENODEV (multidevs=forbid, policy deny), -ENFILE,
+ * -ENOSPC, -EIO, -EUCLEAN as qidmap_map(). */
+int qid_from_stat(struct qid_export *exp, int fd, const struct statx *stx, struct qid *qid);
+
+/* One directory entry, as getdents64(2) gives it. */
+struct qid_dirent {
+    const char *name; /* in; NUL-terminated */
+    uint64_t d_ino;   /* in */
+    uint8_t d_type;   /* in: DT_*; out: filled where it was DT_UNKNOWN */
+    int result;       /* out: 0, or a negative errno: this entry cannot be shown */
+    struct qid qid;   /* out */
+};
+
+/* The qids of `count` entries of the directory open as `dir_fd` (readable or O_PATH), all new mappings
+ * in one commit. `dir_stx`: its own statx; `parent_fd`: the directory that `..` must mean (the
+ * export's root is its own parent). d_ino is taken where it is known to equal st_ino; mount points,
+ * `..`, and what the filesystem type makes doubtful are looked at with statx. An entry that vanished
+ * meanwhile gets -ENOENT. Returns 0, or a negative errno for the call as a whole. */
+int qid_from_dirents(struct qid_export *exp, int dir_fd, const struct statx *dir_stx, int parent_fd,
+                     struct qid_dirent *entries, size_t count);
+
+/* True for names of xattrs that guests must neither see nor touch: the stores' and the markers'. */
+gboolean qid_xattr_is_hidden(const char *name);
+
+#endif

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * libqidmap: a map from (filesystem, inode) to a 64-bit qid path that never collides, and that
+ * stays the same for ever.
+ *
+ * This is the only header that is installed, and the manual of the library; libqidmap(3) says the
+ * same with examples. It is plain C99 and can be used from C++.
+ *
+ * Conventions
+ *   - A function returns 0, or a negative errno. Out-parameters are written on success only.
+ *   - `struct qidmap_error *error` belongs to the caller and may be NULL. On failure it gets the
+ *     same code and a line of text that names the object and says what to do.
+ *   - Strings are UTF-8 or bytes as the host gave them, terminated by NUL.
+ *   - Structs that may grow begin with their size, so that later versions can add fields at the end:
+ *     initialise them with their _INIT macro.
+ *
+ * Threads: every function may be called from any thread. A store may be used by many threads at
+ * once; lookups of known inodes do not wait for each other, nor for a commit. Closing a store is
+ * the caller's promise that no other thread uses it or will use it.
+ *
+ * Processes: one process at a time may hold a store open for writing (QIDMAP_OPEN_WRITE); any number
+ * may read it meanwhile. A store handle must not be used in a child after fork(). A process opens
+ * one store once: a second open gives -EBUSY. Stores on network filesystems are refused.
+ *
+ * Memory: when none is left the process ends (glib's rule). Sizes that come from a store or from a
+ * caller's data are limited and checked first.
+ */
+#ifndef QIDMAP_H
+#define QIDMAP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- errors ---------------------------------------------------------------------------------- */
+
+#define QIDMAP_ERROR_TEXT 512
+
+/* What went wrong: a negative errno and a line for people, always terminated. */
+struct qidmap_error {
+    int code;
+    char text[QIDMAP_ERROR_TEXT];
+};
+
+/* Error codes with a meaning of their own (beside the usual ones of the system calls used):
+ *   -EINVAL     an argument is out of its range, or a URI cannot be understood
+ *   -ENOENT     no such store, row or id
+ *   -EBUSY      another process has the store open for writing (the text has its name and pid)
+ *   -EPROTO     the store has a format that this library does not know
+ *   -EUCLEAN    the store is damaged; nothing was changed
+ *   -EREMOTE    the directory is on a filesystem that cannot hold a store
+ *   -EROFS      the handle was opened for reading only
+ *   -ENFILE     nothing more can be mapped: counters are used up
+ *   -EPERM      the policy of the filesystem is `deny`
+ */
+
+/* Version of the library at run time, for example "0.1.0". Static storage. */
+const char *qidmap_version(void);
+
+/* ---- stores ---------------------------------------------------------------------------------- */
+
+/* An open store. Opened by qidmap_store_open(), closed by qidmap_store_close(). */
+typedef struct qidmap_store qidmap_store;
+
+enum {
+    QIDMAP_OPEN_READ = 0,   /* look only; works while another process writes */
+    QIDMAP_OPEN_WRITE = 1,  /* be the one writer */
+    QIDMAP_OPEN_CREATE = 2  /* with WRITE: make the store when it is absent (a damaged one, or one
+                               with a part missing, is not absent) */
+};
+
+/* Parameters of a store, fixed when it is created, kept in it, and ignored by later opens. */
+struct qidmap_params {
+    size_t size;           /* sizeof (struct qidmap_params) */
+    uint32_t affix_budget; /* affix entries that one fs may use before its further inodes go to the
+                              full map; 1 ... 65,535; default 16 */
+    uint32_t reserved;     /* 0 */
+};
+#define QIDMAP_PARAMS_INIT { sizeof(struct qidmap_params), 16, 0 }
+
+/*
+ * Opens the store that `uri` names:
+ *   lmdb:DIR   a directory with an LMDB environment; survives crashes and power cuts
+ *   memory:    nothing persistent; gone with the handle
+ * `params` may be NULL. On success *store is the caller's, to be closed with qidmap_store_close().
+ */
+int qidmap_store_open(const char *uri, unsigned flags, const struct qidmap_params *params,
+                      qidmap_store **store, struct qidmap_error *error);
+
+/* Closes a store, and notes a clean stop in one that was open for writing. NULL is allowed. */
+void qidmap_store_close(qidmap_store *store);
+
+/* Numbers about a store. Sizes in bytes. */
+struct qidmap_stats {
+    size_t size;             /* in: sizeof (struct qidmap_stats) */
+    uint32_t format;         /* version of the stored format */
+    uint32_t affix_budget;
+    uint8_t uuid[16];        /* of the store, made at its creation */
+    uint64_t epoch;          /* commits of the store so far */
+    uint64_t fs_rows;
+    uint64_t affix_rows;
+    uint64_t full_rows;
+    uint64_t next_fs;        /* counters: what the next row of each kind will get */
+    uint64_t next_affix;
+    uint64_t next_serial;
+    uint64_t next_instance;
+    uint64_t bytes_used;     /* 0 for memory: */
+    uint64_t bytes_room;     /* what the map may grow to; 0: no limit of its own */
+    int64_t created;         /* seconds since 1970 */
+    int64_t last_clean_stop; /* 0: never, or open for writing now, or not stopped cleanly */
+    char uri[512];
+    char backend[16];        /* "lmdb", "memory" */
+};
+int qidmap_store_stats(qidmap_store *store, struct qidmap_stats *stats,
+                       struct qidmap_error *error);
+
+/* ---- filesystems ----------------------------------------------------------------------------- */
+
+/* How an identity was found. The numbers are stored; they never change meaning. */
+enum qidmap_fsid_kind {
+    QIDMAP_FSID_OVERRIDE = 1,  /* the operator said so: 16 bytes of uuid */
+    QIDMAP_FSID_UUID = 2,      /* uuid of the superblock: 16 bytes (ext*, xfs, f2fs, ...) */
+    QIDMAP_FSID_BTRFS = 3,     /* metadata uuid, subvolume uuid: 32 bytes */
+    QIDMAP_FSID_ZFS = 4,
+    QIDMAP_FSID_OVERLAY = 5,
+    QIDMAP_FSID_NFS = 6,
+    QIDMAP_FSID_CEPH = 7,
+    QIDMAP_FSID_CIFS = 8,
+    QIDMAP_FSID_MARKER = 9,    /* random uuid that we wrote to the root: 16 bytes */
+    QIDMAP_FSID_WEAK = 10,     /* hash of type, source and mount path: 16 bytes */
+    QIDMAP_FSID_EPHEMERAL = 11 /* boot id, then what tells instances of one boot apart: 16 + 16 */
+};
+
+#define QIDMAP_FSID_BYTES 64
+#define QIDMAP_FSID_COUNT 8
+
+struct qidmap_fsid {
+    uint32_t kind; /* enum qidmap_fsid_kind */
+    uint32_t size; /* bytes used, 1 ... QIDMAP_FSID_BYTES */
+    uint8_t bytes[QIDMAP_FSID_BYTES];
+};
+
+/* How ids of a filesystem are made. Decided at first sight and stored; never derived again. */
+enum qidmap_policy {
+    QIDMAP_POLICY_AFFIX = 1,     /* affix entries, then the full map */
+    QIDMAP_POLICY_HANDLE = 2,    /* full map, keyed by file handle */
+    QIDMAP_POLICY_EPHEMERAL = 3, /* ids that last as long as this instance of the filesystem */
+    QIDMAP_POLICY_DENY = 4       /* nothing is mapped */
+};
+
+enum {
+    QIDMAP_IDENTITY_WEAK = 1,     /* found by names only: another filesystem could look the same */
+    QIDMAP_IDENTITY_READONLY = 2, /* mounted read-only where it was seen */
+    QIDMAP_IDENTITY_DUPLICATE = 4 /* in a row: another row has the same identity */
+};
+
+/* What explains a filesystem to people and tells duplicates apart. Empty or 0: not known. Longer
+ * strings are cut and end in a digest of the whole, so that they still compare. */
+struct qidmap_hints {
+    char type[32];         /* "ext4" */
+    char source[256];      /* "/dev/sda1" */
+    char backing[256];     /* file behind a loop device */
+    char dm_uuid[160];
+    char wwid[128];
+    char part_uuid[40];
+    char mount_path[256];
+    uint8_t marker[16];    /* from our marker on the root, where one is; else 0 */
+    uint32_t partition;    /* number of the partition, 0: whole device */
+    uint32_t root_gen;
+    uint64_t root_ino;
+    int64_t root_btime_ns; /* since 1970, 0: not known */
+    uint64_t st_dev;       /* of the last sight: explains, never identifies */
+    char boot_id[37];
+    char machine_id[33];
+    int64_t first_seen;    /* seconds since 1970 */
+    int64_t last_seen;
+};
+
+/* What qidmap_identify() found out about one mounted filesystem. */
+struct qidmap_identity {
+    size_t size;           /* sizeof (struct qidmap_identity) */
+    uint32_t flags;        /* QIDMAP_IDENTITY_* */
+    uint32_t policy;       /* suggested for a filesystem that is new */
+    uint32_t count;        /* of fsid[], in order of the ladder: [0] wins; 1 ... */
+    uint32_t reserved;
+    struct qidmap_fsid fsid[QIDMAP_FSID_COUNT];
+    struct qidmap_hints hints;
+    uint64_t superblock;   /* equal for two mounts of one superblock, at one moment of one boot:
+                              major:minor of mountinfo. Never stored. */
+};
+
+struct qidmap_identify_options {
+    size_t size;               /* sizeof (struct qidmap_identify_options) */
+    const uint8_t *override_uuid; /* 16 bytes that the operator gave for this path, or NULL */
+};
+
+/*
+ * Finds out what filesystem the open directory or file `fd` (O_PATH is enough) lives on. Changes
+ * nothing. Sources: mountinfo of this process, statx(2), statfs(2), FS_IOC_GETFSUUID and the ioctls
+ * of the filesystems, libblkid, sysfs; see libqidmap(3). `options` may be NULL.
+ * Errors: -ENODEV when the mount cannot be found, and those of the system calls.
+ */
+int qidmap_identify(int fd, const struct qidmap_identify_options *options,
+                    struct qidmap_identity *identity, struct qidmap_error *error);
+
+/* Name of a kind or of a policy for people: "uuid", "affix". Static storage; "unknown" for others. */
+const char *qidmap_fsid_kind_name(uint32_t kind);
+const char *qidmap_policy_name(uint32_t policy);
+
+/*
+ * Registers the filesystems of `identities[0 ... count - 1]`: gives each its fs number, that of its
+ * row where one fits, else of a new row. The result does not depend on their order; therefore all
+ * that are mounted together should be given together, before any id is asked for. Two entries with
+ * the same `superblock` and the same identity are one filesystem and get one number. One commit.
+ */
+int qidmap_register(qidmap_store *store, const struct qidmap_identity *identities, size_t count,
+                    uint32_t *fs_numbers, struct qidmap_error *error);
+
+/* The same, but makes and changes nothing: *fs_numbers are 0 where no row fits. For tools. */
+int qidmap_recognise(qidmap_store *store, const struct qidmap_identity *identities, size_t count,
+                     uint32_t *fs_numbers, struct qidmap_error *error);
+
+/* A filesystem as it stands in the store. */
+struct qidmap_fs {
+    size_t size;           /* in: sizeof (struct qidmap_fs) */
+    uint32_t fs;           /* its number, from 1 */
+    uint32_t policy;
+    uint32_t flags;        /* QIDMAP_IDENTITY_* */
+    uint32_t retired;      /* 1: superseded */
+    uint32_t affix_rows;
+    uint32_t left_budget;  /* 1: gets no further affix entry */
+    uint32_t has_bound;    /* 1: has rows bound by migration, which are asked first */
+    uint32_t instance;     /* serial of an ephemeral filesystem */
+    uint32_t fsid_count;
+    uint32_t reserved;
+    struct qidmap_fsid fsid[QIDMAP_FSID_COUNT]; /* with aliases */
+    struct qidmap_hints hints;
+};
+/* -ENOENT where no such row is. */
+int qidmap_fs_get(qidmap_store *store, uint32_t fs, struct qidmap_fs *row,
+                  struct qidmap_error *error);
+
+/* ---- the map --------------------------------------------------------------------------------- */
+
+enum qidmap_object_kind {
+    QIDMAP_OBJECT_INODE = 0,
+    QIDMAP_OBJECT_HANDLE = 1,     /* a file handle, as name_to_handle_at(2) gives it */
+    QIDMAP_OBJECT_PLACEHOLDER = 2 /* btrfs: where a snapshot shows a nested subvolume; ino is the
+                                     parent's, ino2 the d_ino */
+};
+
+#define QIDMAP_HANDLE_BYTES 128
+
+struct qidmap_object {
+    uint32_t fs;
+    uint8_t kind; /* enum qidmap_object_kind */
+    uint8_t handle_size;
+    uint16_t reserved;
+    int32_t handle_type;
+    uint64_t ino;
+    uint64_t ino2;
+    uint8_t handle[QIDMAP_HANDLE_BYTES];
+};
+
+/*
+ * Maps one inode: gives its qid path, and makes the mapping first where there is none. Returns after
+ * the mapping is on stable storage (lmdb:). A known inode costs a few compares. On a handle opened
+ * for reading an unknown inode gives -ENOENT.
+ * Errors: -EINVAL unknown fs, -EPERM, -ENFILE, -EUCLEAN, -ENOSPC, -EIO.
+ */
+int qidmap_map(qidmap_store *store, uint32_t fs, uint64_t ino, uint64_t *path);
+
+/* One entry of a batch. */
+struct qidmap_item {
+    uint32_t fs;
+    int32_t result; /* out: 0 or a negative errno, for this entry */
+    uint64_t ino;
+    uint64_t path;  /* out, where result is 0 */
+};
+
+/* Maps many inodes; all new mappings share one commit. Returns 0 when every entry was mapped, else
+ * the first entry's error. Concurrent calls share commits, too. */
+int qidmap_map_batch(qidmap_store *store, struct qidmap_item *items, size_t count);
+
+/* Maps an object of any kind: an inode as above; a handle or placeholder in the full map. */
+int qidmap_map_object(qidmap_store *store, const struct qidmap_object *object, uint64_t *path);
+
+/* The qid path of an inode, or of an object, that is mapped already; else -ENOENT. Makes nothing. */
+int qidmap_find(qidmap_store *store, uint32_t fs, uint64_t ino, uint64_t *path);
+int qidmap_find_object(qidmap_store *store, const struct qidmap_object *object, uint64_t *path);
+
+/* The object behind a qid path. -ENOENT where the path belongs to none. For an id made from an
+ * affix entry the object is what the id means, whether or not such a file exists. */
+int qidmap_reverse(qidmap_store *store, uint64_t path, struct qidmap_object *object);
+
+/* ---- rows ------------------------------------------------------------------------------------ */
+
+enum qidmap_row_kind {
+    QIDMAP_ROW_FS = 1,    /* number: fs */
+    QIDMAP_ROW_AFFIX = 2, /* an affix entry */
+    QIDMAP_ROW_FULL = 3   /* a row of the full map */
+};
+
+struct qidmap_row {
+    uint32_t kind;      /* enum qidmap_row_kind */
+    uint32_t fs;        /* the filesystem of the row */
+    uint32_t index;     /* AFFIX: n */
+    uint32_t bits;      /* AFFIX: L, number of high bits of the inode that are compared */
+    uint64_t top;       /* AFFIX: their value */
+    uint64_t path;      /* FULL: the id; AFFIX: the suffix */
+    struct qidmap_object object; /* FULL: the object key */
+};
+
+/* Walks over all rows of one consistent state: filesystems, then affix entries, then the full map,
+ * each ascending. Close it soon: an lmdb: store cannot reuse pages meanwhile. */
+typedef struct qidmap_iter qidmap_iter;
+int qidmap_iter_open(qidmap_store *store, qidmap_iter **iter, struct qidmap_error *error);
+/* 1 and a row, 0 at the end, or a negative errno. One thread at a time. */
+int qidmap_iter_next(qidmap_iter *iter, struct qidmap_row *row, struct qidmap_error *error);
+void qidmap_iter_close(qidmap_iter *iter);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
