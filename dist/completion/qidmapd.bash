@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# bash completion for qidmapd
+
+_qidmapd() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+    COMPREPLY=()
+    # bash takes '=' and ':' for words of their own
+    case $prev in
+    --multidevs)
+        mapfile -t COMPREPLY < <(compgen -W "remap forbid warn" -- "$cur")
+        return
+        ;;
+    --access)
+        mapfile -t COMPREPLY < <(compgen -W "client trusted" -- "$cur")
+        return
+        ;;
+    --store)
+        mapfile -t COMPREPLY < <(compgen -W "lmdb: memory:" -- "$cur")
+        compopt -o nospace
+        return
+        ;;
+    --listen)
+        mapfile -t COMPREPLY < <(compgen -W "unix: tcp:" -- "$cur")
+        compopt -o nospace
+        return
+        ;;
+    --config | = | :)
+        compopt -o filenames
+        mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        return
+        ;;
+    --export | --fs-id | --threads | --msize-max | --ready-fd)
+        return
+        ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W "--config --export --store --listen --multidevs --access
+        --fs-id --threads --msize-max --ready-fd --debug --foreground --version --help" -- "$cur")
+}
+complete -F _qidmapd qidmapd

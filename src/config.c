@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Command line and configuration file -> struct settings. See settings.h. */
+#include "config.h"
+
+#include "src/settings.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "src/proto.h"
+
+#define THREADS_DEFAULT 64
+#define THREADS_MIN 4
+#define THREADS_MAX 4096
+#define MSIZE_DEFAULT (1024 * 1024 + P9_IOHDRSZ)
+#define MSIZE_LIMIT (64 * 1024 * 1024)
+
+static void export_free(gpointer data) {
+    struct settings_export *export = data;
+
+    g_free(export->name);
+    g_free(export->dir);
+    g_free(export->store);
+    g_free(export);
+}
+
+void settings_free(struct settings *settings) {
+    if (settings == NULL)
+        return;
+    g_ptr_array_free(settings->exports, TRUE);
+    g_strfreev(settings->listen);
+    g_strfreev(settings->fs_ids);
+    g_free(settings);
+}
+
+static gboolean fail(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
+static gboolean fail(GError **error, const char *format, ...) {
+    va_list args;
+
+    va_start(args, format);
+    if (error != NULL)
+        *error = g_error_new_valist(G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, format, args);
+    va_end(args);
+    return FALSE;
+}
+
+static gboolean parse_multidevs(const char *text, enum qid_multidevs *value, GError **error) {
+    if (text == NULL || strcmp(text, "remap") == 0)
+        *value = QID_MULTIDEVS_REMAP;
+    else if (strcmp(text, "forbid") == 0)
+        *value = QID_MULTIDEVS_FORBID;
+    else if (strcmp(text, "warn") == 0)
+        *value = QID_MULTIDEVS_WARN;
+    else
+        return fail(error, "multidevs: '%s' is none of remap, forbid, warn", text);
+    return TRUE;
+}
+
+static gboolean parse_access(const char *text, bool *trusted, GError **error) {
+    if (text == NULL || strcmp(text, "client") == 0)
+        *trusted = false;
+    else if (strcmp(text, "trusted") == 0)
+        *trusted = true;
+    else
+        return fail(error, "access: '%s' is none of client, trusted", text);
+    return TRUE;
+}
+
+static gboolean check_numbers(gint64 threads, gint64 msize, struct settings *settings,
+                              GError **error) {
+    if (threads < THREADS_MIN || threads > THREADS_MAX)
+        return fail(error, "threads: %" G_GINT64_FORMAT " is not between %d and %d", threads,
+                    THREADS_MIN, THREADS_MAX);
+    if (msize < (gint64)P9_MSIZE_MIN || msize > MSIZE_LIMIT)
+        return fail(error, "msize-max: %" G_GINT64_FORMAT " is not between %u and %d", msize,
+                    P9_MSIZE_MIN, MSIZE_LIMIT);
+    settings->threads = (unsigned)threads;
+    settings->msize_max = (uint32_t)msize;
+    return TRUE;
+}
+
+static gboolean check_name(const char *name, GError **error) {
+    if (name[0] == '\0' || strlen(name) > 255 || strpbrk(name, "\n[]") != NULL)
+        return fail(error, "export: '%s' is no good name", name);
+    return TRUE;
+}
+
+static gboolean add_export(struct settings *settings, const char *name, const char *dir,
+                           const char *store, enum qid_multidevs multidevs, bool readonly,
+                           GError **error) {
+    struct settings_export *export;
+
+    if (!check_name(name, error))
+        return FALSE;
+    for (guint i = 0; i < settings->exports->len; i++) {
+        export = g_ptr_array_index(settings->exports, i);
+        if (strcmp(export->name, name) == 0)
+            return fail(error, "export: '%s' is there twice; give each its own name", name);
+    }
+    if (dir == NULL || dir[0] == '\0')
+        return fail(error, "export '%s': no directory given", name);
+    if (store == NULL || store[0] == '\0')
+        return fail(error,
+                    "export '%s': no store given; try --store lmdb:/var/lib/qidmap/%s, or --store "
+                    "memory: for ids that last as long as the daemon",
+                    name, name);
+    export = g_new0(struct settings_export, 1);
+    export->name = g_strdup(name);
+    export->dir = g_strdup(dir);
+    export->store = g_strdup(store);
+    export->multidevs = multidevs;
+    export->readonly = readonly;
+    g_ptr_array_add(settings->exports, export);
+    return TRUE;
+}
+
+/* ---- the file -------------------------------------------------------------------------------- */
+
+struct file_values {
+    char *store, *access, *multidevs;
+    char **listen, **fs_ids;
+    gint64 threads, msize;
+};
+
+static void file_values_clear(struct file_values *values) {
+    g_free(values->store);
+    g_free(values->access);
+    g_free(values->multidevs);
+    g_strfreev(values->listen);
+    g_strfreev(values->fs_ids);
+}
+typedef struct file_values file_values;
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(file_values, file_values_clear)
+
+static gboolean check_keys(GKeyFile *file, const char *group, const char *const *known,
+                           GError **error) {
+    g_auto(GStrv) keys = g_key_file_get_keys(file, group, NULL, NULL);
+
+    for (char **key = keys; key != NULL && *key != NULL; key++)
+        if (!g_strv_contains(known, *key))
+            return fail(error, "[%s]: unknown key '%s'", group, *key);
+    return TRUE;
+}
+
+static gboolean get_int64(GKeyFile *file, const char *key, gint64 *value, GError **error) {
+    GError *local = NULL;
+    gint64 got;
+
+    if (!g_key_file_has_key(file, "daemon", key, NULL))
+        return TRUE;
+    got = g_key_file_get_int64(file, "daemon", key, &local);
+    if (local != NULL) {
+        g_propagate_error(error, local);
+        return FALSE;
+    }
+    *value = got;
+    return TRUE;
+}
+
+static char *get_string(GKeyFile *file, const char *group, const char *key) {
+    char *value = g_key_file_get_string(file, group, key, NULL);
+
+    return value != NULL ? g_strstrip(value) : NULL;
+}
+
+static gboolean read_export_group(GKeyFile *file, const char *group, const char *name,
+                                  struct settings *settings, const char *default_store,
+                                  const char *default_multidevs, GError **error) {
+    static const char *const known[] = {"dir", "store", "multidevs", "readonly", NULL};
+    g_autofree char *dir = get_string(file, group, "dir");
+    g_autofree char *store = get_string(file, group, "store");
+    g_autofree char *text = get_string(file, group, "multidevs");
+    enum qid_multidevs multidevs;
+    gboolean readonly = FALSE;
+
+    if (!check_keys(file, group, known, error))
+        return FALSE;
+    if (!parse_multidevs(text != NULL ? text : default_multidevs, &multidevs, error))
+        return FALSE;
+    if (g_key_file_has_key(file, group, "readonly", NULL)) {
+        GError *local = NULL;
+
+        readonly = g_key_file_get_boolean(file, group, "readonly", &local);
+        if (local != NULL) {
+            g_propagate_error(error, local);
+            return FALSE;
+        }
+    }
+    return add_export(settings, name, dir, store != NULL ? store : default_store, multidevs,
+                      readonly, error);
+}
+
+/* Fills `values` from [daemon]; with `settings`, adds the exports, too. */
+static gboolean read_file(const char *path, struct file_values *values, struct settings *settings,
+                          const char *store, const char *multidevs, GError **error) {
+    static const char *const known[] = {"listen",  "store",     "access", "multidevs",
+                                        "threads", "msize-max", "fs-id",  NULL};
+    g_autoptr(GKeyFile) file = g_key_file_new();
+    g_auto(GStrv) groups = NULL;
+
+    if (!g_key_file_load_from_file(file, path, G_KEY_FILE_NONE, error) ||
+        !check_keys(file, "daemon", known, error))
+        goto bad;
+    values->store = get_string(file, "daemon", "store");
+    values->access = get_string(file, "daemon", "access");
+    values->multidevs = get_string(file, "daemon", "multidevs");
+    values->listen = g_key_file_get_string_list(file, "daemon", "listen", NULL, NULL);
+    values->fs_ids = g_key_file_get_string_list(file, "daemon", "fs-id", NULL, NULL);
+    if (!get_int64(file, "threads", &values->threads, error) ||
+        !get_int64(file, "msize-max", &values->msize, error))
+        goto bad;
+    groups = g_key_file_get_groups(file, NULL);
+    for (char **group = groups; *group != NULL; group++) {
+        if (strcmp(*group, "daemon") == 0)
+            continue;
+        if (!g_str_has_prefix(*group, "export ")) {
+            fail(error, "unknown group [%s]", *group);
+            goto bad;
+        }
+        if (!read_export_group(file, *group, *group + strlen("export "), settings,
+                               store != NULL ? store : values->store,
+                               multidevs != NULL ? multidevs : values->multidevs, error))
+            goto bad;
+    }
+    return TRUE;
+bad:
+    g_prefix_error(error, "%s: ", path);
+    return FALSE;
+}
+
+/* ---- the command line ------------------------------------------------------------------------ */
+
+struct arguments {
+    char *config, *store, *multidevs, *access;
+    char **exports, **listen, **fs_ids;
+    gint64 msize;
+    gint threads, ready_fd;
+    gboolean debug, foreground, version;
+};
+
+static void arguments_clear(struct arguments *args) {
+    g_free(args->config);
+    g_free(args->store);
+    g_free(args->multidevs);
+    g_free(args->access);
+    g_strfreev(args->exports);
+    g_strfreev(args->listen);
+    g_strfreev(args->fs_ids);
+}
+
+static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args, GError **error) {
+    const GOptionEntry entries[] = {
+        {"config", 0, 0, G_OPTION_ARG_FILENAME, &args->config,
+         "Read this file (default, without --export: " SYSCONFDIR "/qidmap/qidmapd.conf)", "FILE"},
+        {"export", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &args->exports,
+         "Serve the tree DIR under the name NAME (repeatable)", "NAME=DIR"},
+        {"store", 0, 0, G_OPTION_ARG_FILENAME, &args->store,
+         "Where ids are kept: lmdb:DIR or memory:", "URI"},
+        {"listen", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &args->listen,
+         "Listen here: unix:PATH or tcp:HOST:PORT (repeatable)", "ADDR"},
+        {"multidevs", 0, 0, G_OPTION_ARG_STRING, &args->multidevs,
+         "Several filesystems in one export: remap (default), forbid, warn", "MODE"},
+        {"access", 0, 0, G_OPTION_ARG_STRING, &args->access,
+         "Who acts: client (the attached user, default) or trusted (the daemon)", "MODE"},
+        {"fs-id", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &args->fs_ids,
+         "Identity of the filesystem mounted at PATH (repeatable)", "PATH=UUID"},
+        {"threads", 0, 0, G_OPTION_ARG_INT, &args->threads, "At most N threads (default 64)", "N"},
+        {"msize-max", 0, 0, G_OPTION_ARG_INT64, &args->msize,
+         "Largest message in bytes (default 1 MiB and its header)", "BYTES"},
+        {"ready-fd", 0, 0, G_OPTION_ARG_INT, &args->ready_fd,
+         "Write READY to this descriptor once it listens, and close it", "N"},
+        {"debug", 0, 0, G_OPTION_ARG_NONE, &args->debug, "Show every request", NULL},
+        {"foreground", 0, 0, G_OPTION_ARG_NONE, &args->foreground,
+         "Stay in the foreground (it always does)", NULL},
+        {"version", 0, 0, G_OPTION_ARG_NONE, &args->version, "Show the version", NULL},
+        {NULL, 0, 0, 0, NULL, NULL, NULL}};
+    g_autoptr(GOptionContext) context = g_option_context_new("- serve directories over 9P2000.L");
+
+    g_option_context_add_main_entries(context, entries, NULL);
+    g_option_context_set_description(
+        context, "Example: qidmapd --export data=/srv/data --store lmdb:/var/lib/qidmap/data "
+                 "--listen unix:/run/qidmapd.sock\nSee qidmapd(8) and qidmapd.conf(5).\n");
+    if (!g_option_context_parse(context, argc, argv, error))
+        return FALSE;
+    if (*argc > 1)
+        return fail(error, "'%s' is not an option", (*argv)[1]);
+    return TRUE;
+}
+
+static gboolean add_argument_exports(struct arguments *args, struct settings *settings,
+                                     const struct file_values *file, GError **error) {
+    const char *store = args->store != NULL ? args->store : file->store;
+    const char *text = args->multidevs != NULL ? args->multidevs : file->multidevs;
+    enum qid_multidevs multidevs;
+
+    if (!parse_multidevs(text, &multidevs, error))
+        return FALSE;
+    for (char **item = args->exports; item != NULL && *item != NULL; item++) {
+        char *equals = strchr(*item, '=');
+        g_autofree char *name = NULL;
+
+        if (equals == NULL)
+            return fail(error, "--export %s: expected NAME=DIR", *item);
+        name = g_strndup(*item, (gsize)(equals - *item));
+        if (!add_export(settings, name, equals + 1, store, multidevs, false, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+enum settings_result settings_read(int *argc, char ***argv, struct settings **result,
+                                   GError **error) {
+    struct arguments args = {.ready_fd = -1, .threads = -1, .msize = -1};
+    g_auto(file_values) file = {.threads = THREADS_DEFAULT, .msize = MSIZE_DEFAULT};
+    struct settings *settings = NULL;
+    enum settings_result outcome = SETTINGS_USAGE;
+
+    if (!parse_arguments(argc, argv, &args, error))
+        goto out;
+    if (args.version) {
+        printf("qidmapd %s\n", PACKAGE_VERSION);
+        outcome = SETTINGS_DONE;
+        goto out;
+    }
+    settings = g_new0(struct settings, 1);
+    settings->exports = g_ptr_array_new_with_free_func(export_free);
+    settings->ready_fd = args.ready_fd;
+    settings->debug = args.debug;
+    if (args.config != NULL || args.exports == NULL) {
+        const char *path = args.config != NULL ? args.config : SYSCONFDIR "/qidmap/qidmapd.conf";
+
+        if (!read_file(path, &file, settings, args.store, args.multidevs, error)) {
+            if (args.config == NULL)
+                g_prefix_error(error, "no --export given, and ");
+            outcome = SETTINGS_BAD;
+            goto out;
+        }
+    }
+    if (!add_argument_exports(&args, settings, &file, error) ||
+        !parse_access(args.access != NULL ? args.access : file.access, &settings->trusted, error) ||
+        !check_numbers(args.threads >= 0 ? args.threads : file.threads,
+                       args.msize >= 0 ? args.msize : file.msize, settings, error))
+        goto out;
+    if (settings->exports->len == 0) {
+        fail(error, "nothing to serve: give --export NAME=DIR, or an [export NAME] in the file");
+        goto out;
+    }
+    settings->listen = g_strdupv(args.listen != NULL ? args.listen : file.listen);
+    settings->fs_ids = g_strdupv(args.fs_ids != NULL ? args.fs_ids : file.fs_ids);
+    if (settings->listen == NULL && getenv("LISTEN_FDS") == NULL) {
+        fail(error, "no address to listen on: give --listen unix:PATH or --listen tcp:HOST:PORT");
+        goto out;
+    }
+    *result = g_steal_pointer(&settings);
+    outcome = SETTINGS_OK;
+out:
+    settings_free(settings);
+    arguments_clear(&args);
+    return outcome;
+}

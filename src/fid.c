@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Fids and their life. See fid.h for the order of turns. */
+#include "config.h"
+
+#include "src/fid.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "src/conn.h"
+#include "src/proto.h"
+
+static struct fid *fid_new(uint32_t number) {
+    struct fid *fid = g_new0(struct fid, 1);
+
+    fid->number = number;
+    fid->fd = -1;
+    pthread_mutex_init(&fid->mutex, NULL);
+    return fid;
+}
+
+static void lock_owner_free(gpointer data) {
+    struct fid_lock_owner *owner = data;
+
+    close(owner->fd);
+    g_free(owner->client_id);
+    g_free(owner);
+}
+
+void fid_xattr_free(struct fid_xattr *xattr) {
+    if (xattr == NULL)
+        return;
+    g_free(xattr->name);
+    g_free(xattr->bytes);
+    g_free(xattr);
+}
+
+static void fid_free(gpointer data) {
+    struct fid *fid = data;
+
+    if (fid->lock_owners != NULL) {
+        for (guint i = 0; i < fid->lock_owners->len; i++)
+            lock_owner_free(g_ptr_array_index(fid->lock_owners, i));
+        g_ptr_array_free(fid->lock_owners, TRUE);
+    }
+    fid_dir_free(fid->dir);
+    fid_xattr_free(fid->xattr);
+    if (fid->fd >= 0)
+        close(fid->fd);
+    privs_user_unref(fid->user);
+    pthread_mutex_destroy(&fid->mutex);
+    g_free(fid);
+}
+
+static bool is_exclusive(enum fid_mode mode) {
+    return mode == FID_EXCLUSIVE || mode == FID_NEW || mode == FID_REMOVE;
+}
+
+int fid_take(struct conn *conn, uint32_t number, enum fid_mode mode, struct fid_turn *turn) {
+    struct fid *fid = g_hash_table_lookup(conn->fids, GUINT_TO_POINTER(number));
+
+    turn->fid = NULL;
+    if (number == P9_NOFID)
+        return -EBADF;
+    if (mode == FID_NEW) {
+        if (fid != NULL)
+            return -EBADF;
+        if (g_hash_table_size(conn->fids) >= conn->server->fids_max)
+            return -EMFILE;
+        fid = fid_new(number);
+        fid->in_table = true;
+        g_hash_table_insert(conn->fids, GUINT_TO_POINTER(number), fid);
+    } else if (fid == NULL)
+        return -EBADF;
+    turn->fid = fid;
+    turn->mode = mode;
+    turn->number = fid->prepared++;
+    if (is_exclusive(mode))
+        fid->barrier = turn->number + 1;
+    else
+        turn->number = fid->barrier; /* a shared turn waits for the last exclusive one only */
+    if (mode == FID_REMOVE) {
+        g_hash_table_remove(conn->fids, GUINT_TO_POINTER(number));
+        fid->in_table = false;
+    }
+    return 0;
+}
+
+int fid_wait(struct conn *conn, struct fid_turn *turn) {
+    struct fid *fid = turn->fid;
+    bool dead;
+
+    pthread_mutex_lock(&conn->lock);
+    while (fid->finished < turn->number) {
+        conn->turn_waiters++;
+        pthread_cond_wait(&conn->turn_came, &conn->lock);
+        conn->turn_waiters--;
+    }
+    dead = fid->dead;
+    pthread_mutex_unlock(&conn->lock);
+    return dead ? -EBADF : 0;
+}
+
+void fid_give_back(struct conn *conn, struct fid_turn *turn, bool failed) {
+    struct fid *fid = turn->fid;
+    bool last;
+
+    pthread_mutex_lock(&conn->lock);
+    if (turn->mode == FID_NEW && failed) {
+        fid->dead = true;
+        if (fid->in_table) {
+            g_hash_table_remove(conn->fids, GUINT_TO_POINTER(fid->number));
+            fid->in_table = false;
+        }
+    }
+    fid->finished++;
+    last = !fid->in_table && fid->finished == fid->prepared;
+    if (conn->turn_waiters > 0)
+        pthread_cond_broadcast(&conn->turn_came);
+    pthread_mutex_unlock(&conn->lock);
+    turn->fid = NULL;
+    if (last)
+        fid_free(fid);
+}
+
+void fid_drop_all(struct conn *conn) {
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, conn->fids);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        g_hash_table_iter_remove(&iter);
+        fid_free(value);
+    }
+}
+
+void fid_set(struct fid *to, const struct fid *from, int fd, mode_t type) {
+    if (to != from) {
+        struct privs_user *old = to->user;
+
+        to->export = from->export;
+        to->user = privs_user_ref(from->user);
+        privs_user_unref(old);
+    }
+    if (to->fd >= 0)
+        close(to->fd);
+    to->fd = fd;
+    to->type = type & S_IFMT;
+    to->kind = FID_FILE;
+}
+
+int fid_qid_of(const struct fid *fid, int fd, struct statx *stx, struct qid *qid) {
+    int error = path_statx(fd, stx);
+
+    return error != 0 ? error : qid_from_stat(fid->export->qids, fd, stx, qid);
+}
+
+int fid_qid(const struct fid *fid, struct statx *stx, struct qid *qid) {
+    return fid_qid_of(fid, fid->fd, stx, qid);
+}

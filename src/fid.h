@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Fids: what a client's number means, and in which order requests may use it.
+ *
+ * Requests of one connection run in parallel, yet must look as if those that depend on each other
+ * ran in the order in which they were read. So the thread that reads a request takes a *turn* at
+ * each fid that it names, in the order of reading (fid_take, with the connection's lock held), and
+ * the thread that answers it waits for that turn (fid_wait). A shared turn waits for the exclusive
+ * ones taken before it; an exclusive turn waits for all before it. As a request waits only for ones
+ * that were read earlier, and each of those has a thread of its own, nothing waits for ever.
+ *
+ *   prepared   turns taken so far        finished   turns given back so far
+ *   barrier    the number of finished turns that a shared turn must see: one more than the number
+ *              of the last exclusive turn
+ *
+ * A fid that was removed from the table (clunk) lives until its last turn is given back.
+ */
+#ifndef FID_H
+#define FID_H
+
+#include <glib.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "src/path.h"
+#include "src/privs.h"
+#include "src/qid.h"
+
+struct conn;
+
+enum fid_kind {
+    FID_FILE,        /* fd is an O_PATH descriptor, or the opened one after Tlopen */
+    FID_XATTR_READ,  /* made by Txattrwalk: xattr holds the value */
+    FID_XATTR_WRITE, /* made by Txattrcreate: xattr collects the value until the clunk */
+};
+
+/* A value of an xattr being read or written. */
+struct fid_xattr {
+    char *name;
+    uint8_t *bytes;
+    size_t size;    /* declared */
+    size_t written; /* bytes that have come */
+    int flags;      /* of setxattr(2) */
+};
+
+/* One lock owner: an open file description of its own, for its OFD locks. */
+struct fid_lock_owner {
+    uint32_t proc_id;
+    char *client_id;
+    int fd;
+};
+
+struct fid_dir; /* of op-dir.c */
+
+struct fid {
+    /* Guarded by the connection's lock. */
+    uint32_t number;
+    bool in_table;
+    uint64_t prepared, finished, barrier;
+
+    /* Guarded by turns: changed by exclusive ones only. */
+    bool dead;      /* its creation failed; users that waited for it get EBADF */
+    enum fid_kind kind;
+    const struct path_export *export;
+    struct privs_user *user;
+    int fd;         /* -1: none */
+    mode_t type;    /* S_IFMT bits */
+    bool open;      /* fd came from Tlopen or Tlcreate */
+    int open_flags; /* as given to open(2) */
+    struct fid_xattr *xattr;
+
+    /* Guarded by mutex: used by shared turns. */
+    pthread_mutex_t mutex;
+    struct fid_dir *dir;
+    GPtrArray *lock_owners; /* struct fid_lock_owner */
+};
+
+enum fid_mode { FID_NONE, FID_SHARED, FID_EXCLUSIVE, FID_NEW, FID_REMOVE };
+
+struct fid_turn {
+    struct fid *fid;
+    uint64_t number;
+    enum fid_mode mode;
+};
+
+/* With the connection's lock held: looks up (or for FID_NEW makes) the fid `number`, and takes a
+ * turn. 0; -EBADF: no such fid, or FID_NEW and it exists already; -EMFILE: too many. */
+int fid_take(struct conn *conn, uint32_t number, enum fid_mode mode, struct fid_turn *turn);
+
+/* Waits for the turn. 0, or -EBADF when the fid came to nothing. Takes the connection's lock. */
+int fid_wait(struct conn *conn, struct fid_turn *turn);
+
+/* Gives the turn back, once it came. `failed`: a fid that this turn should have made comes to
+ * nothing. Takes the connection's lock; frees the fid if it was the last turn of a removed one. */
+void fid_give_back(struct conn *conn, struct fid_turn *turn, bool failed);
+
+/* Removes and frees all fids of a connection without requests in flight. */
+void fid_drop_all(struct conn *conn);
+
+/* Makes `to` mean `fd` (which it takes) of the same export and user as `from`. */
+void fid_set(struct fid *to, const struct fid *from, int fd, mode_t type);
+
+/* Frees an xattr value. */
+void fid_xattr_free(struct fid_xattr *xattr);
+
+/* The qid of the file of the fid, with one statx. 0 or a negative errno. */
+int fid_qid(const struct fid *fid, struct statx *stx, struct qid *qid);
+
+/* The same for another descriptor below the same export. */
+int fid_qid_of(const struct fid *fid, int fd, struct statx *stx, struct qid *qid);
+
+/* Defined by op-dir.c. */
+void fid_dir_free(struct fid_dir *dir);
+
+#endif

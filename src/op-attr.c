@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ *   Tgetattr tag fid[4] request_mask[8]
+ *   Rgetattr tag valid[8] qid[13] mode[4] uid[4] gid[4] nlink[8] rdev[8] size[8] blksize[8] blocks[8]
+ *            atime_sec[8] atime_nsec[8] mtime_sec[8] mtime_nsec[8] ctime_sec[8] ctime_nsec[8]
+ *            btime_sec[8] btime_nsec[8] gen[8] data_version[8]
+ *   Tsetattr tag fid[4] valid[4] mode[4] uid[4] gid[4] size[8] atime_sec[8] atime_nsec[8]
+ *            mtime_sec[8] mtime_nsec[8]                             Rsetattr tag
+ *   Tstatfs  tag fid[4]
+ *   Rstatfs  tag type[4] bsize[4] blocks[8] bfree[8] bavail[8] files[8] ffree[8] fsid[8] namelen[4]
+ *   Treadlink tag fid[4]                                            Rreadlink tag target[s]
+ */
+#include "config.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "src/op.h"
+
+#define HANDLE_BYTES 128
+
+/* A number that tells a file from an earlier one with the same inode number: the file handle, folded
+ * to 32 bits, as a Linux client takes no more. False: this filesystem has no handles. */
+static bool generation(int fd, uint32_t *gen) {
+    union {
+        struct file_handle handle;
+        uint8_t room[sizeof(struct file_handle) + HANDLE_BYTES];
+    } u;
+    uint32_t hash = 2166136261u; /* FNV-1a */
+    int mount_id;
+
+    u.handle.handle_bytes = HANDLE_BYTES;
+    if (name_to_handle_at(fd, "", &u.handle, &mount_id, AT_EMPTY_PATH) < 0)
+        return false;
+    for (unsigned i = 0; i < u.handle.handle_bytes; i++)
+        hash = (hash ^ u.handle.f_handle[i]) * 16777619u;
+    *gen = hash;
+    return true;
+}
+
+/* As the client's kernel packs device numbers: 12 bits of major, 20 of minor (new_encode_dev). */
+static uint64_t wire_rdev(uint32_t major, uint32_t minor) {
+    return (minor & 0xff) | ((uint64_t)major << 8) | ((uint64_t)(minor & ~0xffu) << 12);
+}
+
+int op_getattr(struct request *request) {
+    struct wire_out *out = &request->out;
+    struct fid *fid = op_fid(request);
+    uint64_t valid = P9_GETATTR_BASIC, change;
+    struct statx stx;
+    struct qid qid;
+    uint32_t gen = 0;
+    int error = op_check_file(fid);
+
+    if (error == 0)
+        error = fid_qid(fid, &stx, &qid);
+    if (error != 0)
+        return error;
+    if (stx.stx_mask & STATX_BTIME)
+        valid |= P9_GETATTR_BTIME;
+    if ((request->msg.mask & P9_GETATTR_GEN) && generation(fid->fd, &gen))
+        valid |= P9_GETATTR_GEN;
+    /* Every change of data or attributes moves ctime, at its granularity. */
+    change = (uint64_t)stx.stx_ctime.tv_sec * 1000000000u + stx.stx_ctime.tv_nsec;
+    if (request->msg.mask & P9_GETATTR_DATA_VERSION)
+        valid |= P9_GETATTR_DATA_VERSION;
+    wire_put64(out, valid);
+    wire_put_qid(out, &qid);
+    wire_put32(out, stx.stx_mode);
+    wire_put32(out, stx.stx_uid);
+    wire_put32(out, stx.stx_gid);
+    wire_put64(out, stx.stx_nlink);
+    wire_put64(out, wire_rdev(stx.stx_rdev_major, stx.stx_rdev_minor));
+    wire_put64(out, stx.stx_size);
+    wire_put64(out, stx.stx_blksize);
+    wire_put64(out, stx.stx_blocks);
+    wire_put64(out, (uint64_t)stx.stx_atime.tv_sec);
+    wire_put64(out, stx.stx_atime.tv_nsec);
+    wire_put64(out, (uint64_t)stx.stx_mtime.tv_sec);
+    wire_put64(out, stx.stx_mtime.tv_nsec);
+    wire_put64(out, (uint64_t)stx.stx_ctime.tv_sec);
+    wire_put64(out, stx.stx_ctime.tv_nsec);
+    wire_put64(out, valid & P9_GETATTR_BTIME ? (uint64_t)stx.stx_btime.tv_sec : 0);
+    wire_put64(out, valid & P9_GETATTR_BTIME ? stx.stx_btime.tv_nsec : 0);
+    wire_put64(out, gen);
+    wire_put64(out, valid & P9_GETATTR_DATA_VERSION ? change : 0);
+    return 0;
+}
+
+static int set_owner(const struct fid *fid, const struct wire_msg *msg) {
+    uid_t uid = msg->valid & P9_SETATTR_UID ? msg->uid : (uid_t)-1;
+    gid_t gid = msg->valid & P9_SETATTR_GID ? msg->gid : (gid_t)-1;
+
+    return fchownat(fid->fd, "", uid, gid, AT_EMPTY_PATH) < 0 ? -errno : 0;
+}
+
+static int set_size(const struct fid *fid, const struct wire_msg *msg) {
+    char path[PATH_PROC_SIZE];
+    bool writable = fid->open && (fid->open_flags & O_ACCMODE) != O_RDONLY;
+
+    if (fid->type != S_IFREG)
+        return fid->type == S_IFDIR ? -EISDIR : -EINVAL;
+    if (msg->length > INT64_MAX)
+        return -EFBIG;
+    /* An open file may be cut even where its mode would not let us open it now. */
+    if (writable)
+        return ftruncate(fid->fd, (off_t)msg->length) < 0 ? -errno : 0;
+    return truncate(path_proc(fid->fd, path), (off_t)msg->length) < 0 ? -errno : 0;
+}
+
+static int one_time(bool wanted, bool given, uint64_t sec, uint64_t nsec, struct timespec *time) {
+    time->tv_sec = 0;
+    time->tv_nsec = UTIME_OMIT;
+    if (!wanted)
+        return 0;
+    if (!given) {
+        time->tv_nsec = UTIME_NOW;
+        return 0;
+    }
+    if (nsec >= 1000000000)
+        return -EINVAL;
+    time->tv_sec = (time_t)sec;
+    time->tv_nsec = (long)nsec;
+    return 0;
+}
+
+static int set_times(const struct fid *fid, const struct wire_msg *msg) {
+    char path[PATH_PROC_SIZE];
+    struct timespec times[2];
+    int error;
+
+    error = one_time(msg->valid & P9_SETATTR_ATIME, msg->valid & P9_SETATTR_ATIME_SET,
+                     msg->atime_sec, msg->atime_nsec, &times[0]);
+    if (error == 0)
+        error = one_time(msg->valid & P9_SETATTR_MTIME, msg->valid & P9_SETATTR_MTIME_SET,
+                         msg->mtime_sec, msg->mtime_nsec, &times[1]);
+    if (error != 0)
+        return error;
+    return utimensat(AT_FDCWD, path_proc(fid->fd, path), times, 0) < 0 ? -errno : 0;
+}
+
+int op_setattr(struct request *request) {
+    const struct wire_msg *msg = &request->msg;
+    struct fid *fid = op_fid(request);
+    char path[PATH_PROC_SIZE];
+    int error = op_check_file(fid);
+
+    if (error != 0)
+        return error;
+    if (msg->valid & ~P9_SETATTR_ALL)
+        return -EINVAL;
+    if (fid->export->readonly)
+        return -EROFS;
+    /* The owner first: a change of it clears set-uid bits that the mode may set. */
+    if (msg->valid & (P9_SETATTR_UID | P9_SETATTR_GID))
+        error = set_owner(fid, msg);
+    if (error == 0 && (msg->valid & P9_SETATTR_SIZE))
+        error = set_size(fid, msg);
+    if (error == 0 && (msg->valid & P9_SETATTR_MODE))
+        error = fid->type == S_IFLNK ? -EOPNOTSUPP
+                : chmod(path_proc(fid->fd, path), msg->mode & 07777) < 0 ? -errno
+                                                                         : 0;
+    if (error == 0 && (msg->valid & (P9_SETATTR_ATIME | P9_SETATTR_MTIME)))
+        error = set_times(fid, msg);
+    /* ctime alone: any change moves it; "no owner" is a change that leaves all else alone. */
+    if (error == 0 && (msg->valid & P9_SETATTR_ALL) == P9_SETATTR_CTIME)
+        error = fchownat(fid->fd, "", (uid_t)-1, (gid_t)-1, AT_EMPTY_PATH) < 0 ? -errno : 0;
+    return error;
+}
+
+int op_statfs(struct request *request) {
+    struct wire_out *out = &request->out;
+    struct fid *fid = op_fid(request);
+    struct statfs fs;
+    int error = op_check_file(fid);
+
+    if (error != 0)
+        return error;
+    if (fstatfs(fid->fd, &fs) < 0)
+        return -errno;
+    wire_put32(out, P9_STATFS_TYPE);
+    wire_put32(out, (uint32_t)fs.f_bsize);
+    wire_put64(out, (uint64_t)fs.f_blocks);
+    wire_put64(out, (uint64_t)fs.f_bfree);
+    wire_put64(out, (uint64_t)fs.f_bavail);
+    wire_put64(out, (uint64_t)fs.f_files);
+    wire_put64(out, (uint64_t)fs.f_ffree);
+    wire_put64(out, (uint64_t)(uint32_t)fs.f_fsid.__val[0] |
+                        (uint64_t)(uint32_t)fs.f_fsid.__val[1] << 32);
+    wire_put32(out, (uint32_t)MIN(fs.f_namelen, P9_NAME_MAX));
+    return 0;
+}
+
+int op_readlink(struct request *request) {
+    struct fid *fid = op_fid(request);
+    char target[PATH_MAX];
+    int error = op_check_file(fid);
+    ssize_t n;
+
+    if (error != 0)
+        return error;
+    if (fid->type != S_IFLNK)
+        return -EINVAL;
+    n = readlinkat(fid->fd, "", target, sizeof target);
+    if (n < 0)
+        return -errno;
+    if (n == sizeof target)
+        return -ENAMETOOLONG;
+    wire_put_str(&request->out, target, (size_t)n);
+    return 0;
+}

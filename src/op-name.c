@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What changes names.
+ *
+ *   Tmkdir    tag dfid[4] name[s] mode[4] gid[4]                        Rmkdir    tag qid[13]
+ *   Tmknod    tag dfid[4] name[s] mode[4] major[4] minor[4] gid[4]      Rmknod    tag qid[13]
+ *   Tsymlink  tag dfid[4] name[s] symtgt[s] gid[4]                      Rsymlink  tag qid[13]
+ *   Tlink     tag dfid[4] fid[4] name[s]                                Rlink     tag
+ *   Trename   tag fid[4] dfid[4] name[s]                                Rrename   tag
+ *   Trenameat tag olddirfid[4] oldname[s] newdirfid[4] newname[s]       Rrenameat tag
+ *   Tunlinkat tag dirfd[4] name[s] flags[4]                             Runlinkat tag
+ *   Tremove   tag fid[4]                                                Rremove   tag
+ */
+#include "config.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "src/op.h"
+
+int op_check_change(const struct fid *dir, const char *name, size_t len) {
+    int error = op_check_file(dir);
+
+    if (error == 0)
+        error = path_check_name(name, len, true);
+    if (error == 0 && dir->type != S_IFDIR)
+        error = -ENOTDIR;
+    if (error == 0 && dir->export->readonly)
+        error = -EROFS;
+    return error;
+}
+
+/* Answers with the qid of what was just made; where that fails the thing stays, as another client
+ * may have it already. */
+static int put_made(struct request *request, const struct fid *dir, const char *name) {
+    int fd = path_lookup(dir->fd, name), error;
+    struct statx stx;
+    struct qid qid;
+
+    if (fd < 0)
+        return fd;
+    error = fid_qid_of(dir, fd, &stx, &qid);
+    close(fd);
+    if (error == 0)
+        wire_put_qid(&request->out, &qid);
+    return error;
+}
+
+static int prepare(struct request *request) {
+    const struct wire_msg *msg = &request->msg;
+    struct fid *dir = op_fid(request);
+    int error = op_check_change(dir, msg->name, msg->name_len);
+
+    return error != 0 ? error : privs_become_group(dir->user, msg->gid);
+}
+
+int op_mkdir(struct request *request) {
+    const struct wire_msg *msg = &request->msg;
+    struct fid *dir = op_fid(request);
+    int error = prepare(request);
+
+    if (error != 0)
+        return error;
+    if (mkdirat(dir->fd, msg->name, msg->mode & 07777) < 0)
+        return -errno;
+    return put_made(request, dir, msg->name);
+}
+
+int op_mknod(struct request *request) {
+    const struct wire_msg *msg = &request->msg;
+    struct fid *dir = op_fid(request);
+    mode_t type = msg->mode & S_IFMT;
+    int error = prepare(request);
+
+    if (error != 0)
+        return error;
+    if (type != 0 && type != S_IFREG && type != S_IFIFO && type != S_IFSOCK && type != S_IFCHR &&
+        type != S_IFBLK)
+        return type == S_IFDIR ? -EPERM : -EINVAL;
+    if (mknodat(dir->fd, msg->name, msg->mode & (S_IFMT | 07777), makedev(msg->major, msg->minor)) <
+        0)
+        return -errno;
+    return put_made(request, dir, msg->name);
+}
+
+int op_symlink(struct request *request) {
+    const struct wire_msg *msg = &request->msg;
+    struct fid *dir = op_fid(request);
+    int error = prepare(request);
+
+    if (error != 0)
+        return error;
+    if (msg->name2_len == 0)
+        return -ENOENT;
+    if (symlinkat(msg->name2, dir->fd, msg->name) < 0)
+        return -errno;
+    return put_made(request, dir, msg->name);
+}
+
+int op_link(struct request *request) {
+    const struct wire_msg *msg = &request->msg;
+    struct fid *file = op_fid(request), *dir = op_other_fid(request);
+    char path[PATH_PROC_SIZE];
+    int error = op_check_file(file);
+
+    if (error == 0)
+        error = op_check_change(dir, msg->name, msg->name_len);
+    if (error == 0 && file->type == S_IFDIR)
+        error = -EPERM;
+    if (error == 0 && file->export != dir->export)
+        error = -EXDEV;
+    if (error != 0)
+        return error;
+    /* The name in /proc is followed to the file itself; if that is a symlink, no further. */
+    return linkat(AT_FDCWD, path_proc(file->fd, path), dir->fd, msg->name, AT_SYMLINK_FOLLOW) < 0
+               ? -errno
+               : 0;
+}
+
+int op_renameat(struct request *request) {
+    const struct wire_msg *msg = &request->msg;
+    struct fid *from = op_fid(request), *to = op_other_fid(request);
+    int error = op_check_change(from, msg->name, msg->name_len);
+
+    if (error == 0)
+        error = op_check_change(to, msg->name2, msg->name2_len);
+    if (error == 0 && from->export != to->export)
+        error = -EXDEV;
+    if (error != 0)
+        return error;
+    return renameat(from->fd, msg->name, to->fd, msg->name2) < 0 ? -errno : 0;
+}
+
+int op_rename(struct request *request) {
+    const struct wire_msg *msg = &request->msg;
+    struct fid *fid = op_fid(request), *to = op_other_fid(request);
+    char name[P9_NAME_MAX + 1];
+    int error = op_check_file(fid), dir_fd;
+
+    if (error == 0)
+        error = op_check_change(to, msg->name, msg->name_len);
+    if (error == 0 && fid->export != to->export)
+        error = -EXDEV;
+    if (error != 0)
+        return error;
+    dir_fd = path_whereabouts(fid->export, fid->fd, name);
+    if (dir_fd < 0)
+        return dir_fd;
+    error = renameat(dir_fd, name, to->fd, msg->name) < 0 ? -errno : 0;
+    close(dir_fd);
+    return error;
+}
+
+int op_unlinkat(struct request *request) {
+    const struct wire_msg *msg = &request->msg;
+    struct fid *dir = op_fid(request);
+    int error = op_check_change(dir, msg->name, msg->name_len);
+
+    if (error == 0 && (msg->flags & ~P9_DOTL_AT_REMOVEDIR))
+        error = -EINVAL;
+    if (error != 0)
+        return error;
+    return unlinkat(dir->fd, msg->name, msg->flags & P9_DOTL_AT_REMOVEDIR ? AT_REMOVEDIR : 0) < 0
+               ? -errno
+               : 0;
+}
+
+int op_remove(struct request *request) {
+    struct fid *fid = op_fid(request);
+    char name[P9_NAME_MAX + 1];
+    int error = op_check_file(fid), dir_fd;
+
+    if (error == 0 && fid->export->readonly)
+        error = -EROFS;
+    if (error != 0)
+        return error;
+    dir_fd = path_whereabouts(fid->export, fid->fd, name);
+    if (dir_fd < 0)
+        return dir_fd;
+    error = unlinkat(dir_fd, name, fid->type == S_IFDIR ? AT_REMOVEDIR : 0) < 0 ? -errno : 0;
+    close(dir_fd);
+    return error;
+}

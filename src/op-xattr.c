@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ *   Txattrwalk   tag fid[4] newfid[4] name[s]              Rxattrwalk tag size[8]
+ *   Txattrcreate tag fid[4] name[s] attr_size[8] flags[4]  Rxattrcreate tag
+ *
+ * Txattrwalk makes newfid stand for the value of an xattr (name empty: the list of names), to be
+ * read with Tread. Txattrcreate turns fid into one that collects a value from Twrite; the clunk sets
+ * it, and reports what came of that. attr_size 0 with the flag REPLACE removes the xattr: so Linux sends
+ * removexattr(2), and without the flag an empty value.
+ *
+ * Names that are the stores' or the markers' are as absent to clients. The system calls go through
+ * /proc/self/fd, as those with a descriptor refuse O_PATH; on a symlink they act on the link itself.
+ */
+#include "config.h"
+
+#include <limits.h>
+#include <linux/limits.h>
+#include <string.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "src/op.h"
+
+#define TRIES 8
+
+static int check_name(size_t len) {
+    if (len == 0)
+        return -EINVAL;
+    return len > XATTR_NAME_MAX ? -ERANGE : 0;
+}
+
+/* Takes the hidden names out of a list of names. */
+static size_t filter(uint8_t *list, size_t size) {
+    size_t kept = 0;
+
+    for (size_t at = 0; at < size;) {
+        size_t len = strnlen((char *)list + at, size - at);
+
+        if (at + len == size)
+            break; /* not terminated: the kernel does not do this */
+        if (!qid_xattr_is_hidden((char *)list + at)) {
+            memmove(list + kept, list + at, len + 1);
+            kept += len + 1;
+        }
+        at += len + 1;
+    }
+    return kept;
+}
+
+/* Reads the value, or with an empty name the list. 0 or a negative errno. */
+static int read_value(int fd, const char *name, struct fid_xattr *value) {
+    char path[PATH_PROC_SIZE];
+
+    path_proc(fd, path);
+    for (int tries = 0; tries < TRIES; tries++) {
+        ssize_t n = name[0] != '\0' ? getxattr(path, name, NULL, 0) : listxattr(path, NULL, 0);
+
+        if (n < 0)
+            return -errno;
+        if (n > XATTR_SIZE_MAX && n > XATTR_LIST_MAX)
+            return -E2BIG;
+        g_free(value->bytes);
+        value->bytes = g_malloc((size_t)n + 1);
+        value->size = 0;
+        if (n == 0)
+            return 0;
+        n = name[0] != '\0' ? getxattr(path, name, value->bytes, (size_t)n)
+                            : listxattr(path, (char *)value->bytes, (size_t)n);
+        if (n >= 0) {
+            value->size = name[0] != '\0' ? (size_t)n : filter(value->bytes, (size_t)n);
+            return 0;
+        }
+        if (errno != ERANGE) /* it grew meanwhile */
+            return -errno;
+    }
+    return -EAGAIN;
+}
+
+int op_xattrwalk(struct request *request) {
+    const struct wire_msg *msg = &request->msg;
+    struct fid *fid = op_fid(request), *newfid = op_fid2(request);
+    struct fid_xattr *value;
+    int error = op_check_file(fid);
+
+    if (error == 0 && msg->name_len > 0)
+        error = check_name(msg->name_len);
+    if (error == 0 && qid_xattr_is_hidden(msg->name))
+        error = -ENODATA;
+    if (error != 0)
+        return error;
+    value = g_new0(struct fid_xattr, 1);
+    error = read_value(fid->fd, msg->name, value);
+    if (error != 0) {
+        fid_xattr_free(value);
+        return error;
+    }
+    newfid->kind = FID_XATTR_READ;
+    newfid->export = fid->export;
+    newfid->user = privs_user_ref(fid->user);
+    newfid->xattr = value;
+    wire_put64(&request->out, value->size);
+    return 0;
+}
+
+int op_xattrcreate(struct request *request) {
+    const struct wire_msg *msg = &request->msg;
+    struct fid *fid = op_fid(request);
+    struct fid_xattr *value;
+    int error = op_check_file(fid);
+
+    if (error == 0 && fid->open)
+        error = -EBUSY;
+    if (error == 0)
+        error = check_name(msg->name_len);
+    if (error == 0 && fid->export->readonly)
+        error = -EROFS;
+    if (error == 0 && qid_xattr_is_hidden(msg->name))
+        error = -EPERM;
+    if (error == 0 && (msg->flags & ~(P9_XATTR_CREATE | P9_XATTR_REPLACE)))
+        error = -EINVAL;
+    if (error == 0 && msg->length > XATTR_SIZE_MAX)
+        error = -E2BIG;
+    if (error != 0)
+        return error;
+    value = g_new0(struct fid_xattr, 1);
+    value->name = g_strdup(msg->name);
+    value->size = (size_t)msg->length;
+    value->bytes = g_malloc0(value->size + 1);
+    value->flags = (msg->flags & P9_XATTR_CREATE ? XATTR_CREATE : 0) |
+                   (msg->flags & P9_XATTR_REPLACE ? XATTR_REPLACE : 0);
+    fid->kind = FID_XATTR_WRITE;
+    fid->xattr = value;
+    return 0;
+}
+
+int op_xattr_read(struct request *request) {
+    const struct wire_msg *msg = &request->msg;
+    const struct fid_xattr *value = op_fid(request)->xattr;
+    struct wire_out *out = &request->out;
+    size_t room = out->size - P9_READ_HEADER, left = 0;
+
+    if (value == NULL)
+        return -EBADF;
+    if (msg->offset < value->size)
+        left = value->size - (size_t)msg->offset;
+    left = MIN(left, MIN(room, (size_t)msg->count));
+    wire_put32(out, (uint32_t)left);
+    if (left > 0)
+        memcpy(out->bytes + out->used, value->bytes + msg->offset, left);
+    out->used += left;
+    return 0;
+}
+
+int op_xattr_write(struct request *request) {
+    const struct wire_msg *msg = &request->msg;
+    struct fid *fid = op_fid(request);
+    struct fid_xattr *value = fid->xattr;
+    int error = 0;
+
+    if (value == NULL)
+        return -EBADF;
+    pthread_mutex_lock(&fid->mutex);
+    if (msg->offset > value->size || msg->count > value->size - msg->offset)
+        error = -ENOSPC;
+    else if (msg->count > 0) {
+        memcpy(value->bytes + msg->offset, msg->data, msg->count);
+        value->written += msg->count;
+    }
+    pthread_mutex_unlock(&fid->mutex);
+    if (error == 0)
+        wire_put32(&request->out, msg->count);
+    return error;
+}
+
+int op_xattr_commit(struct fid *fid) {
+    struct fid_xattr *value = fid->xattr;
+    char path[PATH_PROC_SIZE];
+
+    if (value == NULL)
+        return 0;
+    path_proc(fid->fd, path);
+    if (value->size == 0 && value->flags == XATTR_REPLACE)
+        return removexattr(path, value->name) < 0 ? -errno : 0;
+    if (value->written < value->size)
+        return -EIO; /* the client left before it had sent all: nothing is changed */
+    return setxattr(path, value->name, value->bytes, value->size, value->flags) < 0 ? -errno : 0;
+}

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Names to descriptors, without ever leaving the export. See path.h. */
+#include "config.h"
+
+#include "src/path.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "src/proto.h"
+
+/* Deeper than any path that a kernel lets us build in reasonable time; ends loops of ours. */
+#define DEPTH_MAX 8192
+
+static int proc_fd = -1;
+static int no_openat2; /* set once, atomically, when the kernel lacks the call */
+
+int path_init(void) {
+    if (proc_fd < 0)
+        proc_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return proc_fd < 0 ? -errno : 0;
+}
+
+int path_check_name(const char *name, size_t len, bool create) {
+    if (len == 0)
+        return -ENOENT;
+    if (len > P9_NAME_MAX)
+        return -ENAMETOOLONG;
+    if (memchr(name, '/', len) != NULL)
+        return -EINVAL;
+    if (create && name[0] == '.' && (len == 1 || (len == 2 && name[1] == '.')))
+        return -EINVAL;
+    return 0;
+}
+
+int path_lookup(int dir_fd, const char *name) {
+    int fd;
+
+    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return -EINVAL;
+#ifdef SYS_openat2
+    if (!__atomic_load_n(&no_openat2, __ATOMIC_RELAXED)) {
+        /* RESOLVE_NO_SYMLINKS would refuse a symlink as last component even with O_NOFOLLOW; the
+         * name is a single component, so BENEATH and NO_MAGICLINKS are all that is needed. */
+        struct open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
+                               .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+
+        do
+            fd = (int)syscall(SYS_openat2, dir_fd, name, &how, sizeof how);
+        while (fd < 0 && (errno == EAGAIN || errno == EINTR));
+        if (fd >= 0)
+            return fd;
+        if (errno != ENOSYS && errno != EPERM)
+            return -errno;
+        __atomic_store_n(&no_openat2, 1, __ATOMIC_RELAXED);
+    }
+#endif
+    fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+static bool same_file(const struct statx *a, const struct statx *b) {
+    return a->stx_ino == b->stx_ino && a->stx_dev_major == b->stx_dev_major &&
+           a->stx_dev_minor == b->stx_dev_minor;
+}
+
+static bool same_place(const struct statx *a, const struct statx *b) {
+    return same_file(a, b) && (!(a->stx_mask & b->stx_mask & STATX_MNT_ID) ||
+                               a->stx_mnt_id == b->stx_mnt_id);
+}
+
+static int statx_of(int fd, struct statx *stx) {
+    return statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_INO | STATX_TYPE | STATX_MNT_ID,
+                 stx) < 0 ? -errno : 0;
+}
+
+/* 0 when the directory `fd` is the root or below it. Takes `fd`. */
+static int check_beneath(const struct statx *root, int fd) {
+    struct statx here, last;
+    int error = 0;
+
+    memset(&last, 0, sizeof last);
+    for (int depth = 0; depth < DEPTH_MAX; depth++) {
+        int up;
+
+        error = statx_of(fd, &here);
+        if (error != 0 || same_place(&here, root))
+            break;
+        if (depth > 0 && same_place(&here, &last)) { /* `/`: the export is not above us */
+            error = -ENOENT;
+            break;
+        }
+        last = here;
+        up = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (up < 0) {
+            error = -errno;
+            break;
+        }
+        close(fd);
+        fd = up;
+        if (depth == DEPTH_MAX - 1)
+            error = -ENOENT;
+    }
+    close(fd);
+    return error;
+}
+
+int path_parent(const struct path_export *exp, int fd) {
+    struct statx root, here;
+    int up, again, error;
+
+    error = statx_of(exp->root_fd, &root);
+    if (error == 0)
+        error = statx_of(fd, &here);
+    if (error != 0)
+        return error;
+    if (same_place(&here, &root))
+        up = fcntl(exp->root_fd, F_DUPFD_CLOEXEC, 0);
+    else
+        up = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (up < 0)
+        return -errno;
+    again = fcntl(up, F_DUPFD_CLOEXEC, 0);
+    error = again < 0 ? -errno : check_beneath(&root, again);
+    if (error != 0) {
+        close(up);
+        return error;
+    }
+    return up;
+}
+
+int path_reopen(int fd, int flags) {
+    char name[16];
+    int got;
+
+    snprintf(name, sizeof name, "%d", fd);
+    got = openat(proc_fd, name, flags | O_CLOEXEC);
+    return got < 0 ? -errno : got;
+}
+
+const char *path_proc(int fd, char buffer[PATH_PROC_SIZE]) {
+    snprintf(buffer, PATH_PROC_SIZE, "/proc/self/fd/%d", fd);
+    return buffer;
+}
+
+int path_statx(int fd, struct statx *stx) {
+    return statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, QID_STATX_MASK, stx) < 0 ? -errno : 0;
+}
+
+/* Opens the directory that stands at `path`, relative to the root, component by component. */
+static int walk_down(int root_fd, char *path) {
+    int fd = fcntl(root_fd, F_DUPFD_CLOEXEC, 0);
+
+    while (fd >= 0 && *path != '\0') {
+        char *slash = strchr(path, '/');
+        int next;
+
+        if (slash != NULL)
+            *slash = '\0';
+        next = path_lookup(fd, path);
+        close(fd);
+        fd = next;
+        path = slash != NULL ? slash + 1 : path + strlen(path);
+    }
+    return fd < 0 && fd == -1 ? -errno : fd;
+}
+
+int path_whereabouts(const struct path_export *exp, int fd, char *name) {
+    char link[16], root[PATH_MAX], full[PATH_MAX];
+    struct statx want, got;
+    ssize_t root_len, len;
+    char *rest, *base;
+    int dir_fd, found, error;
+
+    snprintf(link, sizeof link, "%d", exp->root_fd);
+    root_len = readlinkat(proc_fd, link, root, sizeof root - 1);
+    snprintf(link, sizeof link, "%d", fd);
+    len = root_len < 0 ? -1 : readlinkat(proc_fd, link, full, sizeof full - 1);
+    if (len < 0)
+        return -errno;
+    root[root_len] = full[len] = '\0';
+    if (root_len == 1)
+        root_len = 0;
+    if (len <= root_len + 1 || memcmp(root, full, (size_t)root_len) != 0 || full[root_len] != '/')
+        return -ENOENT;
+    rest = full + root_len + 1;
+    base = strrchr(rest, '/');
+    if (base != NULL)
+        *base++ = '\0';
+    else {
+        base = rest;
+    }
+    if (strlen(base) == 0 || strlen(base) > P9_NAME_MAX)
+        return -ENOENT;
+    memcpy(name, base, strlen(base) + 1);
+    if (base == rest)
+        *rest = '\0';
+    dir_fd = walk_down(exp->root_fd, rest);
+    if (dir_fd < 0)
+        return dir_fd;
+    /* What the kernel prints may be old already, or be a strange name: only the inode proves it. */
+    found = path_lookup(dir_fd, name);
+    error = found < 0 ? found : statx_of(found, &got);
+    if (error == 0)
+        error = statx_of(fd, &want);
+    if (error == 0 && !same_file(&want, &got))
+        error = -ENOENT;
+    if (found >= 0)
+        close(found);
+    if (error != 0) {
+        close(dir_fd);
+        return error;
+    }
+    return dir_fd;
+}

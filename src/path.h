@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Names to descriptors, without ever leaving the export.
+ *
+ * A name is one component, looked up relative to a held descriptor and never followed when it is a
+ * symlink; so a rename or a symlink that races with us leads nowhere else. `..` is the only way up,
+ * and path_parent() stops it at the root.
+ */
+#ifndef PATH_H
+#define PATH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include "src/qid.h"
+
+struct path_export {
+    const char *name;
+    const char *dir; /* absolute */
+    int root_fd;     /* O_PATH */
+    bool readonly;
+    struct qid_export *qids;
+};
+
+/* Opens /proc/self/fd, through which O_PATH descriptors are opened again. 0 or a negative errno. */
+int path_init(void);
+
+/* 0, or what a name from the wire deserves: -ENOENT (empty), -EINVAL (`/` in it), -ENAMETOOLONG;
+ * -EINVAL for `.` and `..` where `create`, as nothing can be made or removed under these names. */
+int path_check_name(const char *name, size_t len, bool create);
+
+/* O_PATH descriptor of the entry `name` of `dir_fd`, or a negative errno. `.`: -EINVAL. For `..`
+ * see path_parent(). */
+int path_lookup(int dir_fd, const char *name);
+
+/* O_PATH descriptor of the parent of the directory `fd`; of the root itself at the root of the
+ * export, and where the directory was moved out of it: -ENOENT. */
+int path_parent(const struct path_export *exp, int fd);
+
+/* Opens what an O_PATH descriptor means, with `flags` of open(2). A descriptor or a negative errno. */
+int path_reopen(int fd, int flags);
+
+/* The name by which system calls without a descriptor reach `fd` itself, symlinks included. */
+#define PATH_PROC_SIZE 32
+const char *path_proc(int fd, char buffer[PATH_PROC_SIZE]);
+
+/* The statx of `fd` with all that a qid needs. 0 or a negative errno. */
+int path_statx(int fd, struct statx *stx);
+
+/* The directory and the name under which `fd` stands now: an O_PATH descriptor, and the name (at
+ * most P9_NAME_MAX bytes and NUL). -ENOENT where it stands nowhere below the export any more. */
+int path_whereabouts(const struct path_export *exp, int fd, char *name);
+
+#endif

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Who acts. See privs.h. */
+#include "config.h"
+
+#include "src/privs.h"
+
+#include <errno.h>
+#include <glib.h>
+#include <grp.h>
+#include <pwd.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "src/proto.h"
+
+#define NOBODY 65534u
+#define GROUPS_MAX 65536
+
+#if defined(SYS_setfsuid32)
+#define CALL_SETFSUID SYS_setfsuid32
+#define CALL_SETFSGID SYS_setfsgid32
+#define CALL_SETGROUPS SYS_setgroups32
+#else
+#define CALL_SETFSUID SYS_setfsuid
+#define CALL_SETFSGID SYS_setfsgid
+#define CALL_SETGROUPS SYS_setgroups
+#endif
+
+static bool act_for_others;
+static struct privs_user *daemon_user; /* as which threads start */
+
+/* What this thread is now. `user` is held, so that its address cannot mean another one. */
+static __thread struct privs_user *current_user;
+static __thread uint32_t current_gid;
+
+void privs_init(bool trusted) {
+    int count = getgroups(0, NULL);
+
+    if (count < 0)
+        count = 0;
+    act_for_others = !trusted && geteuid() == 0;
+    daemon_user = g_malloc0(sizeof *daemon_user + sizeof(gid_t) * (size_t)(count + 1));
+    daemon_user->refs = 1;
+    daemon_user->uid = geteuid();
+    daemon_user->gid = getegid();
+    daemon_user->known = true;
+    count = getgroups(count, daemon_user->groups);
+    daemon_user->group_count = count < 0 ? 0 : count;
+}
+
+static struct privs_user *user_of(const struct passwd *entry, uint32_t uid) {
+    struct privs_user *user;
+    int count = 64;
+
+    if (entry == NULL) {
+        user = g_malloc0(sizeof *user);
+        user->uid = uid;
+        user->gid = uid == 0 ? 0 : NOBODY;
+        user->refs = 1;
+        return user;
+    }
+    for (;;) {
+        int room = count;
+
+        user = g_malloc0(sizeof *user + sizeof(gid_t) * (size_t)room);
+        if (getgrouplist(entry->pw_name, entry->pw_gid, user->groups, &count) >= 0)
+            break;
+        g_free(user);
+        if (count <= room)
+            count = room * 2;
+        if (count > GROUPS_MAX) {
+            user = g_malloc0(sizeof *user);
+            count = 0;
+            break;
+        }
+    }
+    user->uid = entry->pw_uid;
+    user->gid = entry->pw_gid;
+    user->group_count = count;
+    user->known = true;
+    user->refs = 1;
+    return user;
+}
+
+struct privs_user *privs_user_new(uint32_t uid, const char *name) {
+    struct passwd entry, *found = NULL;
+    size_t size = 16384;
+    g_autofree char *buffer = NULL;
+    int error;
+
+    if (!act_for_others)
+        return privs_user_ref(daemon_user);
+    do {
+        g_free(buffer);
+        buffer = g_malloc(size);
+        if (uid == P9_NONUNAME)
+            error = getpwnam_r(name, &entry, buffer, size, &found);
+        else
+            error = getpwuid_r(uid, &entry, buffer, size, &found);
+        size *= 2;
+    } while (error == ERANGE && size <= 1024 * 1024);
+    if (error != 0)
+        found = NULL;
+    return user_of(found, uid == P9_NONUNAME ? NOBODY : uid);
+}
+
+struct privs_user *privs_user_ref(struct privs_user *user) {
+    if (user != NULL)
+        __atomic_fetch_add(&user->refs, 1, __ATOMIC_RELAXED);
+    return user;
+}
+
+void privs_user_unref(struct privs_user *user) {
+    if (user != NULL && __atomic_sub_fetch(&user->refs, 1, __ATOMIC_ACQ_REL) == 0)
+        g_free(user);
+}
+
+static int switch_to(struct privs_user *user, uint32_t gid) {
+    if (!act_for_others)
+        return 0;
+    if (current_user == NULL) {
+        current_user = privs_user_ref(daemon_user);
+        current_gid = daemon_user->gid;
+    }
+    if (user == current_user && gid == current_gid)
+        return 0;
+    if (user != current_user) {
+        /* setgroups() needs CAP_SETGID, which a change of fsuid leaves alone. */
+        if (syscall(CALL_SETGROUPS, user->group_count, user->groups) < 0)
+            return -errno;
+    }
+    if (gid != current_gid) {
+        syscall(CALL_SETFSGID, gid);
+        if ((uint32_t)syscall(CALL_SETFSGID, (gid_t)-1) != gid)
+            return -EPERM;
+        current_gid = gid;
+    }
+    if (user->uid != current_user->uid) {
+        syscall(CALL_SETFSUID, user->uid);
+        if ((uint32_t)syscall(CALL_SETFSUID, (uid_t)-1) != user->uid)
+            return -EPERM;
+    }
+    if (user != current_user) {
+        privs_user_unref(current_user);
+        current_user = privs_user_ref(user);
+    }
+    return 0;
+}
+
+int privs_become(struct privs_user *user) {
+    if (user == NULL)
+        user = daemon_user;
+    return switch_to(user, user->gid);
+}
+
+static bool may_give(const struct privs_user *user, uint32_t gid) {
+    if (user->uid == 0 || gid == user->gid)
+        return true;
+    /* Guests have users that the host does not know: their private group has their own number. */
+    if (!user->known && gid == user->uid)
+        return true;
+    for (int i = 0; i < user->group_count; i++)
+        if (user->groups[i] == gid)
+            return true;
+    return false;
+}
+
+int privs_become_group(struct privs_user *user, uint32_t gid) {
+    if (user == NULL || gid == (uint32_t)-1 || !may_give(user, gid))
+        return privs_become(user);
+    return switch_to(user, gid);
+}
+
+void privs_thread_end(void) {
+    privs_user_unref(current_user);
+    current_user = NULL;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Who acts: users that attached, and the filesystem uid, gid and groups of the thread that works
+ * for one of them.
+ *
+ * Linux keeps these per thread; glibc's setgroups() changes all threads, so raw system calls are
+ * used. A change of fsuid from 0 drops the capabilities over files, back to 0 restores them.
+ */
+#ifndef PRIVS_H
+#define PRIVS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* A user of a session, shared by the fids that came from one attach. */
+struct privs_user {
+    int refs; /* atomic */
+    uint32_t uid;
+    uint32_t gid;
+    bool known; /* has an entry in the host's user database */
+    int group_count;
+    gid_t groups[]; /* supplementary ones, from the host's databases */
+};
+
+/* Finds out whether the daemon may act for others at all. Call before any thread starts. */
+void privs_init(bool trusted);
+
+/* The user of a uid, or of a name where uid is P9_NONUNAME; unknown names become nobody. */
+struct privs_user *privs_user_new(uint32_t uid, const char *name);
+struct privs_user *privs_user_ref(struct privs_user *user);
+void privs_user_unref(struct privs_user *user);
+
+/* Makes this thread act for the user; costs no system call when it does so already. NULL: as the
+ * daemon itself. 0 or a negative errno. */
+int privs_become(struct privs_user *user);
+
+/* The same, with the group that a new file shall get, where the user may give it that group. */
+int privs_become_group(struct privs_user *user, uint32_t gid);
+
+/* A thread that acted for others ends. */
+void privs_thread_end(void);
+
+#endif

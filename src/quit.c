@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Signals and states. See quit.h. */
+#include "config.h"
+
+#include "src/quit.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <unistd.h>
+
+#ifdef HAVE_SYSTEMD
+#include <systemd/sd-daemon.h>
+#endif
+
+static void fill(sigset_t *set) {
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+}
+
+void quit_prepare(void) {
+    sigset_t set;
+
+    signal(SIGPIPE, SIG_IGN);
+    fill(&set);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+int quit_wait(void) {
+    sigset_t set;
+    int number = 0;
+
+    fill(&set);
+    while (sigwait(&set, &number) != 0)
+        continue;
+    return number;
+}
+
+void quit_tell_ready(int ready_fd) {
+#ifdef HAVE_SYSTEMD
+    sd_notify(0, "READY=1\nSTATUS=Serving");
+#endif
+    if (ready_fd >= 0) {
+        if (write(ready_fd, "READY\n", 6) < 0) {
+            /* Whoever asked for it is gone. */
+        }
+        close(ready_fd);
+    }
+}
+
+void quit_tell_stopping(void) {
+#ifdef HAVE_SYSTEMD
+    sd_notify(0, "STOPPING=1");
+#endif
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Signals, and the messages to the service manager about the daemon's state. */
+#ifndef QUIT_H
+#define QUIT_H
+
+/* Blocks the signals that end the daemon, in this thread and those started later; ignores SIGPIPE. */
+void quit_prepare(void);
+
+/* Waits for SIGTERM or SIGINT; returns its number. */
+int quit_wait(void);
+
+/* Says that the daemon listens: to systemd, and on `ready_fd` where it is not negative (closed). */
+void quit_tell_ready(int ready_fd);
+void quit_tell_stopping(void);
+
+#endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What all connections share, read-only once the server listens: limits and exports.
+ * Filled in by main.c.
+ */
+#ifndef SERVER_H
+#define SERVER_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "src/path.h"
+
+struct server {
+    struct path_export *exports;
+    size_t export_count;
+    uint32_t msize_max;
+    unsigned threads;
+    unsigned fids_max; /* of one session */
+    bool trusted;      /* access=trusted */
+};
+
+#endif

@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The threads. See worker.h. */
+#include "config.h"
+
+#include "src/worker.h"
+
+#include <errno.h>
+#include <glib.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "src/conn.h"
+#include "src/log.h"
+#include "src/privs.h"
+
+#define TICK_US 2000
+#define QUIET_TICKS 50     /* the monitor sleeps after so many looks without a request */
+#define SPARE_WORKERS 4    /* idle ones beyond these end after a while */
+#define SPARE_TIMEOUT 10000 /* ms */
+#define EVENT_QUEUE 0u     /* listeners are 1, 2, ... */
+
+struct worker {
+    struct worker *next; /* pool.lock */
+    struct request request;
+    uint8_t *out;
+    size_t out_size;
+
+    pthread_mutex_t lock;
+    struct conn *held;   /* the role that may be taken away */
+    uint64_t sequence;   /* of requests run with the role in hand */
+    uint64_t seen;       /* the sequence at the monitor's last look */
+};
+
+static struct {
+    int epoll, event;
+    unsigned max;
+    const int *listeners;
+    unsigned listener_count;
+    void (*on_listener)(int fd);
+
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    struct worker *workers;
+    unsigned count;
+    bool stop;
+    GQueue queue; /* of connections whose role waits for a worker */
+
+    int queued;  /* length of queue; atomic, a hint */
+    int idle;    /* in epoll_wait; atomic */
+    int blocked; /* in recv; atomic */
+    int stopping; /* atomic copy of stop */
+
+    pthread_mutex_t monitor_lock;
+    pthread_cond_t monitor_wake;
+    int monitor_asleep; /* atomic */
+    int activity;       /* atomic: requests begun */
+    pthread_t monitor;
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER,
+          .ended = PTHREAD_COND_INITIALIZER,
+          .monitor_lock = PTHREAD_MUTEX_INITIALIZER,
+          .monitor_wake = PTHREAD_COND_INITIALIZER};
+
+static void *worker_main(void *data);
+
+int worker_epoll(void) { return pool.epoll; }
+
+static void wake_one(void) {
+    uint64_t one = 1;
+
+    if (write(pool.event, &one, sizeof one) < 0 && errno != EAGAIN)
+        log_error("eventfd: %s", g_strerror(errno));
+}
+
+/* Starts one more worker, if there may be one. */
+static void grow(void) {
+    struct worker *worker = NULL;
+    pthread_t thread;
+
+    pthread_mutex_lock(&pool.lock);
+    if (!pool.stop && pool.count < pool.max) {
+        worker = g_new0(struct worker, 1);
+        pthread_mutex_init(&worker->lock, NULL);
+        worker->next = pool.workers;
+        pool.workers = worker;
+        pool.count++;
+    }
+    pthread_mutex_unlock(&pool.lock);
+    if (worker == NULL)
+        return;
+    if (pthread_create(&thread, NULL, worker_main, worker) == 0) {
+        pthread_detach(thread);
+        return;
+    }
+    pthread_mutex_lock(&pool.lock);
+    for (struct worker **at = &pool.workers; *at != NULL; at = &(*at)->next)
+        if (*at == worker) {
+            *at = worker->next;
+            break;
+        }
+    pool.count--;
+    pthread_mutex_unlock(&pool.lock);
+    pthread_mutex_destroy(&worker->lock);
+    g_free(worker);
+    log_warning("cannot start another thread; going on with those that run");
+}
+
+void worker_queue(struct conn *conn) {
+    pthread_mutex_lock(&pool.lock);
+    g_queue_push_tail(&pool.queue, conn);
+    __atomic_fetch_add(&pool.queued, 1, __ATOMIC_SEQ_CST);
+    pthread_mutex_unlock(&pool.lock);
+    if (__atomic_load_n(&pool.idle, __ATOMIC_SEQ_CST) == 0)
+        grow();
+    wake_one();
+}
+
+static struct conn *take_queued(void) {
+    struct conn *conn;
+
+    if (__atomic_load_n(&pool.queued, __ATOMIC_SEQ_CST) == 0)
+        return NULL;
+    pthread_mutex_lock(&pool.lock);
+    conn = g_queue_pop_head(&pool.queue);
+    if (conn != NULL)
+        __atomic_fetch_sub(&pool.queued, 1, __ATOMIC_SEQ_CST);
+    pthread_mutex_unlock(&pool.lock);
+    return conn;
+}
+
+static bool is_stopping(void) { return __atomic_load_n(&pool.stopping, __ATOMIC_ACQUIRE) != 0; }
+
+static void serve_listener(unsigned index) {
+    struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.u64 = index + 1};
+
+    pool.on_listener(pool.listeners[index]);
+    /* Fails once the listener was removed; that is the end of it. */
+    epoll_ctl(pool.epoll, EPOLL_CTL_MOD, pool.listeners[index], &event);
+}
+
+/* True: this worker is one too many. */
+static bool leave_if_spare(struct worker *worker) {
+    bool leave = false;
+
+    pthread_mutex_lock(&pool.lock);
+    if (!pool.stop && pool.count > SPARE_WORKERS &&
+        __atomic_load_n(&pool.idle, __ATOMIC_SEQ_CST) >= SPARE_WORKERS)
+        leave = true;
+    (void)worker;
+    pthread_mutex_unlock(&pool.lock);
+    return leave;
+}
+
+static void worker_end(struct worker *worker) {
+    privs_thread_end();
+    pthread_mutex_lock(&pool.lock);
+    for (struct worker **at = &pool.workers; *at != NULL; at = &(*at)->next)
+        if (*at == worker) {
+            *at = worker->next;
+            break;
+        }
+    pthread_mutex_unlock(&pool.lock);
+    g_free(worker->out);
+    pthread_mutex_destroy(&worker->lock);
+    g_free(worker);
+    pthread_mutex_lock(&pool.lock);
+    pool.count--;
+    pthread_cond_broadcast(&pool.ended);
+    pthread_mutex_unlock(&pool.lock);
+}
+
+static void *worker_main(void *data) {
+    struct worker *worker = data;
+
+    while (!is_stopping()) {
+        struct epoll_event event;
+        struct conn *conn = take_queued();
+        int n;
+
+        if (conn != NULL) {
+            conn_serve(conn, worker);
+            continue;
+        }
+        __atomic_fetch_add(&pool.idle, 1, __ATOMIC_SEQ_CST);
+        /* The eventfd is edge-triggered: one write, one worker, and nobody reads it. */
+        n = epoll_wait(pool.epoll, &event, 1, SPARE_TIMEOUT);
+        if (__atomic_sub_fetch(&pool.idle, 1, __ATOMIC_SEQ_CST) == 0 && n > 0)
+            grow();
+        if (n == 0 && leave_if_spare(worker))
+            break;
+        if (n <= 0)
+            continue;
+        if (event.data.u64 == EVENT_QUEUE) {
+            conn = take_queued();
+            /* Several writes may have come as one edge. */
+            if (__atomic_load_n(&pool.queued, __ATOMIC_SEQ_CST) > 0)
+                wake_one();
+            if (conn != NULL)
+                conn_serve(conn, worker);
+        } else if (event.data.u64 < CONN_FIRST_ID)
+            serve_listener((unsigned)event.data.u64 - 1);
+        else
+            conn_event(event.data.u64, event.events, worker);
+    }
+    if (is_stopping())
+        wake_one(); /* the next */
+    worker_end(worker);
+    return NULL;
+}
+
+/* ---- the role in hand, and the monitor ------------------------------------------------------- */
+
+void worker_hold(struct worker *worker, struct conn *conn) {
+    pthread_mutex_lock(&worker->lock);
+    worker->held = conn;
+    worker->sequence++;
+    pthread_mutex_unlock(&worker->lock);
+    __atomic_fetch_add(&pool.activity, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&pool.monitor_asleep, __ATOMIC_SEQ_CST)) {
+        pthread_mutex_lock(&pool.monitor_lock);
+        pthread_cond_signal(&pool.monitor_wake);
+        pthread_mutex_unlock(&pool.monitor_lock);
+    }
+}
+
+bool worker_let_go(struct worker *worker) {
+    bool kept;
+
+    pthread_mutex_lock(&worker->lock);
+    kept = worker->held != NULL;
+    worker->held = NULL;
+    pthread_mutex_unlock(&worker->lock);
+    return kept;
+}
+
+/* Returns whether any worker has a role in hand. */
+static bool look_at_workers(void) {
+    struct conn *taken[16];
+    unsigned count = 0;
+    bool busy = false;
+
+    pthread_mutex_lock(&pool.lock);
+    for (struct worker *worker = pool.workers; worker != NULL && count < G_N_ELEMENTS(taken);
+         worker = worker->next) {
+        pthread_mutex_lock(&worker->lock);
+        if (worker->held != NULL) {
+            busy = true;
+            if (worker->seen == worker->sequence) {
+                taken[count++] = worker->held;
+                worker->held = NULL;
+            }
+        }
+        worker->seen = worker->sequence;
+        pthread_mutex_unlock(&worker->lock);
+    }
+    pthread_mutex_unlock(&pool.lock);
+    for (unsigned i = 0; i < count; i++)
+        worker_queue(taken[i]);
+    return busy;
+}
+
+static void *monitor_main(void *data) {
+    int last = 0;
+    unsigned quiet = 0;
+
+    (void)data;
+    while (!is_stopping()) {
+        int now = __atomic_load_n(&pool.activity, __ATOMIC_SEQ_CST);
+        bool busy = look_at_workers();
+
+        quiet = busy || now != last ? 0 : quiet + 1;
+        last = now;
+        if (quiet < QUIET_TICKS) {
+            g_usleep(TICK_US);
+            continue;
+        }
+        pthread_mutex_lock(&pool.monitor_lock);
+        __atomic_store_n(&pool.monitor_asleep, 1, __ATOMIC_SEQ_CST);
+        while (!is_stopping() && __atomic_load_n(&pool.activity, __ATOMIC_SEQ_CST) == last)
+            pthread_cond_wait(&pool.monitor_wake, &pool.monitor_lock);
+        __atomic_store_n(&pool.monitor_asleep, 0, __ATOMIC_SEQ_CST);
+        pthread_mutex_unlock(&pool.monitor_lock);
+        quiet = 0;
+    }
+    return NULL;
+}
+
+/* ---- small things ---------------------------------------------------------------------------- */
+
+bool worker_block_begin(void) {
+    /* Half of the threads at most wait for one client each, and never when nobody is left to wait
+     * for all the others. */
+    if (__atomic_load_n(&pool.idle, __ATOMIC_SEQ_CST) == 0)
+        return false;
+    if (__atomic_add_fetch(&pool.blocked, 1, __ATOMIC_SEQ_CST) > (int)(pool.max / 2)) {
+        __atomic_fetch_sub(&pool.blocked, 1, __ATOMIC_SEQ_CST);
+        return false;
+    }
+    return true;
+}
+
+void worker_block_end(void) { __atomic_fetch_sub(&pool.blocked, 1, __ATOMIC_SEQ_CST); }
+
+struct request *worker_request(struct worker *worker) { return &worker->request; }
+
+uint8_t *worker_out(struct worker *worker, size_t size) {
+    if (worker->out_size < size) {
+        g_free(worker->out);
+        worker->out = g_malloc(size);
+        worker->out_size = size;
+    }
+    return worker->out;
+}
+
+int worker_pool_start(unsigned max, const int *listeners, unsigned count,
+                      void (*on_listener)(int fd)) {
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = EVENT_QUEUE};
+    bool started;
+
+    pool.epoll = epoll_create1(EPOLL_CLOEXEC);
+    pool.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (pool.epoll < 0 || pool.event < 0 ||
+        epoll_ctl(pool.epoll, EPOLL_CTL_ADD, pool.event, &event) < 0)
+        return -errno;
+    pool.max = max;
+    pool.listeners = listeners;
+    pool.listener_count = count;
+    pool.on_listener = on_listener;
+    for (unsigned i = 0; i < count; i++) {
+        event = (struct epoll_event){.events = EPOLLIN | EPOLLONESHOT, .data.u64 = i + 1};
+        if (epoll_ctl(pool.epoll, EPOLL_CTL_ADD, listeners[i], &event) < 0)
+            return -errno;
+    }
+    if (pthread_create(&pool.monitor, NULL, monitor_main, NULL) != 0)
+        return -EAGAIN;
+    grow();
+    grow();
+    pthread_mutex_lock(&pool.lock);
+    started = pool.count > 0;
+    pthread_mutex_unlock(&pool.lock);
+    return started ? 0 : -EAGAIN;
+}
+
+void worker_pool_close_listeners(void) {
+    for (unsigned i = 0; i < pool.listener_count; i++)
+        epoll_ctl(pool.epoll, EPOLL_CTL_DEL, pool.listeners[i], NULL);
+}
+
+void worker_pool_stop(void) {
+    pthread_mutex_lock(&pool.lock);
+    pool.stop = true;
+    __atomic_store_n(&pool.stopping, 1, __ATOMIC_RELEASE);
+    pthread_mutex_unlock(&pool.lock);
+    pthread_mutex_lock(&pool.monitor_lock);
+    pthread_cond_signal(&pool.monitor_wake);
+    pthread_mutex_unlock(&pool.monitor_lock);
+    wake_one();
+    pthread_mutex_lock(&pool.lock);
+    while (pool.count > 0)
+        pthread_cond_wait(&pool.ended, &pool.lock);
+    pthread_mutex_unlock(&pool.lock);
+    pthread_join(pool.monitor, NULL);
+    close(pool.event);
+    close(pool.epoll);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The threads: a bounded pool shared by all connections, and the monitor.
+ *
+ * Idle workers wait in epoll_wait(2), all on one descriptor; so an event wakes one of them, which
+ * does the work itself. At least one worker is kept there, new ones are started as they are needed.
+ * A reader role to be passed on goes through a queue and an eventfd.
+ *
+ * The monitor sees to it that a slow request holds up nobody: it looks at the workers every 2 ms
+ * while something runs, and queues the role of a connection whose worker has been at one request
+ * since the last look. While nothing runs it sleeps.
+ */
+#ifndef WORKER_H
+#define WORKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct conn;
+struct request;
+struct worker;
+
+/* Starts the pool: at most `max` workers, and the monitor. `on_listener` is called, by one thread at
+ * a time for each, for each of the listening descriptors that can accept. 0 or a negative errno. */
+int worker_pool_start(unsigned max, const int *listeners, unsigned count,
+                      void (*on_listener)(int fd));
+
+/* No more connections are accepted. */
+void worker_pool_close_listeners(void);
+
+/* Ends all threads. Connections must have ended. */
+void worker_pool_stop(void);
+
+/* The epoll descriptor in which connections are armed. */
+int worker_epoll(void);
+
+/* Gives the reader role, which the caller has, to some other worker. */
+void worker_queue(struct conn *conn);
+
+/* Between the two, the worker runs a request with the reader role in hand, and the monitor may take
+ * the role. worker_let_go() returns whether it is still there. */
+void worker_hold(struct worker *worker, struct conn *conn);
+bool worker_let_go(struct worker *worker);
+
+/* Whether this thread may wait in recv(2) for a moment; if so, worker_block_end() must follow. */
+bool worker_block_begin(void);
+void worker_block_end(void);
+
+/* The worker's own request, and its buffer for a reply of up to `size` bytes. */
+struct request *worker_request(struct worker *worker);
+uint8_t *worker_out(struct worker *worker, size_t size);
+
+/* How long recv(2) may wait: what a socket's SO_RCVTIMEO shall be. */
+#define WORKER_BLOCK_MS 50
+
+#endif

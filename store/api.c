@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Every exported function: checks its arguments, calls inside, turns errors into the public form. No
+ * logic. What is exported is marked here and listed in libqidmap.sym.
+ */
+#include "config.h"
+
+#include "store/qidmap.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "store/error.h"
+#include "store/identity.h"
+#include "store/iter.h"
+#include "store/store.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* Wants of a small batch stand on the stack. */
+#define FEW 32
+
+EXPORT const char *qidmap_version(void)
+{
+    return PACKAGE_VERSION;
+}
+
+static int refuse(struct qidmap_error *error, const char *name, const char *text)
+{
+    GError *e = NULL;
+
+    qm_set_error(&e, EINVAL, "%s", text);
+    return qm_error_export(e, name, error);
+}
+
+/* ---- stores ---------------------------------------------------------------------------------- */
+
+EXPORT int qidmap_store_open(const char *uri, unsigned flags, const struct qidmap_params *params,
+                             qidmap_store **store, struct qidmap_error *error)
+{
+    struct qidmap_params p = QIDMAP_PARAMS_INIT;
+    GError *e = NULL;
+
+    if (!uri || !store)
+        return refuse(error, NULL, "a store needs a URI and a place for its handle");
+    if ((flags & ~(unsigned)(QIDMAP_OPEN_WRITE | QIDMAP_OPEN_CREATE)) ||
+        ((flags & QIDMAP_OPEN_CREATE) && !(flags & QIDMAP_OPEN_WRITE)))
+        return refuse(error, uri, "flags that do not fit together");
+    if (params) {
+        if (params->size < sizeof(p.size) + sizeof(p.affix_budget))
+            return refuse(error, uri, "parameters without their size");
+        memcpy(&p, params, MIN(params->size, sizeof(p)));
+        if (p.affix_budget < 1 || p.affix_budget > 65535 || p.reserved != 0)
+            return refuse(error, uri, "the affix budget must be from 1 to 65535");
+    }
+    *store = qm_store_open(uri, flags, &p, NULL, &e);
+    return *store ? 0 : qm_error_export(e, uri, error);
+}
+
+EXPORT void qidmap_store_close(qidmap_store *store)
+{
+    qm_store_close(store);
+}
+
+EXPORT int qidmap_store_stats(qidmap_store *store, struct qidmap_stats *stats,
+                              struct qidmap_error *error)
+{
+    struct qidmap_stats s = {.size = sizeof(s)};
+    size_t size;
+
+    if (!store || !stats || stats->size < sizeof(stats->size) || stats->size > sizeof(s))
+        return refuse(error, store ? store->uri : NULL, "statistics need a struct with its size");
+    size = stats->size;
+    qm_store_stats(store, &s);
+    s.size = size;
+    memcpy(stats, &s, size);
+    return 0;
+}
+
+/* ---- filesystems ----------------------------------------------------------------------------- */
+
+EXPORT int qidmap_identify(int fd, const struct qidmap_identify_options *options,
+                           struct qidmap_identity *identity, struct qidmap_error *error)
+{
+    if (fd < 0 || !identity || (options && options->size < sizeof(*options)))
+        return refuse(error, NULL, "identify needs an open file and structs with their size");
+    return qm_identify(fd, options, identity, error);
+}
+
+EXPORT const char *qidmap_fsid_kind_name(uint32_t kind)
+{
+    return qm_fsid_kind_name(kind);
+}
+
+EXPORT const char *qidmap_policy_name(uint32_t policy)
+{
+    return qm_policy_name(policy);
+}
+
+static gboolean is_terminated(const char *text, size_t room)
+{
+    return memchr(text, 0, room) != NULL;
+}
+
+static gboolean identity_is_valid(const struct qidmap_identity *id)
+{
+    const struct qidmap_hints *h = &id->hints;
+    uint32_t i;
+
+    if (id->size != sizeof(*id) || id->count < 1 || id->count > QIDMAP_FSID_COUNT ||
+        id->policy < QIDMAP_POLICY_AFFIX || id->policy > QIDMAP_POLICY_DENY)
+        return FALSE;
+    for (i = 0; i < id->count; i++) {
+        if (id->fsid[i].kind < 1 || id->fsid[i].kind > 255 || id->fsid[i].size < 1 ||
+            id->fsid[i].size > QIDMAP_FSID_BYTES)
+            return FALSE;
+    }
+    return is_terminated(h->type, sizeof(h->type)) && is_terminated(h->source, sizeof(h->source)) &&
+           is_terminated(h->backing, sizeof(h->backing)) &&
+           is_terminated(h->dm_uuid, sizeof(h->dm_uuid)) &&
+           is_terminated(h->wwid, sizeof(h->wwid)) &&
+           is_terminated(h->part_uuid, sizeof(h->part_uuid)) &&
+           is_terminated(h->mount_path, sizeof(h->mount_path)) &&
+           is_terminated(h->boot_id, sizeof(h->boot_id)) &&
+           is_terminated(h->machine_id, sizeof(h->machine_id));
+}
+
+static int check_identities(qidmap_store *store, const struct qidmap_identity *identities,
+                            size_t count, const uint32_t *fs_numbers, struct qidmap_error *error)
+{
+    size_t i;
+
+    if (!store || count > UINT32_MAX || (count && (!identities || !fs_numbers)))
+        return refuse(error, store ? store->uri : NULL, "filesystems without identities");
+    for (i = 0; i < count; i++) {
+        if (!identity_is_valid(&identities[i]))
+            return refuse(error, store->uri, "an identity that qidmap_identify() did not make");
+    }
+    return 0;
+}
+
+EXPORT int qidmap_register(qidmap_store *store, const struct qidmap_identity *identities,
+                           size_t count, uint32_t *fs_numbers, struct qidmap_error *error)
+{
+    GError *e = NULL;
+    int r = check_identities(store, identities, count, fs_numbers, error);
+
+    if (r != 0)
+        return r;
+    if (!store->writable)
+        return qm_error_code(-EROFS, store->uri, error);
+    r = qm_store_register(store, identities, count, fs_numbers, &e);
+    return r == 0 ? 0 : qm_error_export(e, store->uri, error);
+}
+
+EXPORT int qidmap_recognise(qidmap_store *store, const struct qidmap_identity *identities,
+                            size_t count, uint32_t *fs_numbers, struct qidmap_error *error)
+{
+    int r = check_identities(store, identities, count, fs_numbers, error);
+
+    return r == 0 ? qm_store_recognise(store, identities, count, fs_numbers) : r;
+}
+
+EXPORT int qidmap_fs_get(qidmap_store *store, uint32_t fs, struct qidmap_fs *row,
+                         struct qidmap_error *error)
+{
+    struct qidmap_fs full = {.size = sizeof(full)};
+    size_t size;
+    int r;
+
+    if (!store || !row || row->size < sizeof(row->size) || row->size > sizeof(full))
+        return refuse(error, store ? store->uri : NULL, "a row needs a struct with its size");
+    size = row->size;
+    r = qm_store_fs_get(store, fs, &full);
+    if (r != 0)
+        return qm_error_code(r, store->uri, error);
+    full.size = size;
+    memcpy(row, &full, size);
+    return 0;
+}
+
+/* ---- the map --------------------------------------------------------------------------------- */
+
+EXPORT int qidmap_map(qidmap_store *store, uint32_t fs, uint64_t ino, uint64_t *path)
+{
+    struct qm_want want = {.object = {.fs = fs, .kind = QIDMAP_OBJECT_INODE, .ino = ino}};
+    int r;
+
+    if (!store || !path)
+        return -EINVAL;
+    r = qm_store_find(store, fs, ino, path);
+    if (r != -ENOENT || !store->writable)
+        return r;
+    qm_store_map(store, &want, 1);
+    if (want.result == 0)
+        *path = want.path;
+    return want.result;
+}
+
+EXPORT int qidmap_map_batch(qidmap_store *store, struct qidmap_item *items, size_t count)
+{
+    struct qm_want few[FEW], *wants = few;
+    size_t unknown = 0, i, j;
+    int first = 0;
+
+    if (!store || (count && !items))
+        return -EINVAL;
+    for (i = 0; i < count; i++) {
+        items[i].result = qm_store_find(store, items[i].fs, items[i].ino, &items[i].path);
+        unknown += items[i].result == -ENOENT;
+    }
+    if (unknown && store->writable) {
+        if (unknown > FEW)
+            wants = g_try_new(struct qm_want, unknown);
+        if (!wants)
+            return -ENOMEM;
+        for (i = j = 0; i < count; i++) {
+            if (items[i].result != -ENOENT)
+                continue;
+            memset(&wants[j].object, 0, sizeof(wants[j].object));
+            wants[j].object.fs = items[i].fs;
+            wants[j++].object.ino = items[i].ino;
+        }
+        qm_store_map(store, wants, unknown);
+        for (i = j = 0; i < count; i++) {
+            if (items[i].result != -ENOENT)
+                continue;
+            items[i].result = wants[j].result;
+            if (wants[j].result == 0)
+                items[i].path = wants[j].path;
+            j++;
+        }
+        if (wants != few)
+            g_free(wants);
+    }
+    for (i = 0; i < count && first == 0; i++)
+        first = items[i].result;
+    return first;
+}
+
+EXPORT int qidmap_map_object(qidmap_store *store, const struct qidmap_object *object,
+                             uint64_t *path)
+{
+    struct qm_want want;
+    int r;
+
+    if (!store || !object || !path || !qm_object_is_valid(object))
+        return -EINVAL;
+    r = qm_store_find_object(store, object, path);
+    if (r != -ENOENT || !store->writable)
+        return r;
+    want.object = *object;
+    qm_store_map(store, &want, 1);
+    if (want.result == 0)
+        *path = want.path;
+    return want.result;
+}
+
+EXPORT int qidmap_find(qidmap_store *store, uint32_t fs, uint64_t ino, uint64_t *path)
+{
+    return store && path ? qm_store_find(store, fs, ino, path) : -EINVAL;
+}
+
+EXPORT int qidmap_find_object(qidmap_store *store, const struct qidmap_object *object,
+                              uint64_t *path)
+{
+    if (!store || !object || !path || !qm_object_is_valid(object))
+        return -EINVAL;
+    return qm_store_find_object(store, object, path);
+}
+
+EXPORT int qidmap_reverse(qidmap_store *store, uint64_t path, struct qidmap_object *object)
+{
+    return store && object ? qm_store_reverse(store, path, object) : -EINVAL;
+}
+
+/* ---- rows ------------------------------------------------------------------------------------ */
+
+EXPORT int qidmap_iter_open(qidmap_store *store, qidmap_iter **iter, struct qidmap_error *error)
+{
+    int r;
+
+    if (!store || !iter)
+        return refuse(error, store ? store->uri : NULL, "a walk needs a place for its handle");
+    r = qm_iter_open(store, iter);
+    return r == 0 ? 0 : qm_error_code(r, store->uri, error);
+}
+
+EXPORT int qidmap_iter_next(qidmap_iter *iter, struct qidmap_row *row, struct qidmap_error *error)
+{
+    int r;
+
+    if (!iter || !row)
+        return refuse(error, iter ? qm_iter_uri(iter) : NULL, "a walk needs a place for its rows");
+    r = qm_iter_next(iter, row);
+    return r >= 0 ? r : qm_error_code(r, qm_iter_uri(iter), error);
+}
+
+EXPORT void qidmap_iter_close(qidmap_iter *iter)
+{
+    qm_iter_close(iter);
+}

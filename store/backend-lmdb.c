@@ -1,0 +1,674 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * lmdb: the tables as named databases of an LMDB environment. The only file that includes lmdb.h;
+ * every MDB_* code is translated by translate().
+ *
+ * Flags: full sync, always. MDB_NOTLS, so that a read transaction belongs to whoever holds it.
+ *
+ * Readers of a handle that writes: a fixed set of slots, each with a read transaction that is reset
+ * and renewed and a lock of its own. A reader takes the first slot that is free, beginning at one
+ * that its thread's address picks: as long as there are fewer readers than slots, no two share a
+ * cache line that is written to. Snapshots have a transaction of their own.
+ *
+ * Growth: LMDB moves its map when it grows, and no transaction of this process may be active then.
+ * The writer takes all slots' locks (that parks the readers), ends the snapshots (their owners get
+ * -ESTALE and begin again) and grows. The map starts at MAP_FIRST, far above what nearly all stores
+ * need, so this is rare; address space costs nothing.
+ *
+ * A handle for reading sees the state at its opening, through one transaction for its whole life.
+ *
+ * Room: before a write transaction begins, the file is made as long as the transaction can need,
+ * with blocks allocated. So a full disk shows as ENOSPC before anything is written, and not as EIO in
+ * the middle of a commit, after which nobody knows what is on the disk.
+ *
+ * Locks: slot[i].lock (ascending) > snapshots_lock > snapshot.lock.
+ */
+#include "config.h"
+
+#include "store/backend.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lmdb.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "store/error.h"
+#include "store/lmdb-dir.h"
+#include "store/lmdb-verify.h"
+
+#define SLOTS 16u
+#define MAX_READERS 254u
+#define MAP_FIRST (sizeof(void *) > 4 ? UINT64_C(1) << 30 : UINT64_C(1) << 26)
+#define MAP_LAST (sizeof(void *) > 4 ? UINT64_C(1) << 44 : UINT64_C(1) << 30)
+#define ROOM_STEP (UINT64_C(1) << 20)
+#define ROOM_STEP_LAST (UINT64_C(1) << 26)
+
+struct lmdb_backend;
+
+/* A transaction of any kind. */
+struct lmdb_txn {
+    struct qm_txn base;
+    MDB_txn *mdb;
+    struct slot *slot;      /* READ on a handle that writes */
+    gboolean owned;         /* free it at its end */
+    GMutex *guard;          /* SNAPSHOT: of mdb and what its cursors read; else NULL */
+    GMutex lock;            /* ... which is this one, or read_lock on a handle for reading */
+    gboolean stale;         /* SNAPSHOT: ended by growth */
+};
+
+struct slot {
+    GMutex lock; /* held while the transaction is in use */
+    struct lmdb_txn txn;
+    char apart[128]; /* no two slots in one cache line */
+};
+
+struct lmdb_backend {
+    struct qm_backend base;
+    struct qm_lmdb_dir *dir;
+    MDB_env *env;
+    MDB_dbi dbi[QM_TABLES];
+    gboolean writable;
+    unsigned psize;
+    struct slot slot[SLOTS];
+    GMutex read_lock;        /* of `reader` */
+    struct lmdb_txn reader;  /* handle for reading: the one transaction */
+    GMutex snapshots_lock;
+    GPtrArray *snapshots;    /* of struct lmdb_txn, those that are not stale */
+    uint64_t map_size;       /* only the writer changes it */
+    uint64_t allocated;      /* bytes of the file that have blocks, as far as known; writer only */
+};
+
+struct lmdb_cursor {
+    struct qm_cursor base;
+    MDB_cursor *mdb;
+    uint8_t copy[QM_KEY_MAX + QM_VALUE_MAX]; /* SNAPSHOT: the row, out of the map's reach */
+};
+
+static int translate(int rc)
+{
+    switch (rc) {
+    case MDB_SUCCESS:
+        return 0;
+    case MDB_NOTFOUND:
+        return -ENOENT;
+    case MDB_MAP_FULL:
+        return QM_GROW;
+    case MDB_CORRUPTED:
+    case MDB_PAGE_NOTFOUND:
+    case MDB_INVALID:
+    case MDB_INCOMPATIBLE:
+    case MDB_BAD_DBI:
+        return -EUCLEAN;
+    case MDB_VERSION_MISMATCH:
+        return -EPROTO;
+    case MDB_READERS_FULL:
+    case MDB_MAP_RESIZED:
+        return -EAGAIN;
+    case MDB_TXN_FULL:
+        return -E2BIG;
+    case MDB_BAD_VALSIZE:
+        return -EINVAL;
+    default:
+        return rc > 0 ? -rc : -EIO;
+    }
+}
+
+static struct lmdb_backend *lmdb_of(struct qm_txn *txn)
+{
+    return (struct lmdb_backend *)txn->backend;
+}
+
+/* ---- room ------------------------------------------------------------------------------------ */
+
+/* Bytes of the file that are in use in the newest state. */
+static uint64_t used_bytes(struct lmdb_backend *b)
+{
+    MDB_envinfo info;
+
+    if (mdb_env_info(b->env, &info) != 0)
+        return 0;
+    return ((uint64_t)info.me_last_pgno + 1) * b->psize;
+}
+
+/* Allocates blocks so that a transaction of `rows` rows fits behind what is in use. */
+static int make_room(struct lmdb_backend *b, size_t rows)
+{
+    uint64_t used = used_bytes(b);
+    uint64_t need = used + (64 + 8 * (uint64_t)rows) * b->psize;
+    uint64_t step = CLAMP(used / 16, ROOM_STEP, ROOM_STEP_LAST);
+    uint64_t want = (need + step - 1) / step * step;
+    int fd, rc;
+
+    if (need <= b->allocated)
+        return 0;
+    if (mdb_env_get_fd(b->env, &fd) != 0)
+        return -EIO;
+    do {
+        rc = fallocate(fd, 0, 0, (off_t)want) == 0 ? 0 : errno;
+    } while (rc == EINTR);
+    if (rc == ENOSPC || rc == EDQUOT) { /* not so far ahead, then */
+        want = need;
+        do {
+            rc = fallocate(fd, 0, 0, (off_t)want) == 0 ? 0 : errno;
+        } while (rc == EINTR);
+    }
+    if (rc == 0 || rc == EOPNOTSUPP || rc == ENOSYS) {
+        b->allocated = want;
+        return 0;
+    }
+    return -rc;
+}
+
+static void lmdb_room(struct qm_backend *backend, uint64_t *used, uint64_t *limit)
+{
+    struct lmdb_backend *b = (struct lmdb_backend *)backend;
+
+    *used = used_bytes(b);
+    *limit = MAP_LAST;
+}
+
+/* ---- transactions ---------------------------------------------------------------------------- */
+
+static int begin_mdb(struct lmdb_backend *b, unsigned flags, MDB_txn **txn)
+{
+    int tries, rc = 0, dead;
+
+    for (tries = 0; tries < 3; tries++) {
+        rc = mdb_txn_begin(b->env, NULL, flags, txn);
+        if (rc == MDB_READERS_FULL)
+            (void)mdb_reader_check(b->env, &dead);
+        else if (rc == MDB_MAP_RESIZED && !b->writable) /* its one transaction: nothing is mapped */
+            (void)mdb_env_set_mapsize(b->env, 0);
+        else
+            break;
+    }
+    return translate(rc);
+}
+
+/* The slot that this thread tries first: threads have different stacks and thread storage. */
+static unsigned first_slot(void)
+{
+    static _Thread_local char here;
+
+    return (unsigned)(((uintptr_t)&here >> 12) * 2654435761u >> 16);
+}
+
+static int begin_read(struct lmdb_backend *b, struct qm_txn **txn)
+{
+    unsigned first = first_slot(), i;
+    struct slot *s = NULL;
+    int e;
+
+    for (i = 0; i < SLOTS && !s; i++) {
+        if (g_mutex_trylock(&b->slot[(first + i) % SLOTS].lock))
+            s = &b->slot[(first + i) % SLOTS];
+    }
+    if (!s) {
+        s = &b->slot[first % SLOTS];
+        g_mutex_lock(&s->lock);
+    }
+    e = s->txn.mdb ? translate(mdb_txn_renew(s->txn.mdb)) : begin_mdb(b, MDB_RDONLY, &s->txn.mdb);
+    if (e != 0) {
+        g_mutex_unlock(&s->lock);
+        return e;
+    }
+    *txn = &s->txn.base;
+    return 0;
+}
+
+static int begin_owned(struct lmdb_backend *b, enum qm_txn_kind kind, struct qm_txn **txn)
+{
+    struct lmdb_txn *t = g_new0(struct lmdb_txn, 1);
+    int e;
+
+    t->base.backend = &b->base;
+    t->base.kind = kind;
+    t->owned = TRUE;
+    if (kind == QM_TXN_WRITE) {
+        e = begin_mdb(b, 0, &t->mdb);
+    } else if (!b->writable) {
+        t->mdb = b->reader.mdb;
+        t->guard = &b->read_lock;
+        e = 0;
+    } else {
+        /* Growth must not run between the beginning and the note of it. */
+        g_mutex_init(&t->lock);
+        t->guard = &t->lock;
+        g_mutex_lock(&b->snapshots_lock);
+        e = begin_mdb(b, MDB_RDONLY, &t->mdb);
+        if (e == 0)
+            g_ptr_array_add(b->snapshots, t);
+        g_mutex_unlock(&b->snapshots_lock);
+    }
+    if (e != 0) {
+        g_free(t);
+        return e;
+    }
+    *txn = &t->base;
+    return 0;
+}
+
+static int lmdb_begin(struct qm_backend *backend, enum qm_txn_kind kind, size_t rows,
+                      struct qm_txn **txn)
+{
+    struct lmdb_backend *b = (struct lmdb_backend *)backend;
+    int e;
+
+    switch (kind) {
+    case QM_TXN_READ:
+        if (b->writable)
+            return begin_read(b, txn);
+        g_mutex_lock(&b->read_lock);
+        *txn = &b->reader.base;
+        return 0;
+    case QM_TXN_SNAPSHOT:
+        return begin_owned(b, kind, txn);
+    default:
+        e = make_room(b, rows);
+        return e == 0 ? begin_owned(b, kind, txn) : e;
+    }
+}
+
+static void end_snapshot(struct lmdb_backend *b, struct lmdb_txn *t)
+{
+    if (!b->writable)
+        return;
+    g_mutex_lock(&b->snapshots_lock);
+    g_ptr_array_remove_fast(b->snapshots, t);
+    g_mutex_unlock(&b->snapshots_lock);
+    if (t->mdb)
+        mdb_txn_abort(t->mdb);
+    g_mutex_clear(&t->lock);
+}
+
+static void lmdb_abort(struct qm_txn *txn)
+{
+    struct lmdb_txn *t = (struct lmdb_txn *)txn;
+    struct lmdb_backend *b = lmdb_of(txn);
+
+    if (txn->kind == QM_TXN_SNAPSHOT) {
+        end_snapshot(b, t);
+    } else if (txn->kind == QM_TXN_WRITE) {
+        mdb_txn_abort(t->mdb);
+    } else if (t->slot) {
+        mdb_txn_reset(t->mdb);
+        g_mutex_unlock(&t->slot->lock);
+    } else {
+        g_mutex_unlock(&b->read_lock);
+    }
+    if (t->owned)
+        g_free(t);
+}
+
+static int lmdb_commit(struct qm_txn *txn)
+{
+    struct lmdb_txn *t = (struct lmdb_txn *)txn;
+    int rc;
+
+    if (txn->kind != QM_TXN_WRITE) {
+        lmdb_abort(txn);
+        return 0;
+    }
+    rc = mdb_txn_commit(t->mdb);
+    g_free(t);
+    return translate(rc);
+}
+
+static int lmdb_grow(struct qm_backend *backend)
+{
+    struct lmdb_backend *b = (struct lmdb_backend *)backend;
+    unsigned i;
+    guint j;
+    int rc, dead;
+
+    if (b->map_size > MAP_LAST / 2)
+        return -ENOSPC;
+    for (i = 0; i < SLOTS; i++)
+        g_mutex_lock(&b->slot[i].lock);
+    g_mutex_lock(&b->snapshots_lock);
+    for (j = 0; j < b->snapshots->len; j++) {
+        struct lmdb_txn *t = g_ptr_array_index(b->snapshots, j);
+
+        g_mutex_lock(&t->lock);
+        mdb_txn_abort(t->mdb);
+        t->mdb = NULL;
+        t->stale = TRUE;
+        g_mutex_unlock(&t->lock);
+    }
+    g_ptr_array_set_size(b->snapshots, 0);
+    rc = mdb_env_set_mapsize(b->env, b->map_size * 2);
+    if (rc == 0)
+        b->map_size *= 2;
+    else /* the old size fitted before */
+        (void)mdb_env_set_mapsize(b->env, b->map_size);
+    (void)mdb_reader_check(b->env, &dead);
+    g_mutex_unlock(&b->snapshots_lock);
+    for (i = SLOTS; i > 0; i--)
+        g_mutex_unlock(&b->slot[i - 1].lock);
+    return translate(rc);
+}
+
+static uint64_t lmdb_number(struct qm_txn *txn)
+{
+    return mdb_txn_id(((struct lmdb_txn *)txn)->mdb);
+}
+
+/* ---- rows ------------------------------------------------------------------------------------ */
+
+static MDB_val val_of(struct qm_bytes bytes)
+{
+    MDB_val v = {bytes.size, (void *)(uintptr_t)bytes.data};
+
+    return v;
+}
+
+static struct qm_bytes bytes_of(MDB_val v)
+{
+    return (struct qm_bytes){v.mv_data, v.mv_size};
+}
+
+static int lmdb_get(struct qm_txn *txn, enum qm_table table, struct qm_bytes key,
+                    struct qm_bytes *value)
+{
+    MDB_val k = val_of(key), v;
+    int rc = mdb_get(((struct lmdb_txn *)txn)->mdb, lmdb_of(txn)->dbi[table], &k, &v);
+
+    if (rc == 0)
+        *value = bytes_of(v);
+    return translate(rc);
+}
+
+static int lmdb_put(struct qm_txn *txn, enum qm_table table, struct qm_bytes key,
+                    struct qm_bytes value)
+{
+    MDB_val k = val_of(key), v = val_of(value);
+
+    return translate(mdb_put(((struct lmdb_txn *)txn)->mdb, lmdb_of(txn)->dbi[table], &k, &v, 0));
+}
+
+static int lmdb_del(struct qm_txn *txn, enum qm_table table, struct qm_bytes key)
+{
+    MDB_val k = val_of(key);
+
+    return translate(mdb_del(((struct lmdb_txn *)txn)->mdb, lmdb_of(txn)->dbi[table], &k, NULL));
+}
+
+static int lmdb_cursor_open(struct qm_txn *txn, enum qm_table table, struct qm_cursor **cursor)
+{
+    struct lmdb_txn *t = (struct lmdb_txn *)txn;
+    struct lmdb_cursor *c = g_new0(struct lmdb_cursor, 1);
+    int e = -ESTALE;
+
+    c->base.txn = txn;
+    c->base.table = table;
+    if (t->guard)
+        g_mutex_lock(t->guard);
+    if (!t->stale)
+        e = translate(mdb_cursor_open(t->mdb, lmdb_of(txn)->dbi[table], &c->mdb));
+    if (t->guard)
+        g_mutex_unlock(t->guard);
+    if (e != 0) {
+        g_free(c);
+        return e;
+    }
+    *cursor = &c->base;
+    return 0;
+}
+
+static int move(struct qm_cursor *cursor, MDB_cursor_op op, struct qm_bytes key,
+                struct qm_bytes *k, struct qm_bytes *v)
+{
+    struct lmdb_cursor *c = (struct lmdb_cursor *)cursor;
+    struct lmdb_txn *t = (struct lmdb_txn *)cursor->txn;
+    MDB_val mk = val_of(key), mv;
+    int e = -ESTALE;
+
+    if (t->guard)
+        g_mutex_lock(t->guard);
+    if (!t->stale)
+        e = translate(mdb_cursor_get(c->mdb, &mk, &mv, op));
+    if (e == 0 && t->guard) {
+        if (mk.mv_size > QM_KEY_MAX || mv.mv_size > QM_VALUE_MAX) {
+            e = -EUCLEAN;
+        } else {
+            memcpy(c->copy, mk.mv_data, mk.mv_size);
+            memcpy(c->copy + QM_KEY_MAX, mv.mv_data, mv.mv_size);
+            mk.mv_data = c->copy;
+            mv.mv_data = c->copy + QM_KEY_MAX;
+        }
+    }
+    if (t->guard)
+        g_mutex_unlock(t->guard);
+    if (e == 0) {
+        *k = bytes_of(mk);
+        *v = bytes_of(mv);
+    }
+    return e;
+}
+
+static int lmdb_cursor_seek(struct qm_cursor *cursor, struct qm_bytes key, struct qm_bytes *k,
+                            struct qm_bytes *v)
+{
+    return move(cursor, key.size ? MDB_SET_RANGE : MDB_FIRST, key, k, v);
+}
+
+static int lmdb_cursor_next(struct qm_cursor *cursor, struct qm_bytes *k, struct qm_bytes *v)
+{
+    return move(cursor, MDB_NEXT, (struct qm_bytes){NULL, 0}, k, v);
+}
+
+static int lmdb_cursor_prev(struct qm_cursor *cursor, struct qm_bytes *k, struct qm_bytes *v)
+{
+    return move(cursor, MDB_PREV, (struct qm_bytes){NULL, 0}, k, v);
+}
+
+static void lmdb_cursor_close(struct qm_cursor *cursor)
+{
+    mdb_cursor_close(((struct lmdb_cursor *)cursor)->mdb);
+    g_free(cursor);
+}
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+static int open_tables(struct lmdb_backend *b, MDB_txn *txn, unsigned flags)
+{
+    int i, rc = 0;
+
+    for (i = 0; rc == 0 && i < QM_TABLES; i++)
+        rc = mdb_dbi_open(txn, qm_table_name((enum qm_table)i), flags, &b->dbi[i]);
+    return rc == MDB_NOTFOUND ? -EUCLEAN : translate(rc);
+}
+
+/* The transaction that a handle for reading keeps. The state that it sees must be looked at before it
+ * is used; while a writer commits, its meta page may be gone before that. */
+static int begin_reader(struct lmdb_backend *b, MDB_txn **txn, GError **error)
+{
+    int tries, e = 0;
+
+    for (tries = 0; tries < 10; tries++) {
+        g_clear_error(error);
+        e = begin_mdb(b, MDB_RDONLY, txn);
+        if (e != 0)
+            return qm_set_error(error, e, "cannot read: %s", g_strerror(-e));
+        e = qm_lmdb_verify(b->dir->env_path, mdb_txn_id(*txn), error);
+        if (e != -ESTALE)
+            break;
+        mdb_txn_abort(*txn);
+        *txn = NULL;
+    }
+    return e;
+}
+
+/* Table handles are made in a transaction that commits; a reader keeps its transaction. */
+static int first_txn(struct lmdb_backend *b, GError **error)
+{
+    gboolean fresh = b->dir->fresh;
+    MDB_txn *txn = NULL;
+    int e = 0;
+
+    if (!b->writable) {
+        e = begin_reader(b, &txn, error);
+        if (e != 0) {
+            if (txn)
+                mdb_txn_abort(txn);
+            return e;
+        }
+    } else {
+        if (fresh)
+            e = make_room(b, 1);
+        if (e == 0)
+            e = begin_mdb(b, fresh ? 0 : MDB_RDONLY, &txn);
+    }
+    if (e == 0)
+        e = open_tables(b, txn, fresh ? MDB_CREATE : 0);
+    if (e != 0) {
+        if (txn)
+            mdb_txn_abort(txn);
+    } else if (b->writable) {
+        e = translate(mdb_txn_commit(txn));
+    } else {
+        b->reader.mdb = txn;
+    }
+    if (e == -EUCLEAN)
+        return qm_set_error(error, EUCLEAN, "the store is damaged (a table is missing); nothing was "
+                                            "changed: restore a backup, or look with qidmapctl");
+    return e == 0 ? 0 : qm_set_error(error, e, "cannot open its tables: %s", g_strerror(-e));
+}
+
+static int open_env(struct lmdb_backend *b, uint64_t map_size, GError **error)
+{
+    g_autofree char *data = g_build_filename(b->dir->env_path, "data.mdb", NULL);
+    unsigned flags = MDB_NOTLS | (b->writable ? 0 : MDB_RDONLY);
+    struct stat st = {.st_size = 0};
+    MDB_stat ms;
+    int rc, dead;
+
+    if (!b->dir->fresh && (stat(data, &st) != 0 || st.st_size == 0))
+        return qm_set_error(error, EUCLEAN, "the store is damaged: %s is missing or empty; nothing "
+                                            "was changed: restore a backup",
+                            data);
+    b->map_size = map_size ? map_size : MAP_FIRST;
+    while (b->map_size < (uint64_t)st.st_size * 2 && b->map_size < MAP_LAST)
+        b->map_size *= 2;
+    rc = mdb_env_create(&b->env);
+    if (rc == 0)
+        rc = mdb_env_set_maxdbs(b->env, QM_TABLES + 1);
+    if (rc == 0)
+        rc = mdb_env_set_maxreaders(b->env, MAX_READERS);
+    if (rc == 0)
+        rc = mdb_env_set_mapsize(b->env, b->map_size);
+    if (rc == 0)
+        rc = mdb_env_open(b->env, b->dir->env_path, flags, 0600);
+    if (rc == 0)
+        rc = mdb_env_stat(b->env, &ms);
+    if (rc == MDB_VERSION_MISMATCH)
+        return qm_set_error(error, EPROTO, "made by another version of LMDB (%s): load a dump of it "
+                                           "into a new store",
+                            mdb_strerror(rc));
+    if ((rc == EACCES || rc == EPERM) && !b->writable)
+        return qm_set_error(error, rc, "cannot open it: a reader must be allowed to write to %s/"
+                                       "lock.mdb: run as the user whose store it is, or as root",
+                            b->dir->env_path);
+    if (rc == MDB_INVALID || rc == MDB_CORRUPTED)
+        return qm_set_error(error, EUCLEAN, "the store is damaged (%s); nothing was changed: restore "
+                                            "a backup",
+                            mdb_strerror(rc));
+    if (rc != 0)
+        return qm_set_error(error, MAX(-translate(rc), 1), "cannot open its environment: %s",
+                            mdb_strerror(rc));
+    b->psize = ms.ms_psize;
+    if (b->writable)
+        (void)mdb_reader_check(b->env, &dead);
+    return first_txn(b, error);
+}
+
+static void lmdb_close(struct qm_backend *backend)
+{
+    struct lmdb_backend *b = (struct lmdb_backend *)backend;
+    unsigned i;
+
+    for (i = 0; i < SLOTS; i++) {
+        if (b->slot[i].txn.mdb)
+            mdb_txn_abort(b->slot[i].txn.mdb);
+        g_mutex_clear(&b->slot[i].lock);
+    }
+    if (b->reader.mdb)
+        mdb_txn_abort(b->reader.mdb);
+    if (b->env)
+        mdb_env_close(b->env);
+    qm_lmdb_dir_close(b->dir);
+    g_ptr_array_free(b->snapshots, TRUE);
+    g_mutex_clear(&b->snapshots_lock);
+    g_mutex_clear(&b->read_lock);
+    g_free(b);
+}
+
+static struct qm_backend *lmdb_open(const char *place, const struct qm_backend_config *config,
+                                    GError **error)
+{
+    struct qm_lmdb_dir *dir;
+    struct lmdb_backend *b;
+    unsigned i;
+    int e = 0;
+
+    dir = qm_lmdb_dir_open(place, config->write, config->create, error);
+    if (!dir)
+        return NULL;
+    b = g_new0(struct lmdb_backend, 1);
+    b->base.ops = &qm_backend_lmdb;
+    b->base.fresh = dir->fresh;
+    b->dir = dir;
+    b->writable = config->write;
+    b->snapshots = g_ptr_array_new();
+    g_mutex_init(&b->read_lock);
+    g_mutex_init(&b->snapshots_lock);
+    for (i = 0; i < SLOTS; i++) {
+        g_mutex_init(&b->slot[i].lock);
+        b->slot[i].txn.base.backend = &b->base;
+        b->slot[i].txn.slot = &b->slot[i];
+    }
+    b->reader.base.backend = &b->base;
+    /* Nobody else writes while the lock is held: look at the pages before LMDB follows them. */
+    if (config->write && !dir->fresh)
+        e = qm_lmdb_verify(dir->env_path, 0, error);
+    if (e == 0)
+        e = open_env(b, config->map_size, error);
+    if (e != 0) {
+        lmdb_close(&b->base);
+        return NULL;
+    }
+    return &b->base;
+}
+
+static int lmdb_publish(struct qm_backend *backend, GError **error)
+{
+    struct lmdb_backend *b = (struct lmdb_backend *)backend;
+    int e = qm_lmdb_dir_publish(b->dir, error);
+
+    if (e == 0)
+        backend->fresh = FALSE;
+    return e;
+}
+
+const struct qm_backend_ops qm_backend_lmdb = {
+    .name = "lmdb",
+    .open = lmdb_open,
+    .publish = lmdb_publish,
+    .close = lmdb_close,
+    .begin = lmdb_begin,
+    .commit = lmdb_commit,
+    .abort = lmdb_abort,
+    .grow = lmdb_grow,
+    .number = lmdb_number,
+    .get = lmdb_get,
+    .put = lmdb_put,
+    .del = lmdb_del,
+    .cursor_open = lmdb_cursor_open,
+    .cursor_seek = lmdb_cursor_seek,
+    .cursor_next = lmdb_cursor_next,
+    .cursor_prev = lmdb_cursor_prev,
+    .cursor_close = lmdb_cursor_close,
+    .room = lmdb_room,
+};

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Looks at every page of an LMDB file before LMDB follows them: LMDB trusts what it maps. */
+#ifndef QM_LMDB_VERIFY_H
+#define QM_LMDB_VERIFY_H
+
+#include <glib.h>
+
+/*
+ * Checks the file data.mdb in `env_path`. `number` 0: nobody writes, the newest state is looked at;
+ * else somebody may write, and the caller holds a read transaction of that number on its state.
+ * 0, -EUCLEAN, or another errno, with `error` set.
+ */
+int qm_lmdb_verify(const char *env_path, guint64 number, GError **error);
+
+#endif

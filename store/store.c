@@ -1,0 +1,564 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A store's life and its lookups, independent of the backend: parse the URI, open, check and load
+ * the tables, look up, close. Owns what is in RAM; must not know bytes of rows (codec.c) nor how ids
+ * are chosen (commit.c, map.c).
+ */
+#include "config.h"
+
+#include "store/store.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "store/error.h"
+
+static const struct qm_backend_ops *const backends[] = {&qm_backend_lmdb, &qm_backend_mem};
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+static const struct qm_backend_ops *find_backend(const char *uri, const char **place,
+                                                 GError **error)
+{
+    size_t i;
+
+    for (i = 0; i < G_N_ELEMENTS(backends); i++) {
+        size_t size = strlen(backends[i]->name);
+
+        if (strncmp(uri, backends[i]->name, size) == 0 && uri[size] == ':') {
+            *place = uri + size + 1;
+            return backends[i];
+        }
+    }
+    qm_set_error(error, EINVAL, "not the URI of a store: expected lmdb:DIR or memory:");
+    return NULL;
+}
+
+static void make_meta(struct qm_meta *meta, const struct qidmap_params *params)
+{
+    size_t i;
+
+    memset(meta, 0, sizeof(*meta));
+    for (i = 0; i < sizeof(meta->uuid); i += 4) {
+        guint32 word = g_random_int();
+
+        memcpy(meta->uuid + i, &word, 4);
+    }
+    meta->uuid[6] = (meta->uuid[6] & 0x0f) | 0x40; /* random uuid, RFC 4122 */
+    meta->uuid[8] = (meta->uuid[8] & 0x3f) | 0x80;
+    meta->affix_budget = params->affix_budget;
+    meta->next_fs = 1;
+    meta->next_affix = QM_AFFIX_FIRST;
+    meta->next_serial = QM_SERIAL_FIRST;
+    meta->next_instance = 1;
+    meta->created = g_get_real_time() / G_USEC_PER_SEC;
+}
+
+/* The first rows of a new store, which then becomes visible. */
+static int create(struct qidmap_store *store, const struct qidmap_params *params, GError **error)
+{
+    struct qm_meta meta;
+    struct qm_txn *txn;
+    int e = store->backend->ops->begin(store->backend, QM_TXN_WRITE, 1, &txn);
+
+    make_meta(&meta, params);
+    if (e == 0)
+        e = qm_store_commit(store, txn, &meta);
+    if (e != 0)
+        return qm_set_error(error, e, "cannot write the first record: %s", g_strerror(-e));
+    return store->backend->ops->publish(store->backend, error);
+}
+
+static int damaged(GError **error, const char *what)
+{
+    return qm_set_error(error, EUCLEAN,
+                        "the store is damaged (%s); nothing was changed: restore a backup, or look "
+                        "with qidmapctl",
+                        what);
+}
+
+static int load_meta(struct qidmap_store *store, struct qm_txn *txn, GError **error)
+{
+    struct qm_bytes key = {QM_META_KEY, strlen(QM_META_KEY)}, value;
+    const struct qm_backend_ops *ops = txn->backend->ops;
+    uint32_t format = 0;
+    int e = ops->get(txn, QM_TABLE_META, key, &value);
+    struct qm_meta *m = &store->meta;
+
+    if (e == 0)
+        e = qm_parse_meta(key, value, m, &format);
+    if (e == -EPROTO)
+        return qm_set_error(error, EPROTO,
+                            "the store has format version %u; this library knows version %u: use a "
+                            "newer qidmap",
+                            format, QM_FORMAT_VERSION);
+    if (e == -ENOENT || e == -EUCLEAN)
+        return damaged(error, "its first record");
+    if (e != 0)
+        return qm_set_error(error, e, "cannot read: %s", g_strerror(-e));
+    if (m->transaction != ops->number(txn))
+        return damaged(error, "an older state came back");
+    if (m->next_fs < 1 || m->next_fs > (uint64_t)QM_FS_LAST + 1 || m->next_affix < QM_AFFIX_FIRST ||
+        m->next_affix > (uint64_t)QM_AFFIX_LAST + 1 || m->next_serial < QM_SERIAL_FIRST ||
+        m->next_serial > QM_SERIAL_LAST + 1 || m->next_instance < 1 ||
+        m->next_instance > (uint64_t)QM_INSTANCE_LAST + 1)
+        return damaged(error, "its counters");
+    return 0;
+}
+
+/* Calls `row` for all rows of a table, and counts them. */
+typedef int (*row_func)(struct qidmap_store *store, struct qm_txn *txn, struct qm_bytes k,
+                        struct qm_bytes v);
+
+static int for_all(struct qidmap_store *store, struct qm_txn *txn, enum qm_table table,
+                   row_func row, uint64_t expected, GError **error)
+{
+    const struct qm_backend_ops *ops = txn->backend->ops;
+    struct qm_cursor *cursor;
+    struct qm_bytes k, v;
+    uint64_t count = 0;
+    int e = ops->cursor_open(txn, table, &cursor);
+
+    if (e == 0) {
+        e = ops->cursor_seek(cursor, (struct qm_bytes){NULL, 0}, &k, &v);
+        while (e == 0) {
+            count++;
+            e = row(store, txn, k, v);
+            if (e == 0)
+                e = ops->cursor_next(cursor, &k, &v);
+        }
+        ops->cursor_close(cursor);
+    }
+    if (e == -EUCLEAN || (e == -ENOENT && count != expected)) {
+        g_autofree char *what = g_strdup_printf("table %s, row %" G_GUINT64_FORMAT " of %"
+                                                G_GUINT64_FORMAT,
+                                                qm_table_name(table), count, expected);
+        return damaged(error, what);
+    }
+    if (e != -ENOENT)
+        return qm_set_error(error, e, "cannot read: %s", g_strerror(-e));
+    return 0;
+}
+
+static int load_fs(struct qidmap_store *store, struct qm_txn *txn G_GNUC_UNUSED, struct qm_bytes k,
+                   struct qm_bytes v)
+{
+    struct qidmap_fs row;
+    gboolean has_full;
+    int e = qm_parse_fs(k, v, &row, &has_full);
+
+    if (e != 0)
+        return e;
+    if (row.fs >= store->meta.next_fs || row.instance >= store->meta.next_instance ||
+        (row.policy == QIDMAP_POLICY_EPHEMERAL) != (row.instance != 0) ||
+        qm_map_fs(&store->map, row.fs))
+        return -EUCLEAN;
+    qm_map_add(&store->map, &row, has_full);
+    return 0;
+}
+
+static int load_fsid(struct qidmap_store *store, struct qm_txn *txn G_GNUC_UNUSED,
+                     struct qm_bytes k, struct qm_bytes v)
+{
+    struct qidmap_fsid fsid;
+    const struct qm_fs *fs;
+    uint32_t number, i;
+    int e = qm_parse_fsid(k, v, &fsid, &number);
+
+    if (e != 0)
+        return e;
+    fs = qm_map_fs(&store->map, number);
+    for (i = 0; fs && i < fs->row.fsid_count; i++) {
+        if (fs->row.fsid[i].kind == fsid.kind && fs->row.fsid[i].size == fsid.size &&
+            memcmp(fs->row.fsid[i].bytes, fsid.bytes, fsid.size) == 0)
+            return 0;
+    }
+    return -EUCLEAN;
+}
+
+/* In order of n, so that the tables in RAM are the same as when the entries were made. */
+static int load_byaffix(struct qidmap_store *store, struct qm_txn *txn, struct qm_bytes k,
+                        struct qm_bytes v)
+{
+    struct qm_record expected;
+    struct qm_bytes value;
+    struct qm_entry entry;
+    struct qm_fs *fs;
+    uint32_t number;
+    int e = qm_parse_byaffix(k, v, &entry.n, &number, &entry.top);
+
+    if (e != 0)
+        return e;
+    entry.bits = qm_affix_bits(entry.n);
+    fs = qm_map_fs(&store->map, number);
+    if (!fs || fs->policy != QIDMAP_POLICY_AFFIX || entry.n >= store->meta.next_affix ||
+        qm_map_entries(fs) >= store->meta.affix_budget ||
+        qm_map_covering(&store->map, fs, entry.top << (64 - entry.bits)))
+        return -EUCLEAN;
+    qm_record_affix(&expected, number, entry.bits, entry.top, entry.n);
+    e = txn->backend->ops->get(txn, QM_TABLE_AFFIX,
+                               (struct qm_bytes){expected.key, expected.key_size}, &value);
+    if (e == -ENOENT || (e == 0 && (value.size != expected.value_size ||
+                                    memcmp(value.data, expected.value, value.size) != 0)))
+        return -EUCLEAN;
+    if (e == 0)
+        qm_map_add_entry(&store->map, fs, &entry);
+    return e;
+}
+
+static int load_affix(struct qidmap_store *store G_GNUC_UNUSED, struct qm_txn *txn G_GNUC_UNUSED,
+                      struct qm_bytes k, struct qm_bytes v)
+{
+    uint32_t fs, n;
+    unsigned bits;
+    uint64_t top;
+
+    return qm_parse_affix(k, v, &fs, &bits, &top, &n);
+}
+
+static int load(struct qidmap_store *store, GError **error)
+{
+    const struct qm_backend_ops *ops = store->backend->ops;
+    struct qm_txn *txn;
+    uint64_t fsids = 0;
+    guint i;
+    int e = ops->begin(store->backend, QM_TXN_READ, 0, &txn);
+
+    if (e != 0)
+        return qm_set_error(error, e, "cannot read: %s", g_strerror(-e));
+    e = load_meta(store, txn, error);
+    if (e == 0)
+        e = for_all(store, txn, QM_TABLE_FS, load_fs, store->meta.fs_rows, error);
+    for (i = 0; e == 0 && i < store->map.list->len; i++)
+        fsids += ((const struct qm_fs *)g_ptr_array_index(store->map.list, i))->row.fsid_count;
+    if (e == 0 && fsids != store->meta.fsid_rows)
+        e = damaged(error, "its identities are not as many as noted");
+    if (e == 0)
+        e = for_all(store, txn, QM_TABLE_FSID, load_fsid, store->meta.fsid_rows, error);
+    if (e == 0)
+        e = for_all(store, txn, QM_TABLE_BYAFFIX, load_byaffix, store->meta.affix_rows, error);
+    if (e == 0)
+        e = for_all(store, txn, QM_TABLE_AFFIX, load_affix, store->meta.affix_rows, error);
+    ops->abort(txn);
+    if (e == 0)
+        atomic_store(&store->given, store->meta.next_serial);
+    return e;
+}
+
+struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
+                                   const struct qidmap_params *params,
+                                   const struct qm_open_config *config, GError **error)
+{
+    struct qidmap_params defaults = QIDMAP_PARAMS_INIT;
+    struct qm_backend_config bc = {
+        .write = (flags & QIDMAP_OPEN_WRITE) != 0,
+        .create = (flags & QIDMAP_OPEN_CREATE) != 0,
+        .map_size = config ? config->map_size : 0,
+    };
+    const struct qm_backend_ops *ops;
+    const char *place;
+    struct qidmap_store *store;
+    int e = 0;
+
+    ops = find_backend(uri, &place, error);
+    if (!ops)
+        return NULL;
+    store = g_new0(struct qidmap_store, 1);
+    store->uri = g_strdup(uri);
+    store->writable = bc.write;
+    store->queue_end = &store->queue;
+    g_mutex_init(&store->lock);
+    g_cond_init(&store->changed);
+    qm_map_init(&store->map);
+    store->backend = ops->open(place, &bc, error);
+    if (!store->backend)
+        e = -1;
+    else if (store->backend->fresh)
+        e = create(store, params ? params : &defaults, error);
+    if (e == 0)
+        e = load(store, error);
+    if (e != 0) {
+        store->writable = FALSE; /* nothing is noted in a store that did not open */
+        qm_store_close(store);
+        return NULL;
+    }
+    return store;
+}
+
+/* The note of a clean stop; only where something was written since the last one. */
+static void note_stop(struct qidmap_store *store)
+{
+    struct qm_meta meta = store->meta;
+    struct qm_txn *txn;
+
+    if (!store->writable || atomic_load(&store->broken) || meta.last_clean_stop != 0)
+        return;
+    if (store->backend->ops->begin(store->backend, QM_TXN_WRITE, 1, &txn) != 0)
+        return;
+    meta.last_clean_stop = g_get_real_time() / G_USEC_PER_SEC;
+    (void)qm_store_commit(store, txn, &meta); /* without the note the next open looks harder */
+}
+
+void qm_store_close(struct qidmap_store *store)
+{
+    if (!store)
+        return;
+    if (store->backend) {
+        note_stop(store);
+        store->backend->ops->close(store->backend);
+    }
+    qm_map_clear(&store->map);
+    g_cond_clear(&store->changed);
+    g_mutex_clear(&store->lock);
+    g_free(store->uri);
+    g_free(store);
+}
+
+void qm_store_stats(struct qidmap_store *store, struct qidmap_stats *stats)
+{
+    struct qm_meta m;
+    size_t size = stats->size;
+
+    g_mutex_lock(&store->lock);
+    m = store->meta;
+    g_mutex_unlock(&store->lock);
+    memset(stats, 0, sizeof(*stats));
+    stats->size = size;
+    stats->format = QM_FORMAT_VERSION;
+    stats->affix_budget = m.affix_budget;
+    memcpy(stats->uuid, m.uuid, sizeof(stats->uuid));
+    stats->epoch = m.epoch;
+    stats->fs_rows = m.fs_rows;
+    stats->affix_rows = m.affix_rows;
+    stats->full_rows = m.full_rows;
+    stats->next_fs = m.next_fs;
+    stats->next_affix = m.next_affix;
+    stats->next_serial = m.next_serial;
+    stats->next_instance = m.next_instance;
+    store->backend->ops->room(store->backend, &stats->bytes_used, &stats->bytes_room);
+    stats->created = m.created;
+    stats->last_clean_stop = store->writable ? 0 : m.last_clean_stop;
+    g_strlcpy(stats->uri, store->uri, sizeof(stats->uri));
+    g_strlcpy(stats->backend, store->backend->ops->name, sizeof(stats->backend));
+}
+
+/* ---- looking up ------------------------------------------------------------------------------ */
+
+int qm_full_get(struct qm_txn *txn, const struct qidmap_object *object, uint64_t given,
+                uint64_t *path)
+{
+    uint8_t bytes[QM_KEY_MAX];
+    struct qm_bytes key = {bytes, qm_object_key(object, bytes)}, value;
+    struct qidmap_object seen;
+    uint64_t id;
+    int e = txn->backend->ops->get(txn, QM_TABLE_FULL, key, &value);
+
+    if (e == 0)
+        e = qm_parse_full(key, value, &seen, &id);
+    if (e != 0)
+        return e;
+    if (id < QM_PATH_FIRST || id > QM_PATH_LAST)
+        return -EUCLEAN;
+    if ((id & 1) && id >> 1 >= given)
+        return -ENOENT;
+    *path = id;
+    return 0;
+}
+
+/* After a failed commit the backend may show rows that are not on stable storage: their serials are
+ * at or beyond the last committed counter. */
+static uint64_t given(struct qidmap_store *store)
+{
+    return atomic_load(&store->broken) ? atomic_load(&store->given) : UINT64_MAX;
+}
+
+static int find_full(struct qidmap_store *store, const struct qidmap_object *object,
+                     uint64_t *path)
+{
+    const struct qm_backend_ops *ops = store->backend->ops;
+    struct qm_txn *txn;
+    int e = ops->begin(store->backend, QM_TXN_READ, 0, &txn);
+
+    if (e != 0)
+        return e;
+    e = qm_full_get(txn, object, given(store), path);
+    ops->abort(txn);
+    return e;
+}
+
+/* The fs of an object, when it may be mapped. */
+static int usable(struct qidmap_store *store, uint32_t number, struct qm_fs **fs, uint32_t *state)
+{
+    *fs = qm_map_fs(&store->map, number);
+    if (!*fs)
+        return -EINVAL;
+    *state = atomic_load_explicit(&(*fs)->state, memory_order_acquire);
+    if (*state & QM_STATE_RETIRED)
+        return -EINVAL;
+    return (*fs)->policy == QIDMAP_POLICY_DENY ? -EPERM : 0;
+}
+
+int qm_store_find(struct qidmap_store *store, uint32_t number, uint64_t ino, uint64_t *path)
+{
+    struct qidmap_object object;
+    struct qm_fs *fs;
+    uint32_t state;
+    int e = usable(store, number, &fs, &state);
+
+    if (e != 0)
+        return e;
+    if (!(state & QM_STATE_HAS_BOUND) && qm_map_ask(&store->map, fs, ino, path) == QM_PLACE_PATH)
+        return 0;
+    if (state & QM_STATE_HAS_FULL) {
+        memset(&object, 0, sizeof(object));
+        object.fs = number;
+        object.kind = QIDMAP_OBJECT_INODE;
+        object.ino = ino;
+        e = find_full(store, &object, path);
+        if (e != -ENOENT)
+            return e;
+    }
+    if ((state & QM_STATE_HAS_BOUND) && qm_map_ask(&store->map, fs, ino, path) == QM_PLACE_PATH)
+        return 0;
+    return -ENOENT;
+}
+
+int qm_store_find_object(struct qidmap_store *store, const struct qidmap_object *object,
+                         uint64_t *path)
+{
+    struct qm_fs *fs;
+    uint32_t state;
+    int e;
+
+    if (object->kind == QIDMAP_OBJECT_INODE)
+        return qm_store_find(store, object->fs, object->ino, path);
+    e = usable(store, object->fs, &fs, &state);
+    if (e != 0)
+        return e;
+    return state & QM_STATE_HAS_FULL ? find_full(store, object, path) : -ENOENT;
+}
+
+static int reverse_full(struct qidmap_store *store, struct qm_txn *txn, uint64_t path,
+                        struct qidmap_object *object)
+{
+    struct qm_record r;
+    struct qidmap_object o;
+    struct qm_bytes key, value;
+    uint64_t id, back;
+    int e;
+
+    memset(&o, 0, sizeof(o));
+    o.fs = 1;
+    qm_record_byfull(&r, path, &o); /* for its key alone */
+    key = (struct qm_bytes){r.key, r.key_size};
+    e = txn->backend->ops->get(txn, QM_TABLE_BYFULL, key, &value);
+    if (e == 0)
+        e = qm_parse_byfull(key, value, &id, &o);
+    if (e != 0)
+        return e;
+    e = qm_full_get(txn, &o, given(store), &back);
+    if (e != 0 || back != path)
+        return e == 0 || (e == -ENOENT && !atomic_load(&store->broken)) ? -EUCLEAN : e;
+    *object = o;
+    return 0;
+}
+
+static int reverse_affix(struct qidmap_store *store, struct qm_txn *txn, uint32_t n, uint64_t path,
+                         struct qidmap_object *object)
+{
+    struct qm_record r;
+    struct qm_bytes key, value;
+    const struct qm_entry *entry;
+    struct qm_fs *fs;
+    uint32_t seen, number;
+    uint64_t top, ino;
+    int e;
+
+    qm_record_byaffix(&r, n, 0, 0); /* for its key alone */
+    key = (struct qm_bytes){r.key, r.key_size};
+    e = txn->backend->ops->get(txn, QM_TABLE_BYAFFIX, key, &value);
+    if (e == 0)
+        e = qm_parse_byaffix(key, value, &seen, &number, &top);
+    if (e != 0)
+        return e;
+    if (!qm_entry_inode(n, top, path, &ino))
+        return -ENOENT;
+    fs = qm_map_fs(&store->map, number);
+    entry = fs ? qm_map_covering(&store->map, fs, ino) : NULL;
+    if (!entry)
+        return -ENOENT; /* committed this instant, or never: nobody was given this id */
+    if (entry->n != n)
+        return -EUCLEAN;
+    object->fs = number;
+    object->ino = ino;
+    return 0;
+}
+
+static int reverse_ephemeral(struct qidmap_store *store, uint64_t path,
+                             struct qidmap_object *object)
+{
+    uint32_t instance;
+    uint64_t ino;
+    int e = -ENOENT;
+    guint i;
+
+    if (!qm_ephemeral_inode(path, &instance, &ino))
+        return -ENOENT;
+    g_mutex_lock(&store->map.lock);
+    for (i = 0; i < store->map.list->len; i++) {
+        const struct qm_fs *fs = g_ptr_array_index(store->map.list, i);
+
+        if (fs->policy == QIDMAP_POLICY_EPHEMERAL && fs->instance == instance) {
+            object->fs = fs->number;
+            object->ino = ino;
+            e = 0;
+            break;
+        }
+    }
+    g_mutex_unlock(&store->map.lock);
+    return e;
+}
+
+int qm_store_reverse(struct qidmap_store *store, uint64_t path, struct qidmap_object *object)
+{
+    const struct qm_backend_ops *ops = store->backend->ops;
+    struct qidmap_object o;
+    uint32_t n = qm_affix_index(path);
+    struct qm_txn *txn;
+    int e;
+
+    if (path < QM_PATH_FIRST || path > QM_PATH_LAST || n == 0 || n == QM_AFFIX_RESERVED)
+        return -ENOENT;
+    memset(&o, 0, sizeof(o));
+    e = ops->begin(store->backend, QM_TXN_READ, 0, &txn);
+    if (e != 0)
+        return e;
+    if (n != QM_AFFIX_FULL) {
+        /* An id of any index may have been bound by migration: ask the full map first. */
+        e = reverse_full(store, txn, path, &o);
+        if (e == -ENOENT && n == QM_AFFIX_EPHEMERAL)
+            e = reverse_ephemeral(store, path, &o);
+        else if (e == -ENOENT && n <= QM_AFFIX_LAST)
+            e = reverse_affix(store, txn, n, path, &o);
+    } else {
+        e = reverse_full(store, txn, path, &o);
+    }
+    ops->abort(txn);
+    if (e == 0)
+        *object = o;
+    return e;
+}
+
+int qm_store_fs_get(struct qidmap_store *store, uint32_t number, struct qidmap_fs *row)
+{
+    size_t size = row->size;
+    struct qm_fs *fs = qm_map_fs(&store->map, number);
+
+    if (!fs)
+        return -ENOENT;
+    g_mutex_lock(&store->map.lock);
+    qm_map_row(fs, row);
+    g_mutex_unlock(&store->map.lock);
+    row->size = size;
+    return 0;
+}

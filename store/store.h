@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The handle of a store, as the files of this folder share it. store.c opens, loads, looks up and
+ * closes; commit.c makes new mappings; register.c makes rows of filesystems; iter.c walks.
+ *
+ * Locks, in the order in which they may be taken:
+ *   the leader's role (`leading`; not a mutex: one thread has it, and only that one writes to the
+ *   backend and changes the tables in RAM) > lock > map.lock > locks inside the backend.
+ * Nobody waits for the role while holding a lock.
+ */
+#ifndef QM_STORE_H
+#define QM_STORE_H
+
+#include <glib.h>
+#include <stdatomic.h>
+
+#include "store/backend.h"
+#include "store/map.h"
+#include "store/qidmap.h"
+
+struct qm_work;
+
+struct qidmap_store {
+    struct qm_backend *backend;
+    char *uri;
+    gboolean writable;
+    struct qm_map map;
+
+    GMutex lock;            /* of all below but `broken` */
+    GCond changed;          /* work was done, or the role is free */
+    gboolean leading;       /* somebody has the role */
+    struct qm_work *queue;  /* new mappings that nobody has taken yet */
+    struct qm_work **queue_end;
+    struct qm_meta meta;    /* as on stable storage; written by the leader */
+
+    _Atomic int broken;     /* 0, or the errno that ended all writing */
+    _Atomic uint64_t given; /* next_serial of `meta`, for readers after `broken` */
+};
+
+/* How a store is opened, beyond the public flags; tests use it. */
+struct qm_open_config {
+    uint64_t map_size; /* 0: the backend's choice */
+};
+
+struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
+                                   const struct qidmap_params *params,
+                                   const struct qm_open_config *config, GError **error);
+void qm_store_close(struct qidmap_store *store);
+void qm_store_stats(struct qidmap_store *store, struct qidmap_stats *stats);
+
+/* Lookups: 0, -ENOENT or another errno. Make nothing. */
+int qm_store_find(struct qidmap_store *store, uint32_t fs, uint64_t ino, uint64_t *path);
+int qm_store_find_object(struct qidmap_store *store, const struct qidmap_object *object,
+                         uint64_t *path);
+int qm_store_reverse(struct qidmap_store *store, uint64_t path, struct qidmap_object *object);
+int qm_store_fs_get(struct qidmap_store *store, uint32_t number, struct qidmap_fs *row);
+
+/* The id of an object in the full map, as the transaction sees it; the row behind it is checked.
+ * `given`: serials from here on do not count. */
+int qm_full_get(struct qm_txn *txn, const struct qidmap_object *object, uint64_t given,
+                uint64_t *path);
+
+/* One object that is to be mapped. */
+struct qm_want {
+    struct qidmap_object object;
+    int result;
+    uint64_t path;
+};
+
+/* commit.c: maps all, in one commit with whatever else waits. */
+void qm_store_map(struct qidmap_store *store, struct qm_want *wants, size_t count);
+
+/* Takes and gives back the leader's role. The queue goes on with the next waiting thread. */
+void qm_store_lead(struct qidmap_store *store);
+void qm_store_unlead(struct qidmap_store *store);
+/* Writes `meta` with its epoch and transaction, commits, and takes it over. Ends `txn` in every
+ * case. 0, QM_GROW, or the errno, which is then remembered in `broken`. */
+int qm_store_commit(struct qidmap_store *store, struct qm_txn *txn, struct qm_meta *meta);
+int qm_txn_put(struct qm_txn *txn, enum qm_table table, const struct qm_record *record);
+
+/* register.c */
+int qm_store_register(struct qidmap_store *store, const struct qidmap_identity *identities,
+                      size_t count, uint32_t *numbers, GError **error);
+int qm_store_recognise(struct qidmap_store *store, const struct qidmap_identity *identities,
+                       size_t count, uint32_t *numbers);
+
+#endif

@@ -1,0 +1,86 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# Promise: --help, the man page and the completion of each program name the same verbs and options,
+# and every page of the manual is valid POD.
+
+. "$(dirname "$0")/lib.sh"
+
+man=$top_srcdir/man
+completion=$top_srcdir/dist/completion
+
+options() { # of stdin, sorted
+    grep -oE -e '--[a-z][a-z-]*' | sort -u
+}
+
+same() { # A B DESCRIPTION
+    if [ "$1" = "$2" ] && [ -n "$1" ]; then
+        ok "$3"
+    else
+        not_ok "$3" "$(diff <(echo "$1") <(echo "$2"))"
+    fi
+}
+
+# The options that the page has an item for.
+page_items() { grep -oE '^=item B<--[a-z-]+>' "$1" | options; }
+
+daemon=$(qidmapd_program) || bail_out "no qidmapd: run make first"
+ctl=$(qidmapctl_program) || bail_out "no qidmapctl: run make first"
+
+# glib lists --help-all with groups only
+daemon_help=$("$daemon" --help | grep -E '^ +(-[a-z], )?--' | sed -E 's/^ +(-[a-z], )?(--[a-z-]+).*/\2/' |
+    grep -v -e --help-all | sort -u)
+same "$daemon_help" "$(page_items "$man/qidmapd.8.pod")" "qidmapd: --help and the man page"
+same "$daemon_help" "$(options <"$completion/qidmapd.bash")" "qidmapd: --help and the completion"
+
+verbs=$("$ctl" --help | sed -n '/^Verbs:/,/^$/s/^  \([a-z]*\( [a-z]\{4\}\)\{0,1\}\) .*/\1/p' | sed 's/ *$//')
+is "$verbs" "$(sed -n 's/^=item B<\([a-z ]*\)>.*/\1/p' "$man/qidmapctl.8.pod")" \
+    "qidmapctl: the verbs of --help and of the man page"
+words=$(for word in $verbs; do echo "$word"; done | sort -u)
+same "$words" "$(sed -n 's/.*compgen -W "\([a-z -]*\)" .*/\1/p' "$completion/qidmapctl.bash" |
+    tr ' ' '\n' | grep -E '^[a-z]+$' | sort -u)" "qidmapctl: the verbs of --help and of the completion"
+
+ctl_help=$({
+    "$ctl" --help | grep -E '^  --' | sed -E 's/^ +(--[a-z-]+).*/\1/'
+    while read -r verb; do
+        # shellcheck disable=SC2086 # two words
+        "$ctl" $verb --help | sed -nE 's/^ +(-[a-z], )?(--[a-z-]+).*/\2/p'
+    done <<<"$verbs"
+} | sort -u)
+same "$ctl_help" "$(page_items "$man/qidmapctl.8.pod")" "qidmapctl: --help and the man page"
+same "$ctl_help" "$(options <"$completion/qidmapctl.bash")" "qidmapctl: --help and the completion"
+
+# the synopsis of each verb has just the options that the verb takes
+while read -r verb; do
+    # shellcheck disable=SC2086 # two words
+    of_help=$("$ctl" $verb --help | sed -nE 's/^ +(-[a-z], )?(--[a-z-]+).*/\2/p' |
+        grep -v -e '^--help$' -e '^--config$' | sort -u)
+    of_page=$(sed -n "/^B<qidmapctl> B<$verb>/,/^\$/p" "$man/qidmapctl.8.pod" | options)
+    same "$of_help" "$of_page" "qidmapctl $verb: --help and the synopsis"
+done <<<"$verbs"
+
+# keys of qidmapd.conf: an item for each that the daemon reads, and the example is accepted
+keys=$(grep -A 3 'known\[\] = {' "$top_srcdir/src/config.c" | grep -oE '"[a-z-]+"' | tr -d '"' | sort -u)
+same "$keys" "$(sed -n 's/^=item B<\([a-z-]*\)>$/\1/p' "$man/qidmapd.conf.5.pod" | sort -u)" \
+    "qidmapd.conf: the keys of the program and of the man page"
+same "$keys" "$(sed -nE 's/^#?([a-z-]+)=.*/\1/p' "$top_srcdir/dist/qidmapd.conf.example" | sort -u)" \
+    "qidmapd.conf: the keys of the program and of the example"
+
+for page in "$man"/*.pod; do
+    check "podchecker $(basename "$page")" podchecker -warnings -warnings "$page"
+done
+for script in "$completion"/*.bash; do
+    check "bash reads $(basename "$script")" bash -n "$script"
+done
+
+# completion in action
+complete_words() { # FUNCTION WORD...: the last word is to be completed
+    bash -c '. "$1"; shift; f=$1; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); compopt() { :; }
+        $f; printf "%s\n" "${COMPREPLY[@]}"' - "$completion/${1#_}.bash" "$@"
+}
+is "$(complete_words _qidmapctl qidmapctl st)" status "the completion of a verb"
+is "$(complete_words _qidmapctl qidmapctl fs l)" list "the completion of its second word"
+is "$(complete_words _qidmapctl qidmapctl lookup --no)" --no-scan "the completion of an option"
+is "$(complete_words _qidmapctl qidmapctl dump --no)" "" "an option of another verb is not offered"
+is "$(complete_words _qidmapd qidmapd --multidevs wa)" warn "the completion of a value"
+tap_done

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# Builds exports of several filesystems on loop devices for the guest tests and
+# mounts them so that every st_dev differs from the time before. Sourced after
+# tests/lib.sh. $export is the export's root, $images holds the images.
+
+export_dir=$tmp/export
+images=$tmp/images
+mkdir -p "$export_dir" "$images"
+chmod 755 "$tmp" # servers that attach as nobody must get here
+mounted=()   # mount points, in the order of mounting
+loops=()     # loop devices that we attached
+on_exit exports_release
+
+exports_release() {
+    local i
+    for ((i = ${#mounted[@]} - 1; i >= 0; i--)); do
+        wait_until 10 umount "${mounted[i]}" 2>/dev/null || umount -l "${mounted[i]}"
+    done
+    mounted=()
+    for i in "${loops[@]}"; do
+        losetup -d "$i" 2>/dev/null
+    done
+    loops=()
+}
+
+loop_attach() { # IMAGE: sets $loop_device; others may take devices at the same time
+    local try
+    for try in 1 2 3 4 5 6 7 8 9 10; do
+        if loop_device=$(losetup -f --show "$1" 2>/dev/null); then
+            loops+=("$loop_device")
+            return 0
+        fi
+        sleep 0.2
+    done
+    bail_out "no loop device for $1"
+}
+
+decoys=0
+decoy_loop() { # occupies one more loop device number
+    decoys=$((decoys + 1))
+    truncate -s 1M "$images/decoy$decoys"
+    loop_attach "$images/decoy$decoys"
+}
+
+decoy_mount() { # occupies one more anonymous device number
+    decoys=$((decoys + 1))
+    mkdir -p "$tmp/decoy$decoys"
+    mount -t tmpfs decoy "$tmp/decoy$decoys" && mounted+=("$tmp/decoy$decoys")
+}
+
+# mount_image IMAGE TYPE DIRECTORY [OPTIONS [OLD_ST_DEV]]: mounts so that st_dev
+# is not OLD_ST_DEV, by leaving decoys where it would be the same.
+mount_image() {
+    local try
+    mkdir -p "$3"
+    for try in 1 2 3 4 5 6 7 8; do
+        loop_attach "$images/$1"
+        mount -t "$2" -o "${4:-defaults}" "$loop_device" "$3" || return 1
+        if [ -z "${5:-}" ] || [ "$(stat -c %d "$3")" != "$5" ]; then
+            mounted+=("$3")
+            return 0
+        fi
+        umount "$3"
+        losetup -d "$loop_device"
+        decoy_loop
+        decoy_mount
+    done
+    return 1
+}

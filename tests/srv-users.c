@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Promise: with access=client a server that runs as root acts with the uid and the groups of the
+ * attached user, and with nobody else's rights; requests of several users do not mix.
+ */
+#include "config.h"
+
+#include "tests/lib/server.h"
+
+#include <errno.h>
+#include <glib/gstdio.h>
+#include <grp.h>
+#include <pwd.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#define USER  54321u
+#define OTHER 54322u
+
+static struct client *client_as(struct fixture *f, guint32 uid)
+{
+    struct client *c = client_connect(f->s->addr);
+
+    g_assert_nonnull(c);
+    g_assert_cmpint(client_hello(c, 65536), ==, 0);
+    g_assert_cmpint(client_attach(c, ROOT_FID, uid, f->s->aname, NULL), ==, 0);
+    return c;
+}
+
+static void open_dir(struct fixture *f, const char *name, mode_t mode, uid_t uid, gid_t gid)
+{
+    g_autofree char *path = server_path(f->s, name);
+
+    g_assert_cmpint(g_mkdir(path, 0700), ==, 0);
+    g_assert_cmpint(chown(path, uid, gid), ==, 0);
+    g_assert_cmpint(g_chmod(path, mode), ==, 0);
+}
+
+static void host_stat(struct fixture *f, const char *name, struct stat *st)
+{
+    g_autofree char *path = server_path(f->s, name);
+
+    g_assert_cmpint(lstat(path, st), ==, 0);
+}
+
+static void owner_is_the_user(struct fixture *f, gconstpointer data)
+{
+    struct client *c;
+    struct stat st;
+    guint32 fid;
+
+    (void)data;
+    if (skip_unless_root())
+        return;
+    open_dir(f, "pub", 0777, 0, 0);
+    c = client_as(f, USER);
+    fid = walk_new(c, "pub");
+    g_assert_cmpint(client_rpc(c, TLCREATE, "dsddd", fid, "file", (guint32)L_RDWR, 0644u, USER,
+                               "Qd", &(struct client_qid){0}, &(guint32){0}),
+                    ==, 0);
+    fid = walk_new(c, "pub");
+    g_assert_cmpint(
+        client_rpc(c, TMKDIR, "dsdd", fid, "dir", 0755u, USER, "Q", &(struct client_qid){0}), ==,
+        0);
+    g_assert_cmpint(
+        client_rpc(c, TSYMLINK, "dssd", fid, "link", "t", USER, "Q", &(struct client_qid){0}), ==,
+        0);
+    g_assert_cmpint(client_rpc(c, TMKNOD, "dsdddd", fid, "fifo", (guint32)(S_IFIFO | 0600), 0u, 0u,
+                               USER, "Q", &(struct client_qid){0}),
+                    ==, 0);
+    for (const char *const *n =
+             (const char *const[]){"pub/file", "pub/dir", "pub/link", "pub/fifo", NULL};
+         *n != NULL; n++) {
+        host_stat(f, *n, &st);
+        g_assert_cmpuint(st.st_uid, ==, USER);
+    }
+    client_close(c);
+}
+
+static void private_files_stay_private(struct fixture *f, gconstpointer data)
+{
+    g_autofree char *path = server_path(f->s, "private");
+    struct client_attr attr = {.mode = 0666, .uid = USER};
+    struct client *c;
+    struct stat st;
+    guint32 fid;
+    guint64 size;
+
+    (void)data;
+    if (skip_unless_root())
+        return;
+    make_file(f->s, "private", "secret");
+    g_assert_cmpint(g_chmod(path, 0600), ==, 0);
+    g_assert_cmpint(chown(path, OTHER, OTHER), ==, 0);
+    setxattr(path, "user.secret", "1", 1, 0);
+    c = client_as(f, USER);
+    fid = walk_new(c, "private");
+    g_assert_cmpint(client_lopen(c, fid, L_RDONLY, NULL), ==, EACCES);
+    g_assert_cmpint(client_lopen(c, fid, L_RDWR, NULL), ==, EACCES);
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_MODE, &attr), ==, EPERM);
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_UID, &attr), ==, EPERM);
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_SIZE, &attr), ==, EACCES);
+    g_assert_cmpint(client_setxattr(c, fid, "user.mine", "1", 1, 0), >, 0);
+    g_assert_cmpint(client_xattrwalk(c, fid, client_fid(c), "user.secret", &size), >, 0);
+    g_assert_cmpint(client_setxattr(c, fid, "trusted.mine", "1", 1, 0), >, 0);
+    g_assert_cmpint(client_setxattr(c, fid, "security.mine", "1", 1, 0), >, 0);
+    /* the directory is root's, 0755 */
+    g_assert_cmpint(client_unlinkat(c, ROOT_FID, "private", 0), ==, EACCES);
+    g_assert_cmpint(client_renameat(c, ROOT_FID, "private", ROOT_FID, "x"), ==, EACCES);
+    g_assert_cmpint(client_mkdir(c, ROOT_FID, "d", 0755, NULL), ==, EACCES);
+    g_assert_cmpint(client_symlink(c, ROOT_FID, "l", "t", NULL), ==, EACCES);
+    host_stat(f, "private", &st);
+    g_assert_cmpuint(st.st_uid, ==, OTHER);
+    g_assert_cmpuint(st.st_mode, ==, S_IFREG | 0600);
+    g_assert_cmpint(st.st_size, ==, 6);
+    client_close(c);
+    /* its owner may */
+    c = client_as(f, OTHER);
+    g_assert_cmpint(client_lopen(c, walk_new(c, "private"), L_RDWR, NULL), ==, 0);
+    client_close(c);
+}
+
+static void private_directories_are_not_searched(struct fixture *f, gconstpointer data)
+{
+    struct client *c;
+
+    (void)data;
+    if (skip_unless_root())
+        return;
+    open_dir(f, "closed", 0700, OTHER, OTHER);
+    make_file(f->s, "closed/file", "secret");
+    c = client_as(f, USER);
+    g_assert_cmpint(client_walk_path(c, ROOT_FID, client_fid(c), "closed/file", NULL), >, 0);
+    g_assert_cmpint(client_lopen(c, walk_new(c, "closed"), L_RDONLY | L_DIRECTORY, NULL), ==,
+                    EACCES);
+    client_close(c);
+    c = client_as(f, OTHER);
+    g_assert_cmpint(client_walk_path(c, ROOT_FID, client_fid(c), "closed/file", NULL), ==, 0);
+    client_close(c);
+}
+
+/* A user with a supplementary group, if the host knows one: its files are open to them. */
+static void groups_count(struct fixture *f, gconstpointer data)
+{
+    g_autofree char *path = server_path(f->s, "group-file");
+    struct passwd *pw = NULL;
+    struct group *gr;
+    struct client *c;
+    uid_t uid = 0;
+    gid_t gid = 0;
+
+    (void)data;
+    if (skip_unless_root() || skip_for_peer(f->s, "diod is told not to ask"))
+        return;
+    for (setgrent(); (gr = getgrent()) != NULL && uid == 0;) {
+        for (char **m = gr->gr_mem; *m != NULL && uid == 0; m++) {
+            pw = getpwnam(*m);
+            if (pw != NULL && pw->pw_uid != 0 && pw->pw_gid != gr->gr_gid) {
+                uid = pw->pw_uid;
+                gid = gr->gr_gid;
+            }
+        }
+    }
+    endgrent();
+    if (uid == 0) {
+        g_test_skip("no user of this host has a supplementary group");
+        return;
+    }
+    make_file(f->s, "group-file", "for the group");
+    g_assert_cmpint(chown(path, 0, gid), ==, 0);
+    g_assert_cmpint(g_chmod(path, 0640), ==, 0);
+    c = client_as(f, uid);
+    g_assert_cmpint(client_lopen(c, walk_new(c, "group-file"), L_RDONLY, NULL), ==, 0);
+    client_close(c);
+    c = client_as(f, USER);
+    g_assert_cmpint(client_lopen(c, walk_new(c, "group-file"), L_RDONLY, NULL), ==, EACCES);
+    client_close(c);
+}
+
+/* An unknown user must not keep root's groups. */
+static void roots_groups_are_dropped(struct fixture *f, gconstpointer data)
+{
+    g_autofree char *path = server_path(f->s, "root-group");
+    struct client *c;
+
+    (void)data;
+    if (skip_unless_root())
+        return;
+    make_file(f->s, "root-group", "for group 0");
+    g_assert_cmpint(g_chmod(path, 0060), ==, 0);
+    c = client_as(f, USER);
+    g_assert_cmpint(client_lopen(c, walk_new(c, "root-group"), L_RDONLY, NULL), ==, EACCES);
+    client_close(c);
+}
+
+/* A create with a group that the user is not in does not give the file to that group. */
+static void foreign_group_is_not_given(struct fixture *f, gconstpointer data)
+{
+    struct client *c;
+    struct stat st;
+    guint32 fid;
+    int rc;
+
+    (void)data;
+    if (skip_unless_root() || skip_for_peer(f->s, "diod gives it"))
+        return;
+    open_dir(f, "pub", 0777, 0, 0);
+    c = client_as(f, USER);
+    fid = walk_new(c, "pub");
+    rc = client_rpc(c, TLCREATE, "dsddd", fid, "sgid", (guint32)L_RDWR, 02755u, 0u, "Qd",
+                    &(struct client_qid){0}, &(guint32){0});
+    if (rc == 0) {
+        host_stat(f, "pub/sgid", &st);
+        g_assert_false(st.st_gid == 0 && (st.st_mode & S_ISGID));
+    }
+    client_close(c);
+}
+
+static void setgid_directories_pass_their_group_on(struct fixture *f, gconstpointer data)
+{
+    struct client *c;
+    struct stat st;
+
+    (void)data;
+    if (skip_unless_root() || skip_for_peer(f->s, "not ours"))
+        return;
+    open_dir(f, "sg", 02777, 0, OTHER);
+    c = client_as(f, USER);
+    g_assert_cmpint(client_rpc(c, TMKDIR, "dsdd", walk_new(c, "sg"), "dir", 0755u, OTHER, "Q",
+                               &(struct client_qid){0}),
+                    ==, 0);
+    host_stat(f, "sg/dir", &st);
+    g_assert_cmpuint(st.st_gid, ==, OTHER);
+    g_assert_cmpuint(st.st_uid, ==, USER);
+    client_close(c);
+}
+
+/* Two users on one connection (access=user of the client), requests mixed and pipelined. */
+static void users_do_not_mix(struct fixture *f, gconstpointer data)
+{
+    enum { N = 200 };
+    struct client *c;
+    struct stat st;
+    guint32 fids[N];
+    int tags[N];
+
+    (void)data;
+    if (skip_unless_root())
+        return;
+    open_dir(f, "pub", 01777, 0, 0);
+    c = client_as(f, USER);
+    g_assert_cmpint(client_attach(c, 2, OTHER, f->s->aname, NULL), ==, 0);
+    g_assert_cmpint(client_attach(c, 3, 0, f->s->aname, NULL), ==, 0);
+    for (guint i = 0; i < N; i++) {
+        fids[i] = client_fid(c);
+        g_assert_cmpint(client_walk_path(c, 1 + i % 3, fids[i], "pub", NULL), ==, 0);
+    }
+    for (guint i = 0; i < N; i++) {
+        g_autofree char *name = g_strdup_printf("f%u", i);
+
+        tags[i] = client_post(c, TLCREATE, "dsddd", fids[i], name, (guint32)L_RDWR, 0600u, 0u);
+    }
+    for (guint i = 0; i < N; i++) {
+        g_autofree char *name = g_strdup_printf("pub/f%u", i);
+        static const guint32 uids[] = {USER, OTHER, 0};
+        struct client_qid qid;
+        guint32 iounit;
+        int rc = client_wait(c, tags[i], TLCREATE + 1, "Qd", &qid, &iounit);
+
+        g_assert_cmpint(rc, ==, 0);
+        host_stat(f, name, &st);
+        g_assert_cmpuint(st.st_uid, ==, uids[i % 3]);
+    }
+    client_close(c);
+}
+
+static void trusted_acts_as_the_server(void)
+{
+    const char *extra[] = {"--access", "trusted", NULL};
+    struct fixture f;
+    struct client_qid qid;
+    struct client *c;
+
+    if (skip_unless_root())
+        return;
+    fixture_setup(&f, extra);
+    if (!skip_for_peer(f.s, "options are ours")) {
+        c = client_as(&f, USER);
+        make_file(f.s, "private", "x");
+        {
+            g_autofree char *path = server_path(f.s, "private");
+            g_assert_cmpint(g_chmod(path, 0600), ==, 0);
+        }
+        g_assert_cmpint(client_lopen(c, walk_new(c, "private"), L_RDWR, &qid), ==, 0);
+        client_close(c);
+    }
+    fixture_teardown(&f, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    FIXTURE_TEST("/users/owner", owner_is_the_user);
+    FIXTURE_TEST("/users/private-file", private_files_stay_private);
+    FIXTURE_TEST("/users/private-directory", private_directories_are_not_searched);
+    FIXTURE_TEST("/users/groups", groups_count);
+    FIXTURE_TEST("/users/root-groups", roots_groups_are_dropped);
+    FIXTURE_TEST("/users/foreign-group", foreign_group_is_not_given);
+    FIXTURE_TEST("/users/setgid", setgid_directories_pass_their_group_on);
+    FIXTURE_TEST("/users/mixed", users_do_not_mix);
+    g_test_add_func("/users/trusted", trusted_acts_as_the_server);
+    return g_test_run();
+}

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * `qidmapctl fs list` and `fs show`: the filesystems of a store, how each was recognised, how sure
+ * that is, and how many rows it has.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "tools/cmd.h"
+
+/* How sure the identity is, and what else sets this row apart. */
+static char *certainty(const struct qidmap_fs *row)
+{
+    GString *out = g_string_new((row->flags & QIDMAP_IDENTITY_WEAK) ? "weak" : "sure");
+    if (row->flags & QIDMAP_IDENTITY_DUPLICATE) {
+        g_string_append(out, ",duplicate");
+    }
+    if (row->retired) {
+        g_string_append(out, ",retired");
+    }
+    return g_string_free(out, FALSE);
+}
+
+/* Reads the numbers of all fs rows, and counts the rows that each has in the full map. */
+static int count_rows(qidmap_store *store, GArray *numbers, GHashTable *full)
+{
+    g_autoptr(qidmap_iter) iter = NULL;
+    struct qidmap_error error;
+    struct qidmap_row row;
+    guint64 *count;
+    int more;
+
+    if (qidmap_iter_open(store, &iter, &error) < 0) {
+        return cmd_fail(&error);
+    }
+    while ((more = qidmap_iter_next(iter, &row, &error)) > 0) {
+        if (row.kind == QIDMAP_ROW_FS) {
+            g_array_append_val(numbers, row.fs);
+            g_hash_table_insert(full, GUINT_TO_POINTER(row.fs), g_new0(guint64, 1));
+        } else if (row.kind == QIDMAP_ROW_FULL) {
+            count = g_hash_table_lookup(full, GUINT_TO_POINTER(row.fs));
+            if (count != NULL) {
+                (*count)++;
+            }
+        }
+    }
+    return more < 0 ? cmd_fail(&error) : CMD_OK;
+}
+
+static void print_line(const struct qidmap_fs *row, guint64 full)
+{
+    g_autofree char *sure = certainty(row);
+    g_autofree char *id = row->fsid_count > 0 ? cmd_fsid_text(&row->fsid[0]) : g_strdup("-");
+    g_autofree char *type = cmd_escape(row->hints.type, TRUE);
+    g_autofree char *mount = cmd_escape(row->hints.mount_path, TRUE);
+    g_autofree char *source = cmd_escape(
+        row->hints.backing[0] != '\0' ? row->hints.backing : row->hints.source, TRUE);
+
+    printf("%-4u %-9s %-8s %-14s %6u %9" G_GUINT64_FORMAT " %-9s %s %s %s\n", row->fs,
+           type[0] != '\0' ? type : "-", qidmap_policy_name(row->policy), sure, row->affix_rows,
+           full, row->fsid_count > 0 ? qidmap_fsid_kind_name(row->fsid[0].kind) : "-", id,
+           source[0] != '\0' ? source : "-", mount[0] != '\0' ? mount : "-");
+}
+
+int cmd_fs_list(const struct cmd *cmd, int argc, char **argv)
+{
+    g_auto(cmd_options) options = { 0 };
+    g_autoptr(qidmap_store) store = NULL;
+    g_autoptr(GArray) numbers = g_array_new(FALSE, FALSE, sizeof(guint32));
+    g_autoptr(GHashTable) full = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+    struct qidmap_error error;
+    int status;
+
+    if (!cmd_parse(cmd, &options, NULL, argc, argv, &status)) {
+        return status;
+    }
+    status = cmd_open(&options, &store);
+    if (status == CMD_OK) {
+        status = count_rows(store, numbers, full);
+    }
+    if (status != CMD_OK) {
+        return status;
+    }
+    if (!options.json) {
+        printf("%-4s %-9s %-8s %-14s %6s %9s %-9s %s\n", "FS", "TYPE", "POLICY", "CERTAINTY",
+               "AFFIX", "FULL", "IDENTITY", "ID SOURCE MOUNTED");
+    }
+    for (guint i = 0; i < numbers->len; i++) {
+        guint32 number = g_array_index(numbers, guint32, i);
+        const guint64 *count = g_hash_table_lookup(full, GUINT_TO_POINTER(number));
+        struct qidmap_fs row = { .size = sizeof row };
+        if (qidmap_fs_get(store, number, &row, &error) < 0) {
+            return cmd_fail(&error);
+        }
+        if (options.json) {
+            cmd_json_line(cmd_fs_json(&row, count));
+        } else {
+            print_line(&row, *count);
+        }
+    }
+    return CMD_OK;
+}
+
+static void print_field(const char *name, const char *value)
+{
+    g_autofree char *shown = cmd_escape(value, TRUE);
+    if (shown[0] != '\0') {
+        printf("%-15s %s\n", name, shown);
+    }
+}
+
+static void print_row(const struct qidmap_fs *row, guint64 full)
+{
+    const struct qidmap_hints *hints = &row->hints;
+    g_autofree char *sure = certainty(row);
+    g_autofree char *first = cmd_time_text(hints->first_seen);
+    g_autofree char *last = cmd_time_text(hints->last_seen);
+
+    printf("fs              %u\n", row->fs);
+    printf("policy          %s\n", qidmap_policy_name(row->policy));
+    printf("certainty       %s\n", sure);
+    for (guint32 i = 0; i < MIN(row->fsid_count, QIDMAP_FSID_COUNT); i++) {
+        g_autofree char *id = cmd_fsid_text(&row->fsid[i]);
+        printf("%-15s %s %s\n", i == 0 ? "identity" : "also known as",
+               qidmap_fsid_kind_name(row->fsid[i].kind), id);
+    }
+    printf("affix entries   %u%s\n", row->affix_rows,
+           row->left_budget ? " (gets no more)" : "");
+    printf("full map rows   %" G_GUINT64_FORMAT "%s\n", full,
+           row->has_bound ? " (some bound to ids given elsewhere)" : "");
+    if (row->instance != 0) {
+        printf("instance        %u\n", row->instance);
+    }
+    print_field("type", hints->type);
+    print_field("source", hints->source);
+    print_field("backing file", hints->backing);
+    print_field("dm uuid", hints->dm_uuid);
+    print_field("wwid", hints->wwid);
+    print_field("partition uuid", hints->part_uuid);
+    if (hints->partition != 0) {
+        printf("partition       %u\n", hints->partition);
+    }
+    print_field("mounted", hints->mount_path);
+    printf("root inode      %" G_GUINT64_FORMAT ", generation %u\n", hints->root_ino,
+           hints->root_gen);
+    print_field("boot id", hints->boot_id);
+    print_field("machine id", hints->machine_id);
+    printf("first seen      %s\n", first);
+    printf("last seen       %s\n", last);
+}
+
+int cmd_fs_show(const struct cmd *cmd, int argc, char **argv)
+{
+    g_auto(cmd_options) options = { 0 };
+    g_autoptr(qidmap_store) store = NULL;
+    g_autoptr(GArray) numbers = g_array_new(FALSE, FALSE, sizeof(guint32));
+    g_autoptr(GHashTable) full = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+    struct qidmap_fs row = { .size = sizeof row };
+    const guint64 *count;
+    guint64 number;
+    int status, code;
+
+    if (!cmd_parse(cmd, &options, NULL, argc, argv, &status)) {
+        return status;
+    }
+    if (g_strv_length(options.rest) != 1 || !cmd_number(options.rest[0], &number) ||
+        number == 0 || number > G_MAXUINT32) {
+        cmd_error("fs show needs one number of a filesystem, as fs list prints them");
+        return cmd_usage(cmd);
+    }
+    status = cmd_open(&options, &store);
+    if (status != CMD_OK) {
+        return status;
+    }
+    struct qidmap_error error;
+    code = qidmap_fs_get(store, (guint32) number, &row, &error);
+    if (code == -ENOENT) {
+        cmd_error("the store has no filesystem %" G_GUINT64_FORMAT "; see qidmapctl fs list",
+                  number);
+        return CMD_TROUBLE;
+    }
+    if (code < 0) {
+        return cmd_fail(&error);
+    }
+    status = count_rows(store, numbers, full);
+    if (status != CMD_OK) {
+        return status;
+    }
+    count = g_hash_table_lookup(full, GUINT_TO_POINTER((guint32) number));
+    if (options.json) {
+        cmd_json_line(cmd_fs_json(&row, count));
+    } else {
+        print_row(&row, count != NULL ? *count : 0);
+    }
+    return CMD_OK;
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * `qidmapctl status`: what a store is, how much it holds, and how much room it has.
+ */
+#include "config.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "tools/cmd.h"
+
+static char *store_uuid(const struct qidmap_stats *stats)
+{
+    struct qidmap_fsid fsid = { QIDMAP_FSID_UUID, 16, { 0 } };
+    memcpy(fsid.bytes, stats->uuid, sizeof stats->uuid);
+    return cmd_fsid_text(&fsid);
+}
+
+static void print_json(const struct qidmap_stats *stats)
+{
+    JsonObject *object = json_object_new();
+    g_autofree char *uuid = store_uuid(stats);
+
+    cmd_json_name(object, "store", stats->uri);
+    json_object_set_string_member(object, "backend", stats->backend);
+    json_object_set_int_member(object, "format", stats->format);
+    json_object_set_string_member(object, "uuid", uuid);
+    json_object_set_int_member(object, "created", stats->created);
+    json_object_set_int_member(object, "last_clean_stop", stats->last_clean_stop);
+    cmd_json_u64(object, "epoch", stats->epoch);
+    json_object_set_int_member(object, "affix_budget", stats->affix_budget);
+    cmd_json_u64(object, "fs_rows", stats->fs_rows);
+    cmd_json_u64(object, "affix_rows", stats->affix_rows);
+    cmd_json_u64(object, "full_rows", stats->full_rows);
+    cmd_json_u64(object, "next_fs", stats->next_fs);
+    cmd_json_u64(object, "next_affix", stats->next_affix);
+    cmd_json_u64(object, "next_serial", stats->next_serial);
+    cmd_json_u64(object, "next_instance", stats->next_instance);
+    cmd_json_u64(object, "bytes_used", stats->bytes_used);
+    cmd_json_u64(object, "bytes_room", stats->bytes_room);
+    cmd_json_line(object);
+}
+
+static void print_text(const struct qidmap_stats *stats)
+{
+    g_autofree char *uri = cmd_escape(stats->uri, TRUE);
+    g_autofree char *uuid = store_uuid(stats);
+    g_autofree char *created = cmd_time_text(stats->created);
+    g_autofree char *stopped = cmd_time_text(stats->last_clean_stop);
+    g_autofree char *used = g_format_size_full(stats->bytes_used, G_FORMAT_SIZE_IEC_UNITS);
+    g_autofree char *room = g_format_size_full(stats->bytes_room, G_FORMAT_SIZE_IEC_UNITS);
+
+    printf("store            %s\n", uri);
+    printf("backend          %s, format %u\n", stats->backend, stats->format);
+    printf("uuid             %s\n", uuid);
+    printf("created          %s\n", created);
+    printf("last clean stop  %s\n", stats->last_clean_stop != 0
+                                        ? stopped
+                                        : "none: open for writing now, or not stopped in order");
+    printf("commits          %" G_GUINT64_FORMAT "\n", stats->epoch);
+    printf("filesystems      %" G_GUINT64_FORMAT "\n", stats->fs_rows);
+    printf("affix entries    %" G_GUINT64_FORMAT " (at most %u for each filesystem)\n",
+           stats->affix_rows, stats->affix_budget);
+    printf("full map rows    %" G_GUINT64_FORMAT "\n", stats->full_rows);
+    printf("next numbers     fs %" G_GUINT64_FORMAT ", affix %" G_GUINT64_FORMAT
+           ", serial %" G_GUINT64_FORMAT ", instance %" G_GUINT64_FORMAT "\n",
+           stats->next_fs, stats->next_affix, stats->next_serial, stats->next_instance);
+    printf("space            %s used", used);
+    if (stats->bytes_room != 0) {
+        printf(", may grow to %s", room);
+    }
+    putchar('\n');
+}
+
+int cmd_status(const struct cmd *cmd, int argc, char **argv)
+{
+    g_auto(cmd_options) options = { 0 };
+    g_autoptr(qidmap_store) store = NULL;
+    struct qidmap_stats stats = { .size = sizeof stats };
+    struct qidmap_error error;
+    int status;
+
+    if (!cmd_parse(cmd, &options, NULL, argc, argv, &status)) {
+        return status;
+    }
+    status = cmd_open(&options, &store);
+    if (status != CMD_OK) {
+        return status;
+    }
+    if (qidmap_store_stats(store, &stats, &error) < 0) {
+        return cmd_fail(&error);
+    }
+    if (options.json) {
+        print_json(&stats);
+    } else {
+        print_text(&stats);
+    }
+    return CMD_OK;
+}

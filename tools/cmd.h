@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the verbs of qidmapctl share: exit statuses, the table entry of a verb, the options that all
+ * of them take, and the ways to print. Each verb lives in a cmd-*.c file of its own and opens stores
+ * through cmd_open() only; nothing here writes to a store.
+ */
+#ifndef TOOLS_CMD_H
+#define TOOLS_CMD_H
+
+#include <glib.h>
+#include <json-glib/json-glib.h>
+
+#include "store/qidmap.h"
+
+/* Exit statuses; qidmapctl(8) says what each means. */
+enum {
+    CMD_OK = 0,
+    CMD_TROUBLE = 1, /* not found, not mapped, damaged */
+    CMD_USAGE = 2,
+    CMD_CANNOT = 3   /* no store, no permission, no room for the output */
+};
+
+/* One verb: main.c has the table, and makes --help from it. */
+struct cmd {
+    const char *name;    /* one word, or two: "fs list" */
+    const char *args;    /* what follows the options, for the usage line; may be "" */
+    const char *summary; /* one line */
+    const char *details; /* more lines, below the options in the help of the verb */
+    int (*run)(const struct cmd *cmd, int argc, char **argv);
+};
+
+/* What the options that every verb takes said. Freed by cmd_options_clear(). */
+struct cmd_options {
+    char *store;
+    char *export_name;
+    char *config;
+    char **fs_ids; /* PATH=UUID; only verbs that look at files take them */
+    gboolean json;
+    char **rest;   /* what is left: never NULL after cmd_parse() */
+};
+
+/*
+ * Reads the options of `cmd`: the common ones and those of `extra` (may be NULL). FALSE when the
+ * verb is to end at once with *status, which is CMD_OK after --help.
+ */
+gboolean cmd_parse(const struct cmd *cmd, struct cmd_options *options, const GOptionEntry *extra,
+                   int argc, char **argv, int *status);
+void cmd_options_clear(struct cmd_options *options);
+typedef struct cmd_options cmd_options;
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(cmd_options, cmd_options_clear)
+
+/* Opens for reading the store that the options name. Returns an exit status; has told any error.
+ * With --export, adds the fs-id settings of the file to options->fs_ids. */
+int cmd_open(struct cmd_options *options, qidmap_store **store);
+
+/* Tells an error of the library, and returns the exit status for its code. */
+int cmd_fail(const struct qidmap_error *error);
+/* The same for one that has a code only; `what` names the object. */
+int cmd_fail_code(const char *what, int code);
+
+/* One line to stderr. */
+void cmd_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
+
+/* Ends a usage error: the hint where help is, and CMD_USAGE. */
+int cmd_usage(const struct cmd *cmd);
+
+/* A decimal or 0x number of 64 bits, the whole string. */
+gboolean cmd_number(const char *text, guint64 *number);
+
+/* The defined escape of names: a backslash is doubled, and a byte that is no part of valid UTF-8
+ * becomes \xHH. With `terminal`, control characters become \xHH too. Free with g_free(). */
+char *cmd_escape(const char *name, gboolean terminal);
+
+/* An identity for people: uuids joined by '/', or hex where it is no sequence of uuids. */
+char *cmd_fsid_text(const struct qidmap_fsid *fsid);
+
+/* "2026-11-21T14:00:00Z"; "-" for 0. */
+char *cmd_time_text(gint64 seconds);
+
+/* Members of JSON objects: 64-bit numbers are decimal strings, names are escaped. */
+void cmd_json_u64(JsonObject *object, const char *member, guint64 number);
+void cmd_json_name(JsonObject *object, const char *member, const char *name);
+/* Prints one object as a line, and frees it. */
+void cmd_json_line(JsonObject *object);
+
+/* A row of the table `fs` as an object; `full_rows` is left out where it is NULL. */
+JsonObject *cmd_fs_json(const struct qidmap_fs *row, const guint64 *full_rows);
+
+int cmd_status(const struct cmd *cmd, int argc, char **argv);
+int cmd_dump(const struct cmd *cmd, int argc, char **argv);
+int cmd_lookup(const struct cmd *cmd, int argc, char **argv);
+int cmd_fs_list(const struct cmd *cmd, int argc, char **argv);
+int cmd_fs_show(const struct cmd *cmd, int argc, char **argv);
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(qidmap_store, qidmap_store_close)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(qidmap_iter, qidmap_iter_close)
+
+#endif

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * qidmapctl: looks at stores, from the shell, while the daemon runs or not. This file holds the
+ * table of verbs, from which --help is made, and finds the verb; it knows nothing of what they do.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tools/cmd.h"
+
+static const struct cmd commands[] = {
+    { "status", "", "show the state of a store", NULL, cmd_status },
+    { "dump", "", "print all rows of a store",
+      "With --json each row is one line, and the last line has the counts: a dump that does not\n"
+      "end in it is not whole.\n",
+      cmd_dump },
+    { "lookup", "PATH|QIDPATH ...", "host path to qid path and guest inode number, or back",
+      "PATH is a file on the host; nothing is ever mapped by looking. A number is a qid path: its\n"
+      "filesystem and inode are shown, and the mounted filesystem is searched for the file's name.\n"
+      "A file whose name is a number is written ./123.\n",
+      cmd_lookup },
+    { "fs list", "", "list the filesystems of a store", NULL, cmd_fs_list },
+    { "fs show", "N", "show all that is known of filesystem N", NULL, cmd_fs_show },
+};
+
+static void print_help(void)
+{
+    printf("Usage:\n  qidmapctl VERB [OPTIONS] [ARGUMENTS]\n\nVerbs:\n");
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        g_autofree char *synopsis =
+            g_strdup_printf("%s %s", commands[i].name, commands[i].args);
+        printf("  %-26s %s\n", synopsis, commands[i].summary);
+    }
+    printf("\nOptions:\n"
+           "  --help                     show this, or after a verb its own options\n"
+           "  --version                  show the version\n"
+           "\nEvery verb takes --store URI, or --export NAME with the store of that export in\n"
+           "qidmapd.conf (--config FILE: another file).\n"
+           "\nExit status: 0 fine, 1 trouble (not found, not mapped, damaged), 2 wrong usage,\n"
+           "3 cannot (no store, no permission).\n");
+}
+
+/* How many words of argv the name of `cmd` takes; 0 where it is another verb. */
+static int match(const struct cmd *cmd, int argc, char **argv)
+{
+    g_auto(GStrv) words = g_strsplit(cmd->name, " ", -1);
+    int count = (int) g_strv_length(words);
+    if (argc < count) {
+        return 0;
+    }
+    for (int i = 0; i < count; i++) {
+        if (strcmp(argv[i], words[i]) != 0) {
+            return 0;
+        }
+    }
+    return count;
+}
+
+static int run(int argc, char **argv)
+{
+    if (argc < 2) {
+        cmd_error("no verb given; see qidmapctl --help");
+        return CMD_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        print_help();
+        return CMD_OK;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("qidmapctl %s\n", qidmap_version());
+        return CMD_OK;
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        int words = match(&commands[i], argc - 1, argv + 1);
+        if (words > 0) {
+            return commands[i].run(&commands[i], argc - words, argv + words);
+        }
+    }
+    g_autofree char *shown = cmd_escape(argv[1], TRUE);
+    if (argv[1][0] == '-') {
+        cmd_error("option %s comes after a verb, or does not exist; see qidmapctl --help", shown);
+    } else if (strcmp(argv[1], "fs") == 0) {
+        cmd_error("fs needs a second word, list or show; see qidmapctl --help");
+    } else {
+        cmd_error("unknown verb %s; see qidmapctl --help", shown);
+    }
+    return CMD_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    setlocale(LC_CTYPE, "");
+    int status = run(argc, argv);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        cmd_error("cannot write the output: %s", g_strerror(errno));
+        return CMD_CANNOT;
+    }
+    return status;
+}

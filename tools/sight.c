@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A setting PATH=UUID means the filesystem on which PATH lies, wherever else that is mounted. It is
+ * found by comparing what qidmap_identify() says of PATH and of the file, never by st_dev.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <glib.h>
+
+#include "tools/cmd.h"
+#include "tools/sight.h"
+
+struct override {
+    gboolean usable; /* the path exists and could be identified */
+    guint8 uuid[16];
+    guint64 superblock;
+    struct qidmap_fsid fsid;
+};
+
+struct sight {
+    qidmap_store *store;
+    GArray *overrides;
+};
+
+/* 32 hex digits; hyphens anywhere between bytes. */
+static gboolean parse_uuid(const char *text, guint8 *uuid)
+{
+    int count = 0;
+    while (*text != '\0') {
+        if (*text == '-') {
+            text++;
+            continue;
+        }
+        if (count == 16 || !g_ascii_isxdigit(text[0]) || !g_ascii_isxdigit(text[1])) {
+            return FALSE;
+        }
+        uuid[count++] =
+            (guint8) (g_ascii_xdigit_value(text[0]) << 4 | g_ascii_xdigit_value(text[1]));
+        text += 2;
+    }
+    return count == 16;
+}
+
+static void look(struct override *override, const char *path)
+{
+    struct qidmap_identity identity = { .size = sizeof identity };
+    int fd = open(path, O_PATH | O_CLOEXEC);
+    if (fd < 0) {
+        return;
+    }
+    if (qidmap_identify(fd, NULL, &identity, NULL) == 0 && identity.count > 0) {
+        override->usable = TRUE;
+        override->superblock = identity.superblock;
+        override->fsid = identity.fsid[0];
+    }
+    close(fd);
+}
+
+sight *sight_new(qidmap_store *store, char **fs_ids)
+{
+    g_autoptr(sight) s = g_new0(sight, 1);
+    s->store = store;
+    s->overrides = g_array_new(FALSE, TRUE, sizeof(struct override));
+    for (char **id = fs_ids; id != NULL && *id != NULL; id++) {
+        struct override override = { 0 };
+        const char *equals = strrchr(*id, '=');
+        if (equals == NULL || equals == *id || !parse_uuid(equals + 1, override.uuid)) {
+            g_autofree char *shown = cmd_escape(*id, TRUE);
+            cmd_error("fs-id %s is not of the form PATH=UUID", shown);
+            return NULL;
+        }
+        g_autofree char *path = g_strndup(*id, (gsize) (equals - *id));
+        look(&override, path);
+        g_array_append_val(s->overrides, override);
+    }
+    return g_steal_pointer(&s);
+}
+
+void sight_free(sight *s)
+{
+    g_array_unref(s->overrides);
+    g_free(s);
+}
+
+static gboolean same(const struct override *override, const struct qidmap_identity *identity)
+{
+    return override->usable && identity->count > 0 &&
+           override->superblock == identity->superblock &&
+           override->fsid.kind == identity->fsid[0].kind &&
+           override->fsid.size == identity->fsid[0].size &&
+           memcmp(override->fsid.bytes, identity->fsid[0].bytes,
+                  MIN(override->fsid.size, QIDMAP_FSID_BYTES)) == 0;
+}
+
+int sight_of(sight *s, int fd, guint32 *fs, struct qidmap_identity *identity,
+             struct qidmap_error *error)
+{
+    int code;
+
+    memset(identity, 0, sizeof *identity);
+    identity->size = sizeof *identity;
+    code = qidmap_identify(fd, NULL, identity, error);
+    if (code < 0) {
+        return code;
+    }
+    for (guint i = 0; i < s->overrides->len; i++) {
+        const struct override *override = &g_array_index(s->overrides, struct override, i);
+        if (same(override, identity)) {
+            struct qidmap_identify_options options = { sizeof options, override->uuid };
+            code = qidmap_identify(fd, &options, identity, error);
+            if (code < 0) {
+                return code;
+            }
+            break;
+        }
+    }
+    return qidmap_recognise(s->store, identity, 1, fs, error);
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * From an open file to the number of its filesystem in a store, with the identities that the
+ * operator gave (--fs-id, fs-id=) taken into account as the daemon does.
+ */
+#ifndef TOOLS_SIGHT_H
+#define TOOLS_SIGHT_H
+
+#include <glib.h>
+
+#include "store/qidmap.h"
+
+typedef struct sight sight;
+
+/* Takes the settings PATH=UUID of `fs_ids` (may be NULL). NULL after a wrong one, which it told. */
+sight *sight_new(qidmap_store *store, char **fs_ids);
+void sight_free(sight *sight);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(sight, sight_free)
+
+/* The fs number of the filesystem of `fd` (0: the store has no row for it), and what it is.
+ * Changes nothing. 0 or a negative errno. */
+int sight_of(sight *sight, int fd, guint32 *fs, struct qidmap_identity *identity,
+             struct qidmap_error *error);
+
+#endif
