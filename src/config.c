@@ -312,7 +312,7 @@ static gboolean add_argument_exports(struct arguments *args, struct settings *se
 
 enum settings_result settings_read(int *argc, char ***argv, struct settings **result,
                                    GError **error) {
-    struct arguments args = {.ready_fd = -1, .threads = -1, .msize = -1};
+    struct arguments args = {.ready_fd = -1, .threads = G_MININT, .msize = G_MININT64};
     g_auto(file_values) file = {.threads = THREADS_DEFAULT, .msize = MSIZE_DEFAULT};
     struct settings *settings = NULL;
     enum settings_result outcome = SETTINGS_USAGE;
@@ -340,14 +340,19 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
     }
     if (!add_argument_exports(&args, settings, &file, error) ||
         !parse_access(args.access != NULL ? args.access : file.access, &settings->trusted, error) ||
-        !check_numbers(args.threads >= 0 ? args.threads : file.threads,
-                       args.msize >= 0 ? args.msize : file.msize, settings, error))
+        !check_numbers(args.threads != G_MININT ? args.threads : file.threads,
+                       args.msize != G_MININT64 ? args.msize : file.msize, settings, error))
         goto out;
     if (settings->exports->len == 0) {
         fail(error, "nothing to serve: give --export NAME=DIR, or an [export NAME] in the file");
         goto out;
     }
     settings->listen = g_strdupv(args.listen != NULL ? args.listen : file.listen);
+    for (char **item = settings->listen; item != NULL && *item != NULL; item++)
+        if (!g_str_has_prefix(*item, "unix:") && !g_str_has_prefix(*item, "tcp:")) {
+            fail(error, "listen: %s: expected unix:PATH or tcp:HOST:PORT", *item);
+            goto out;
+        }
     settings->fs_ids = g_strdupv(args.fs_ids != NULL ? args.fs_ids : file.fs_ids);
     if (settings->listen == NULL && getenv("LISTEN_FDS") == NULL) {
         fail(error, "no address to listen on: give --listen unix:PATH or --listen tcp:HOST:PORT");

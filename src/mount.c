@@ -17,12 +17,13 @@
  * first raises the generation, which closes the old table to readers, then reads mountinfo, then
  * answers. A reader whose file is not in the table, or who finds the table closed, asks the watcher.
  *
- * The one window: between a change of the mounts and the watcher's waking, a table may still be
- * asked about a mount id that was freed and given to another mount with the same st_dev. Where the
- * statx results carry unique mount ids (STATX_MNT_ID_UNIQUE, Linux 6.8) they are the key, and there
- * is no window, since such an id is never given again. Before, a descriptor that is held open pins
- * its mount and so its id: only a file on a mount that none of our descriptors was on, mounted in
- * place of another in the instant before, can meet it.
+ * Ids of mounts are given again as soon as a mount is gone, and so are device numbers; a table that is
+ * a moment old would take the new mount for the old one. Where the statx results carry unique ids
+ * (STATX_MNT_ID_UNIQUE, Linux 6.8) these are the key, and an old table merely lacks the new mount.
+ * Elsewhere each lookup first polls mountinfo, on a descriptor of its thread: a call of some 0.2 us
+ * beside the statx that came before it. What changed before the poll is seen by it; what is mounted
+ * after the caller's statx cannot have taken the id, since the caller holds the file open. Changes
+ * show once on each descriptor, so a process has one watch at a time.
  *
  * A mount that was detached (umount -l) is in no table any more: -ENODEV for what is still open there.
  */
@@ -32,69 +33,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <poll.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include "src/log.h"
-
-#ifndef STATX_MNT_ID_UNIQUE
-#define STATX_MNT_ID_UNIQUE 0x00004000U
-#endif
+#include "src/mount-scan.h"
+#include "src/mount-table.h"
 
 #define SHARDS 32
-#define UNIQUE_KEY (G_GUINT64_CONSTANT(1) << 63) /* marks keys made of unique mount ids */
-
-/* A filesystem (or subvolume) that is mounted now. */
-struct live {
-    guint64 id;
-    guint64 unique; /* 0: not known */
-    guint64 dev;
-    guint32 fs;     /* 0: not registered */
-    gboolean foreign;
-    struct qidmap_identity identity;
-};
-
-struct slot {
-    guint64 id; /* 0: empty */
-    guint64 dev;
-    struct mount_entry entry;
-};
-
-struct dir_key {
-    guint64 id;
-    guint64 dev;
-    guint64 ino;
-};
-
-struct table {
-    guint generation; /* of the watch, when this was true */
-    gboolean any_dir; /* every directory may hold a mount point: one could not be found */
-    guint mask;
-    guint n_dirs;
-    struct slot *slots;
-    struct dir_key *dirs; /* directories that hold mount points, ascending */
-};
 
 struct mount_export {
     struct mount_watch *watch;
-    const char *name;
-    int root_fd;
-    enum mount_mode mode;
-    qidmap_store *store;
-    struct table *table; /* atomic */
-    GPtrArray *lives;    /* struct live; [0] is the root's. Lock: watch->work */
-    GArray *dirs;        /* struct dir_key. Lock: watch->work */
-    gboolean any_dir;    /* Lock: watch->work */
-};
-
-struct override {
-    char *path;
-    guint8 uuid[16];
+    struct mount_scan scan;    /* Lock: watch->work */
+    struct mount_table *table; /* atomic */
 };
 
 /* A question to the watcher; lives on the stack of who asks. */
@@ -116,8 +68,9 @@ struct shard {
 struct mount_watch {
     struct shard shards[SHARDS];
     guint generation;   /* atomic; raised before mountinfo is read anew */
-    GArray *overrides;  /* struct override */
+    GArray *overrides;  /* of mount_overrides_parse() */
     GPtrArray *exports; /* struct mount_export */
+    GPtrArray *scans;   /* theirs, in the same order */
     int mountinfo_fd;
     int wake_fd;
     GThread *thread;
@@ -127,136 +80,6 @@ struct mount_watch {
     struct request *requests;
     gboolean stop;
 };
-
-/* ---- keys and tables ------------------------------------------------------------------------- */
-
-static guint64 stx_dev(const struct statx *stx)
-{
-    return (guint64)stx->stx_dev_major << 32 | stx->stx_dev_minor;
-}
-
-/* The id of the mount as a key; 0 where the kernel gave none. */
-static guint64 stx_key(const struct statx *stx)
-{
-    if (stx->stx_mask & STATX_MNT_ID_UNIQUE)
-        return stx->stx_mnt_id | UNIQUE_KEY;
-    return (stx->stx_mask & STATX_MNT_ID) ? stx->stx_mnt_id : 0;
-}
-
-static guint hash_key(guint64 id, guint64 dev)
-{
-    guint64 mixed = (id * G_GUINT64_CONSTANT(0x9e3779b97f4a7c15)) ^
-                    (dev * G_GUINT64_CONSTANT(0xc2b2ae3d27d4eb4f));
-    return (guint)(mixed >> 32);
-}
-
-static int compare_dirs(const void *a, const void *b)
-{
-    const struct dir_key *x = a, *y = b;
-
-    if (x->id != y->id)
-        return x->id < y->id ? -1 : 1;
-    if (x->dev != y->dev)
-        return x->dev < y->dev ? -1 : 1;
-    return x->ino < y->ino ? -1 : x->ino > y->ino;
-}
-
-static gboolean table_find(const struct table *table, const struct statx *stx,
-                           struct mount_entry *entry)
-{
-    guint64 id = stx_key(stx), dev = stx_dev(stx);
-
-    if (id == 0)
-        return FALSE;
-    for (guint i = hash_key(id, dev) & table->mask;; i = (i + 1) & table->mask) {
-        const struct slot *slot = &table->slots[i];
-        if (slot->id == 0)
-            return FALSE;
-        if (slot->id == id && slot->dev == dev) {
-            *entry = slot->entry;
-            break;
-        }
-    }
-    if (S_ISDIR(stx->stx_mode)) {
-        struct dir_key key = { id, dev, stx->stx_ino };
-        entry->has_mounts =
-            table->any_dir ||
-            (table->n_dirs > 0 &&
-             bsearch(&key, table->dirs, table->n_dirs, sizeof key, compare_dirs) != NULL);
-    }
-    return TRUE;
-}
-
-static void table_free(struct table *table)
-{
-    if (table == NULL)
-        return;
-    g_free(table->slots);
-    g_free(table->dirs);
-    g_free(table);
-}
-
-static guint8 trust_of(const char *type)
-{
-    static const char *const all[] = { "ext2", "ext3", "ext4", "xfs", "tmpfs" };
-
-    for (gsize i = 0; i < G_N_ELEMENTS(all); i++) {
-        if (strcmp(type, all[i]) == 0)
-            return MOUNT_TRUST_ALL;
-    }
-    return strcmp(type, "btrfs") == 0 ? MOUNT_TRUST_BTRFS : MOUNT_TRUST_NONE;
-}
-
-static void table_insert(struct table *table, guint64 id, const struct live *live)
-{
-    guint i = hash_key(id, live->dev) & table->mask;
-
-    while (table->slots[i].id != 0) {
-        if (table->slots[i].id == id && table->slots[i].dev == live->dev)
-            return;
-        i = (i + 1) & table->mask;
-    }
-    table->slots[i].id = id;
-    table->slots[i].dev = live->dev;
-    table->slots[i].entry.fs = live->fs;
-    table->slots[i].entry.foreign = live->foreign;
-    table->slots[i].entry.trust = trust_of(live->identity.hints.type);
-    table->slots[i].entry.btrfs = strcmp(live->identity.hints.type, "btrfs") == 0;
-}
-
-/* A live filesystem whose registration failed is left out: it is tried again when it is asked for. */
-static gboolean is_served(const struct mount_export *exp, const struct live *live)
-{
-    return live->foreign || live->fs != 0 || exp->mode == MOUNT_LOOK_ONLY;
-}
-
-static struct table *table_new(const struct mount_export *exp, guint generation)
-{
-    struct table *table = g_new0(struct table, 1);
-    guint size = 8;
-
-    while (size < exp->lives->len * 4)
-        size *= 2;
-    table->generation = generation;
-    table->any_dir = exp->any_dir;
-    table->mask = size - 1;
-    table->slots = g_new0(struct slot, size);
-    for (guint i = 0; i < exp->lives->len; i++) {
-        const struct live *live = g_ptr_array_index(exp->lives, i);
-        if (!is_served(exp, live))
-            continue;
-        table_insert(table, live->id, live);
-        if (live->unique != 0)
-            table_insert(table, live->unique | UNIQUE_KEY, live);
-    }
-    table->n_dirs = exp->dirs->len;
-    table->dirs = g_new(struct dir_key, table->n_dirs + 1);
-    if (table->n_dirs > 0) {
-        memcpy(table->dirs, exp->dirs->data, table->n_dirs * sizeof(struct dir_key));
-        qsort(table->dirs, table->n_dirs, sizeof(struct dir_key), compare_dirs);
-    }
-    return table;
-}
 
 /* Waits until nobody reads what was read before the call. Readers are quick. */
 static void wait_for_readers(struct mount_watch *watch)
@@ -270,14 +93,38 @@ static void wait_for_readers(struct mount_watch *watch)
 static void publish(struct mount_export *exp)
 {
     struct mount_watch *watch = exp->watch;
-    struct table *table = table_new(exp, __atomic_load_n(&watch->generation, __ATOMIC_SEQ_CST));
-    struct table *old = __atomic_exchange_n(&exp->table, table, __ATOMIC_SEQ_CST);
+    struct mount_table *table =
+        mount_table_new(exp->scan.lives, exp->scan.dirs, exp->scan.any_dir);
+    table->generation = __atomic_load_n(&watch->generation, __ATOMIC_SEQ_CST);
+    struct mount_table *old = __atomic_exchange_n(&exp->table, table, __ATOMIC_SEQ_CST);
 
     wait_for_readers(watch);
-    table_free(old);
+    mount_table_free(old);
 }
 
-gboolean mount_find(struct mount_export *exp, const struct statx *stx, struct mount_entry *entry)
+static void close_poll_fd(gpointer data)
+{
+    close(GPOINTER_TO_INT(data) - 1);
+}
+
+/* Whether mountinfo may have changed since this thread last asked. Each thread has a descriptor of
+ * its own, since a change shows once on each; on the first call nobody knows. */
+static gboolean may_have_changed(void)
+{
+    static GPrivate poll_fd = G_PRIVATE_INIT(close_poll_fd); /* + 1 */
+    struct pollfd pfd = { .fd = GPOINTER_TO_INT(g_private_get(&poll_fd)) - 1, .events = POLLPRI };
+
+    if (pfd.fd < 0) {
+        pfd.fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+        if (pfd.fd >= 0)
+            g_private_set(&poll_fd, GINT_TO_POINTER(pfd.fd + 1));
+        return TRUE;
+    }
+    return poll(&pfd, 1, 0) != 0;
+}
+
+/* Looks into the table as it is. */
+static gboolean find(struct mount_export *exp, const struct statx *stx, struct mount_entry *entry)
 {
     static guint next_shard;
     static __thread guint my_shard; /* + 1 */
@@ -288,316 +135,19 @@ gboolean mount_find(struct mount_export *exp, const struct statx *stx, struct mo
         my_shard = __atomic_fetch_add(&next_shard, 1, __ATOMIC_RELAXED) % SHARDS + 1;
     guint *readers = &watch->shards[my_shard - 1].readers;
     __atomic_fetch_add(readers, 1, __ATOMIC_SEQ_CST);
-    const struct table *table = __atomic_load_n(&exp->table, __ATOMIC_SEQ_CST);
+    const struct mount_table *table = __atomic_load_n(&exp->table, __ATOMIC_SEQ_CST);
     if (table != NULL &&
         table->generation == __atomic_load_n(&watch->generation, __ATOMIC_SEQ_CST))
-        found = table_find(table, stx, entry);
+        found = mount_table_find(table, stx, entry);
     __atomic_fetch_sub(readers, 1, __ATOMIC_SEQ_CST);
     return found;
 }
 
-/* ---- finding what is mounted ----------------------------------------------------------------- */
-
-struct mount_line {
-    guint64 id;
-    guint64 parent;
-    char *path;
-};
-
-static void mount_line_free(gpointer data)
+gboolean mount_find(struct mount_export *exp, const struct statx *stx, struct mount_entry *entry)
 {
-    struct mount_line *line = data;
-    g_free(line->path);
-    g_free(line);
-}
-
-/* Id, parent and path of every mount of this process. */
-static GPtrArray *read_mounts(void)
-{
-    g_autofree char *content = NULL;
-    GPtrArray *mounts = g_ptr_array_new_with_free_func(mount_line_free);
-
-    if (!g_file_get_contents("/proc/self/mountinfo", &content, NULL, NULL))
-        return mounts;
-    g_auto(GStrv) lines = g_strsplit(content, "\n", -1);
-    for (guint i = 0; lines[i] != NULL; i++) {
-        g_auto(GStrv) fields = g_strsplit(lines[i], " ", 6);
-        if (g_strv_length(fields) < 6)
-            continue;
-        struct mount_line *line = g_new(struct mount_line, 1);
-        line->id = g_ascii_strtoull(fields[0], NULL, 10);
-        line->parent = g_ascii_strtoull(fields[1], NULL, 10);
-        line->path = g_strcompress(fields[4]);
-        g_ptr_array_add(mounts, line);
-    }
-    return mounts;
-}
-
-/* What follows `dir` in `path`, without leading '/'; NULL when `path` is not below `dir`. */
-static const char *path_below(const char *path, const char *dir)
-{
-    gsize size = strlen(dir);
-
-    while (size > 0 && dir[size - 1] == '/')
-        size--;
-    if (strncmp(path, dir, size) != 0 || path[size] != '/' || path[size + 1] == '\0')
-        return NULL;
-    return path + size + 1;
-}
-
-/* Opens what is at `path` below the root, without being led out of it. A guest may rename things
- * meanwhile: the caller compares mount ids. */
-static int open_below(int root_fd, const char *path)
-{
-    struct open_how how = {
-        .flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-    };
-    return (int)syscall(SYS_openat2, root_fd, path, &how, sizeof how);
-}
-
-static gboolean statx_ids(int fd, struct statx *stx, guint64 *unique)
-{
-    struct statx more;
-    int flags = AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
-
-    if (statx(fd, "", flags, STATX_BASIC_STATS | STATX_MNT_ID, stx) != 0 ||
-        !(stx->stx_mask & STATX_MNT_ID))
+    if (!mount_stx_is_unique(stx) && may_have_changed())
         return FALSE;
-    *unique = 0;
-    if (statx(fd, "", flags, STATX_MNT_ID_UNIQUE, &more) == 0 &&
-        (more.stx_mask & STATX_MNT_ID_UNIQUE))
-        *unique = more.stx_mnt_id;
-    return TRUE;
-}
-
-static char *path_of(int fd)
-{
-    char link[64];
-
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    return g_file_read_link(link, NULL);
-}
-
-static struct live *find_live(const GPtrArray *lives, guint64 id, guint64 unique, guint64 dev)
-{
-    for (guint i = 0; lives != NULL && i < lives->len; i++) {
-        struct live *live = g_ptr_array_index(lives, i);
-        if (live->id == id && live->unique == unique && live->dev == dev)
-            return live;
-    }
-    return NULL;
-}
-
-/* On the root's filesystem? Bind mounts of it are, other subvolumes are not. */
-static gboolean is_foreign(const struct mount_export *exp, const struct qidmap_identity *identity)
-{
-    if (exp->mode != MOUNT_ROOT_ONLY || exp->lives->len == 0)
-        return FALSE;
-    const struct live *root = g_ptr_array_index(exp->lives, 0);
-    if (root->identity.superblock != identity->superblock)
-        return TRUE;
-    const struct qidmap_fsid *a = NULL, *b = NULL;
-    for (guint32 i = 0; i < root->identity.count; i++) {
-        if (root->identity.fsid[i].kind == QIDMAP_FSID_BTRFS)
-            a = &root->identity.fsid[i];
-    }
-    for (guint32 i = 0; i < identity->count; i++) {
-        if (identity->fsid[i].kind == QIDMAP_FSID_BTRFS)
-            b = &identity->fsid[i];
-    }
-    return a != NULL && b != NULL &&
-           (a->size != b->size || memcmp(a->bytes, b->bytes, a->size) != 0);
-}
-
-/* Adds what `fd` is on to the live filesystems of the export, where it is not among them. `path` for
- * overrides, may be NULL; `known` may be NULL: those of before, whose identity need not be found
- * again when the kernel vouches by a unique id that it is the same mount. */
-static int add_live(struct mount_export *exp, int fd, const char *path, const GPtrArray *known,
-                    struct live **added)
-{
-    struct qidmap_identify_options options = { sizeof options, NULL };
-    struct qidmap_error error;
-    struct statx stx;
-    guint64 unique;
-
-    if (!statx_ids(fd, &stx, &unique))
-        return -ENODEV;
-    guint64 dev = stx_dev(&stx);
-    struct live *live = find_live(exp->lives, stx.stx_mnt_id, unique, dev);
-    if (live == NULL) {
-        live = g_new0(struct live, 1);
-        const struct live *before =
-            unique != 0 ? find_live(known, stx.stx_mnt_id, unique, dev) : NULL;
-        if (before != NULL) {
-            *live = *before;
-        } else {
-            const GArray *overrides = exp->watch->overrides;
-            for (guint i = 0; path != NULL && i < overrides->len; i++) {
-                const struct override *o = &g_array_index(overrides, struct override, i);
-                if (strcmp(o->path, path) == 0)
-                    options.override_uuid = o->uuid;
-            }
-            live->id = stx.stx_mnt_id;
-            live->unique = unique;
-            live->dev = dev;
-            live->identity.size = sizeof live->identity;
-            int rc = qidmap_identify(fd, &options, &live->identity, &error);
-            if (rc < 0) {
-                if (path != NULL) /* else a guest asks, and may ask often: it gets the error */
-                    log_warning("export %s: %s cannot be identified: %s", exp->name, path,
-                                error.text);
-                g_free(live);
-                return rc;
-            }
-            live->foreign = is_foreign(exp, &live->identity);
-        }
-        g_ptr_array_add(exp->lives, live);
-    }
-    if (added != NULL)
-        *added = live;
-    return 0;
-}
-
-static void add_dir(struct mount_export *exp, const struct statx *stx, guint64 unique)
-{
-    struct dir_key key = { stx->stx_mnt_id, stx_dev(stx), stx->stx_ino };
-
-    g_array_append_val(exp->dirs, key);
-    if (unique != 0) {
-        key.id = unique | UNIQUE_KEY;
-        g_array_append_val(exp->dirs, key);
-    }
-}
-
-/* Finds the mount `line`, at `below` under the root, and the directory that holds its mount point. */
-static void add_mount(struct mount_export *exp, const struct mount_line *line, const char *below,
-                      const GPtrArray *known)
-{
-    struct statx stx;
-    guint64 unique;
-    int fd = open_below(exp->root_fd, below);
-
-    if (fd < 0 || !statx_ids(fd, &stx, &unique) || stx.stx_mnt_id != line->id)
-        exp->any_dir = TRUE; /* covered by another mount, or moved: nobody knows what hides it */
-    else
-        add_live(exp, fd, line->path, known, NULL);
-    if (fd >= 0)
-        close(fd);
-
-    g_autofree char *dir = g_path_get_dirname(below);
-    fd = open_below(exp->root_fd, dir);
-    if (fd >= 0 && statx_ids(fd, &stx, &unique) && stx.stx_mnt_id == line->parent)
-        add_dir(exp, &stx, unique);
-    else
-        exp->any_dir = TRUE;
-    if (fd >= 0)
-        close(fd);
-}
-
-/* Collects the live filesystems of an export anew. */
-static int collect(struct mount_export *exp, const GPtrArray *mounts)
-{
-    g_autoptr(GPtrArray) known = exp->lives;
-    g_autofree char *root = path_of(exp->root_fd);
-
-    exp->lives = g_ptr_array_new_with_free_func(g_free);
-    g_array_set_size(exp->dirs, 0);
-    exp->any_dir = root == NULL;
-    int rc = add_live(exp, exp->root_fd, root, known, NULL);
-    if (rc < 0)
-        return rc;
-    for (guint i = 0; root != NULL && i < mounts->len; i++) {
-        const struct mount_line *line = g_ptr_array_index(mounts, i);
-        const char *below = path_below(line->path, root);
-        if (below != NULL)
-            add_mount(exp, line, below, known);
-    }
-
-    /* Subvolumes that the operator named: before any is met, as the order must not matter. */
-    const GArray *overrides = exp->watch->overrides;
-    for (guint i = 0; root != NULL && i < overrides->len; i++) {
-        const char *path = g_array_index(overrides, struct override, i).path;
-        const char *below = path_below(path, root);
-        int fd = below != NULL ? open_below(exp->root_fd, below) : -1;
-        if (fd >= 0) {
-            add_live(exp, fd, path, known, NULL);
-            close(fd);
-        }
-    }
-
-    /* What was met on the way stays while its mount, told by its unique id, does. */
-    guint settled = exp->lives->len;
-    for (guint i = 0; known != NULL && i < known->len; i++) {
-        const struct live *old = g_ptr_array_index(known, i);
-        if (old->unique == 0 || find_live(exp->lives, old->id, old->unique, old->dev) != NULL)
-            continue;
-        for (guint k = 0; k < settled; k++) {
-            const struct live *live = g_ptr_array_index(exp->lives, k);
-            if (live->id == old->id && live->unique == old->unique) {
-                struct live *kept = g_new(struct live, 1);
-                *kept = *old;
-                g_ptr_array_add(exp->lives, kept);
-                break;
-            }
-        }
-    }
-    return 0;
-}
-
-/* Registers everything that is live on one store, together, where anything of it is new. */
-static int register_store(struct mount_watch *watch, qidmap_store *store)
-{
-    g_autoptr(GPtrArray) lives = g_ptr_array_new();
-    struct qidmap_error error;
-    gboolean news = FALSE;
-
-    for (guint i = 0; i < watch->exports->len; i++) {
-        const struct mount_export *exp = g_ptr_array_index(watch->exports, i);
-        for (guint k = 0; exp->store == store && exp->lives != NULL && k < exp->lives->len; k++) {
-            struct live *live = g_ptr_array_index(exp->lives, k);
-            if (live->foreign)
-                continue;
-            g_ptr_array_add(lives, live);
-            news = news || live->fs == 0;
-        }
-    }
-    if (!news)
-        return 0;
-    g_autofree struct qidmap_identity *identities = g_new(struct qidmap_identity, lives->len);
-    g_autofree guint32 *numbers = g_new0(guint32, lives->len);
-    for (guint i = 0; i < lives->len; i++)
-        identities[i] = ((struct live *)g_ptr_array_index(lives, i))->identity;
-    int rc = qidmap_register(store, identities, lives->len, numbers, &error);
-    if (rc < 0) {
-        log_error("filesystems cannot be registered: %s", error.text);
-        return rc;
-    }
-    for (guint i = 0; i < lives->len; i++) {
-        struct live *live = g_ptr_array_index(lives, i);
-        if (live->fs != 0 && live->fs != numbers[i])
-            log_error("%s on %s: its number changed from %u to %u while it was mounted",
-                      live->identity.hints.source, live->identity.hints.mount_path, live->fs,
-                      numbers[i]);
-        live->fs = numbers[i];
-    }
-    return 0;
-}
-
-static int register_all(struct mount_watch *watch)
-{
-    int first = 0;
-
-    for (guint i = 0; i < watch->exports->len; i++) {
-        const struct mount_export *exp = g_ptr_array_index(watch->exports, i);
-        gboolean seen = exp->store == NULL;
-        for (guint k = 0; k < i && !seen; k++)
-            seen = ((struct mount_export *)g_ptr_array_index(watch->exports, k))->store == exp->store;
-        int rc = seen ? 0 : register_store(watch, exp->store);
-        if (first == 0)
-            first = rc;
-    }
-    return first;
+    return find(exp, stx, entry);
 }
 
 /* Closes the tables, finds everything anew, and opens new ones. */
@@ -606,13 +156,13 @@ static int renew(struct mount_watch *watch)
     int first = 0;
 
     __atomic_fetch_add(&watch->generation, 1, __ATOMIC_SEQ_CST);
-    g_autoptr(GPtrArray) mounts = read_mounts();
+    g_autoptr(GPtrArray) mounts = mount_lines_read();
     for (guint i = 0; i < watch->exports->len; i++) {
-        int rc = collect(g_ptr_array_index(watch->exports, i), mounts);
+        int rc = mount_scan_all(g_ptr_array_index(watch->scans, i), mounts);
         if (first == 0)
             first = rc;
     }
-    int rc = register_all(watch);
+    int rc = mount_scan_register(watch->scans);
     if (first == 0)
         first = rc;
     for (guint i = 0; i < watch->exports->len; i++)
@@ -640,22 +190,20 @@ static gboolean has_changed(struct mount_watch *watch, int timeout)
 static int answer(struct request *request)
 {
     struct mount_export *exp = request->exp;
-    struct live *live;
+    struct mount_live *live;
 
-    if (mount_find(exp, request->stx, request->entry))
+    if (find(exp, request->stx, request->entry))
         return 0;
-    if (exp->lives->len == 0)
-        return -ENODEV;
-    int rc = add_live(exp, request->fd, NULL, NULL, &live);
+    int rc = mount_scan_one(&exp->scan, request->fd, &live);
     if (rc < 0)
         return rc;
-    if (!is_served(exp, live)) {
-        rc = register_store(exp->watch, exp->store);
+    if (!live->served) {
+        rc = mount_scan_register(exp->watch->scans);
         if (rc < 0)
             return rc;
     }
     publish(exp);
-    return mount_find(exp, request->stx, request->entry) ? 0 : -ENODEV;
+    return find(exp, request->stx, request->entry) ? 0 : -ENODEV;
 }
 
 static gpointer watch_main(gpointer data)
@@ -695,14 +243,12 @@ static gpointer watch_main(gpointer data)
     }
 }
 
-int mount_lookup(struct mount_export *exp, int fd, const struct statx *stx,
-                 struct mount_entry *entry)
+/* Asks the watcher, and waits for its answer. */
+static int ask(struct mount_export *exp, int fd, const struct statx *stx, struct mount_entry *entry)
 {
     struct mount_watch *watch = exp->watch;
 
-    if (mount_find(exp, stx, entry))
-        return 0;
-    if (stx_key(stx) == 0)
+    if (mount_stx_key(stx) == 0)
         return -ENODEV;
     struct request request = { .exp = exp, .fd = fd, .stx = stx, .entry = entry };
     g_mutex_lock(&watch->lock);
@@ -719,16 +265,28 @@ int mount_lookup(struct mount_export *exp, int fd, const struct statx *stx,
     return request.result;
 }
 
+int mount_lookup(struct mount_export *exp, int fd, const struct statx *stx,
+                 struct mount_entry *entry)
+{
+    return mount_find(exp, stx, entry) ? 0 : ask(exp, fd, stx, entry);
+}
+
+int mount_lookup_dir(struct mount_export *exp, int fd, const struct statx *stx,
+                     struct mount_entry *entry)
+{
+    return !may_have_changed() && find(exp, stx, entry) ? 0 : ask(exp, fd, stx, entry);
+}
+
 char *mount_describe(struct mount_export *exp, const struct statx *stx)
 {
     char *text = NULL;
 
     g_mutex_lock(&exp->watch->work);
-    for (guint i = 0; i < exp->lives->len && text == NULL; i++) {
-        const struct live *live = g_ptr_array_index(exp->lives, i);
+    for (guint i = 0; i < exp->scan.lives->len && text == NULL; i++) {
+        const struct mount_live *live = g_ptr_array_index(exp->scan.lives, i);
         const struct qidmap_hints *hints = &live->identity.hints;
-        guint64 id = stx_key(stx);
-        if (live->dev == stx_dev(stx) && (live->id == id || (live->unique | UNIQUE_KEY) == id))
+        guint64 id = mount_stx_key(stx);
+        if (live->dev == mount_stx_dev(stx) && (live->id == id || (live->unique | MOUNT_UNIQUE_KEY) == id))
             text = g_strdup_printf("%s %s on %s", hints->type, hints->source, hints->mount_path);
     }
     g_mutex_unlock(&exp->watch->work);
@@ -738,35 +296,12 @@ char *mount_describe(struct mount_export *exp, const struct statx *stx)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-static gboolean parse_uuid(const char *text, guint8 uuid[16])
-{
-    guint digits = 0;
-
-    memset(uuid, 0, 16);
-    for (; *text != '\0'; text++) {
-        if (*text == '-')
-            continue;
-        int value = g_ascii_xdigit_value(*text);
-        if (value < 0 || digits == 32)
-            return FALSE;
-        uuid[digits / 2] = (guint8)(uuid[digits / 2] << 4 | value);
-        digits++;
-    }
-    return digits == 32;
-}
-
-static void override_clear(gpointer data)
-{
-    g_free(((struct override *)data)->path);
-}
-
 static void export_free(gpointer data)
 {
     struct mount_export *exp = data;
 
-    table_free(exp->table);
-    g_clear_pointer(&exp->lives, g_ptr_array_unref);
-    g_array_unref(exp->dirs);
+    mount_table_free(exp->table);
+    mount_scan_clear(&exp->scan);
     g_free(exp);
 }
 
@@ -777,27 +312,15 @@ struct mount_watch *mount_watch_new(char *const *overrides, GError **error)
     watch->generation = 1;
     watch->mountinfo_fd = -1;
     watch->wake_fd = -1;
-    watch->overrides = g_array_new(FALSE, TRUE, sizeof(struct override));
-    g_array_set_clear_func(watch->overrides, override_clear);
     watch->exports = g_ptr_array_new_with_free_func(export_free);
+    watch->scans = g_ptr_array_new();
     g_mutex_init(&watch->work);
     g_mutex_init(&watch->lock);
     g_cond_init(&watch->answered);
-
-    for (; overrides != NULL && *overrides != NULL; overrides++) {
-        struct override override = { 0 };
-        const char *equals = strrchr(*overrides, '=');
-        if (equals == NULL || **overrides != '/' || !parse_uuid(equals + 1, override.uuid)) {
-            g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL,
-                        "fs-id '%s': write it as /ABSOLUTE/PATH=UUID", *overrides);
-            mount_watch_free(watch);
-            return NULL;
-        }
-        override.path = g_strndup(*overrides, (gsize)(equals - *overrides));
-        gsize size = strlen(override.path);
-        while (size > 1 && override.path[size - 1] == '/')
-            override.path[--size] = '\0';
-        g_array_append_val(watch->overrides, override);
+    watch->overrides = mount_overrides_parse(overrides, error);
+    if (watch->overrides == NULL) {
+        mount_watch_free(watch);
+        return NULL;
     }
     return watch;
 }
@@ -808,17 +331,15 @@ struct mount_export *mount_watch_add(struct mount_watch *watch, const char *name
     struct mount_export *exp = g_new0(struct mount_export, 1);
 
     exp->watch = watch;
-    exp->name = name;
-    exp->root_fd = root_fd;
-    exp->mode = mode;
-    exp->dirs = g_array_new(FALSE, FALSE, sizeof(struct dir_key));
+    mount_scan_init(&exp->scan, name, root_fd, mode, watch->overrides);
     g_ptr_array_add(watch->exports, exp);
+    g_ptr_array_add(watch->scans, &exp->scan);
     return exp;
 }
 
 void mount_export_set_store(struct mount_export *exp, qidmap_store *store)
 {
-    exp->store = store;
+    exp->scan.store = store;
 }
 
 gboolean mount_watch_start(struct mount_watch *watch, GError **error)
@@ -855,8 +376,9 @@ void mount_watch_free(struct mount_watch *watch)
         close(watch->mountinfo_fd);
     if (watch->wake_fd >= 0)
         close(watch->wake_fd);
+    g_ptr_array_unref(watch->scans);
     g_ptr_array_unref(watch->exports);
-    g_array_unref(watch->overrides);
+    g_clear_pointer(&watch->overrides, g_array_unref);
     g_mutex_clear(&watch->work);
     g_mutex_clear(&watch->lock);
     g_cond_clear(&watch->answered);

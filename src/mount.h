@@ -54,13 +54,18 @@ gboolean mount_watch_start(struct mount_watch *watch, GError **error);
 void mount_watch_free(struct mount_watch *watch);
 
 /* Looks up the file that `stx` (STATX_MNT_ID included) describes. FALSE where it is not in the
- * table, or the table is being renewed. Never waits. */
+ * table, or the table is being renewed. Never waits.
+ * Meant for whoever holds the file open, or asks mount_lookup() again with it open. */
 gboolean mount_find(struct mount_export *exp, const struct statx *stx, struct mount_entry *entry);
 
 /* The same with the file open as `fd`: what is not in the table is identified and added. Returns 0 or
  * a negative errno. */
 int mount_lookup(struct mount_export *exp, int fd, const struct statx *stx,
                  struct mount_entry *entry);
+
+/* The same for a directory that is to be listed: entry->has_mounts is true of this moment. */
+int mount_lookup_dir(struct mount_export *exp, int fd, const struct statx *stx,
+                     struct mount_entry *entry);
 
 /* Name of the filesystem of `stx` for people, for example "ext4 /dev/sdb1 on /srv/b". To be freed. */
 char *mount_describe(struct mount_export *exp, const struct statx *stx);

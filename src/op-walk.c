@@ -76,7 +76,9 @@ int op_walk(struct request *request) {
     if (error != 0 || done < msg->nwname) {
         if (fd >= 0)
             close(fd);
-        if (done == 0)
+        /* A client takes a partial walk for a missing name: a want of descriptors, of room in the
+         * store, or of permission must not look like that. */
+        if (done == 0 || (error != 0 && error != -ENOENT && error != -ENOTDIR))
             return error;
         request->out.bytes[P9_HEADER] = (uint8_t)done;
         request->out.bytes[P9_HEADER + 1] = (uint8_t)(done >> 8);

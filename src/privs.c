@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <glib.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <pwd.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -28,18 +29,23 @@
 #endif
 
 static bool act_for_others;
-static struct privs_user *daemon_user; /* as which threads start */
+static struct privs_user *daemon_user;
+static struct __user_cap_data_struct daemon_caps[_LINUX_CAPABILITY_U32S_3];
 
-/* What this thread is now. `user` is held, so that its address cannot mean another one. */
+/* What this thread is now. `user` is held, so that its address cannot mean another one. NULL: not
+ * known, as a new thread has what the thread that made it had at that moment. */
 static __thread struct privs_user *current_user;
 static __thread uint32_t current_gid;
 
 void privs_init(bool trusted) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     int count = getgroups(0, NULL);
 
     if (count < 0)
         count = 0;
     act_for_others = !trusted && geteuid() == 0;
+    if (syscall(SYS_capget, &header, daemon_caps) < 0)
+        memset(daemon_caps, 0, sizeof daemon_caps);
     daemon_user = g_malloc0(sizeof *daemon_user + sizeof(gid_t) * (size_t)(count + 1));
     daemon_user->refs = 1;
     daemon_user->uid = geteuid();
@@ -116,27 +122,31 @@ void privs_user_unref(struct privs_user *user) {
         g_free(user);
 }
 
-static int switch_to(struct privs_user *user, uint32_t gid) {
-    if (!act_for_others)
-        return 0;
-    if (current_user == NULL) {
-        current_user = privs_user_ref(daemon_user);
-        current_gid = daemon_user->gid;
-    }
-    if (user == current_user && gid == current_gid)
-        return 0;
+/* The effective capabilities of this thread: all that the daemon has, or none. */
+static int set_caps(bool all) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3];
+
+    memcpy(caps, daemon_caps, sizeof caps);
+    for (size_t i = 0; !all && i < G_N_ELEMENTS(caps); i++)
+        caps[i].effective = 0;
+    return syscall(SYS_capset, &header, caps) < 0 ? -errno : 0;
+}
+
+static int set_ids(struct privs_user *user, uint32_t gid) {
+    bool known = current_user != NULL;
+
     if (user != current_user) {
-        /* setgroups() needs CAP_SETGID, which a change of fsuid leaves alone. */
         if (syscall(CALL_SETGROUPS, user->group_count, user->groups) < 0)
             return -errno;
     }
-    if (gid != current_gid) {
+    if (!known || gid != current_gid) {
         syscall(CALL_SETFSGID, gid);
         if ((uint32_t)syscall(CALL_SETFSGID, (gid_t)-1) != gid)
             return -EPERM;
         current_gid = gid;
     }
-    if (user->uid != current_user->uid) {
+    if (!known || user->uid != current_user->uid) {
         syscall(CALL_SETFSUID, user->uid);
         if ((uint32_t)syscall(CALL_SETFSUID, (uid_t)-1) != user->uid)
             return -EPERM;
@@ -146,6 +156,28 @@ static int switch_to(struct privs_user *user, uint32_t gid) {
         current_user = privs_user_ref(user);
     }
     return 0;
+}
+
+/* A change of fsuid takes the capabilities about files away, but leaves CAP_SYS_ADMIN, with which a
+ * user would set trusted.* xattrs, CAP_SETFCAP and others: therefore a user other than root acts
+ * with none at all. They stay permitted, and come back for the next change. */
+static int switch_to(struct privs_user *user, uint32_t gid) {
+    int error;
+
+    if (!act_for_others || (user == current_user && gid == current_gid))
+        return 0;
+    if (current_user == NULL || current_user->uid != 0) {
+        error = set_caps(true);
+        if (error != 0)
+            return error;
+    }
+    error = set_ids(user, gid);
+    if (error != 0) { /* half changed: the next change starts from nothing */
+        privs_user_unref(current_user);
+        current_user = NULL;
+        return error;
+    }
+    return user->uid != 0 ? set_caps(false) : 0;
 }
 
 int privs_become(struct privs_user *user) {

@@ -405,6 +405,7 @@ static int prepare(struct qid_export *exp, int dir_fd, const struct statx *dir_s
 
     if (dot) {
         ino = dir_stx->stx_ino;
+        e->d_type = DT_DIR;
         e->qid.type = QID_TYPE_DIR;
         if (!warn && is_placeholder(dir, dir_stx))
             return map_open_placeholder(exp, dir_fd, dir->fs, &e->qid.path);
@@ -441,7 +442,7 @@ int qid_from_dirents(struct qid_export *exp, int dir_fd, const struct statx *dir
 {
     struct mount_entry dir;
 
-    int rc = mount_lookup(exp->mounts, dir_fd, dir_stx, &dir);
+    int rc = mount_lookup_dir(exp->mounts, dir_fd, dir_stx, &dir);
     if (rc < 0 && exp->multidevs == QID_MULTIDEVS_WARN)
         memset(&dir, 0, sizeof dir); /* no d_ino is trusted */
     else if (rc < 0)

@@ -132,11 +132,14 @@ static uint64_t used_bytes(struct lmdb_backend *b)
     return ((uint64_t)info.me_last_pgno + 1) * b->psize;
 }
 
-/* Allocates blocks so that a transaction of `rows` rows fits behind what is in use. */
+/* Allocates blocks so that a transaction of `rows` rows fits behind what is in use. A row copies its
+ * leaf and may split it; pages above are shared. All rows together copy no more pages than there
+ * are, and fill new ones by half, at a dozen rows each or more. */
 static int make_room(struct lmdb_backend *b, size_t rows)
 {
     uint64_t used = used_bytes(b);
-    uint64_t need = used + (64 + 8 * (uint64_t)rows) * b->psize;
+    uint64_t pages = 64 + MIN(2 * (uint64_t)rows, 2 * used / b->psize + rows / 6);
+    uint64_t need = used + pages * b->psize;
     uint64_t step = CLAMP(used / 16, ROOM_STEP, ROOM_STEP_LAST);
     uint64_t want = (need + step - 1) / step * step;
     int fd, rc;
@@ -631,8 +634,9 @@ static struct qm_backend *lmdb_open(const char *place, const struct qm_backend_c
     }
     b->reader.base.backend = &b->base;
     /* Nobody else writes while the lock is held: look at the pages before LMDB follows them. */
-    if (config->write && !dir->fresh)
-        e = qm_lmdb_verify(dir->env_path, 0, error);
+    if (!dir->fresh)
+        e = config->write ? qm_lmdb_verify(dir->env_path, 0, error)
+                          : qm_lmdb_verify_heads(dir->env_path, error);
     if (e == 0)
         e = open_env(b, config->map_size, error);
     if (e != 0) {

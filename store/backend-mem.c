@@ -4,8 +4,8 @@
  * outlive the daemon.
  *
  * A table is a GSequence of rows, sorted by key. A write transaction changes the tables in place
- * under a write lock and keeps what it replaced, to put it back on abort. A read transaction holds
- * the lock for reading, and is short; a snapshot copies the row pointers of all tables (rows are
+ * under the lock and keeps what it replaced, to put it back on abort. A read transaction holds the
+ * lock, too, and is short (a GSequence bears one reader at a time); a snapshot copies the row pointers of all tables (rows are
  * immutable and counted), so that it holds up nobody.
  */
 #include "config.h"
@@ -25,7 +25,7 @@ struct row {
 
 struct mem_backend {
     struct qm_backend base;
-    GRWLock lock;                 /* of all below */
+    GMutex lock;                  /* of all below */
     GSequence *tables[QM_TABLES]; /* of struct row, sorted */
     uint64_t commits;
 };
@@ -114,7 +114,7 @@ static struct qm_backend *mem_open(const char *place, const struct qm_backend_co
     m = g_new0(struct mem_backend, 1);
     m->base.ops = &qm_backend_mem;
     m->base.fresh = TRUE;
-    g_rw_lock_init(&m->lock);
+    g_mutex_init(&m->lock);
     for (i = 0; i < QM_TABLES; i++)
         m->tables[i] = g_sequence_new(row_unref);
     return &m->base;
@@ -133,7 +133,7 @@ static void mem_close(struct qm_backend *backend)
 
     for (i = 0; i < QM_TABLES; i++)
         g_sequence_free(m->tables[i]);
-    g_rw_lock_clear(&m->lock);
+    g_mutex_clear(&m->lock);
     g_free(m);
 }
 
@@ -151,19 +151,16 @@ static int mem_begin(struct qm_backend *backend, enum qm_txn_kind kind, size_t r
 
     t->base.backend = backend;
     t->base.kind = kind;
-    if (kind == QM_TXN_WRITE) {
+    if (kind == QM_TXN_WRITE)
         t->undo = g_array_new(FALSE, FALSE, sizeof(struct undo));
-        g_rw_lock_writer_lock(&m->lock);
-    } else {
-        g_rw_lock_reader_lock(&m->lock);
-    }
+    g_mutex_lock(&m->lock);
     memcpy(t->tables, m->tables, sizeof(t->tables));
     if (kind == QM_TXN_SNAPSHOT) {
         for (i = 0; i < QM_TABLES; i++) {
             t->tables[i] = g_sequence_new(row_unref);
             g_sequence_foreach(m->tables[i], copy_row, t->tables[i]);
         }
-        g_rw_lock_reader_unlock(&m->lock);
+        g_mutex_unlock(&m->lock);
     }
     *txn = &t->base;
     return 0;
@@ -183,9 +180,9 @@ static void end(struct mem_txn *t)
             row_unref(g_array_index(t->undo, struct undo, i).after);
         }
         g_array_free(t->undo, TRUE);
-        g_rw_lock_writer_unlock(&m->lock);
+        g_mutex_unlock(&m->lock);
     } else {
-        g_rw_lock_reader_unlock(&m->lock);
+        g_mutex_unlock(&m->lock);
     }
     g_free(t);
 }

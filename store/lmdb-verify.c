@@ -446,8 +446,6 @@ static int walk_state(struct pass *p, const struct meta *meta, gboolean record_o
     int i, e;
 
     p->meta = meta;
-    if (meta->last_page < 1 || meta->last_page >= p->file_size / p->psize)
-        return bad(p, "its file is shorter than it was");
     p->seen = g_try_malloc0(meta->last_page / 8 + 1);
     if (!p->seen)
         return qm_set_error(p->error, ENOMEM, "the store is too large to be checked");
@@ -501,16 +499,15 @@ static int read_meta(struct pass *p, size_t page, struct meta *meta)
     return 0;
 }
 
-static int verify_fd(struct pass *p, guint64 number, GError **error)
+/* The two meta pages, as far as they do not change from one transaction to the next. */
+static int read_metas(struct pass *p, struct meta meta[2])
 {
-    struct pass again;
-    struct meta meta[2], *newest;
     struct stat st;
-    size_t i, n;
+    size_t i;
     int e;
 
     if (fstat(p->fd, &st) != 0)
-        return qm_set_error(error, errno, "cannot look at its file: %s", g_strerror(errno));
+        return qm_set_error(p->error, errno, "cannot look at its file: %s", g_strerror(errno));
     p->file_size = (uint64_t)st.st_size;
     p->psize = 4096;
     e = read_meta(p, 0, &meta[0]);
@@ -523,15 +520,32 @@ static int verify_fd(struct pass *p, guint64 number, GError **error)
     if (meta[1].free.pad != p->psize)
         return bad(p, "its page size");
     for (i = 0; i < 2; i++) {
-        /* Page and number of a transaction go together; 0 stands for "none yet". */
-        if (meta[i].transaction != 0 && (meta[i].transaction & 1) != i)
-            return bad(p, "meta page %zu", i);
+        if (meta[i].last_page < 1 || meta[i].last_page >= p->file_size / p->psize)
+            return bad(p, "its file is shorter than it was");
     }
+    return 0;
+}
+
+static int verify_states(struct pass *p, guint64 number)
+{
+    struct pass again;
+    struct meta meta[2], *newest;
+    size_t i, n;
+    int e = read_metas(p, meta);
+
+    if (e != 0)
+        return e;
     if (number) {
         n = number & 1;
         if (meta[n].transaction != number)
-            return qm_set_error(error, ESTALE, "it changes faster than it can be read: try again");
+            return qm_set_error(p->error, ESTALE,
+                                "it changes faster than it can be read: try again");
         return walk_state(p, &meta[n], FALSE);
+    }
+    for (i = 0; i < 2; i++) {
+        /* Page and number of a transaction go together; 0 stands for "none yet". */
+        if (meta[i].transaction != 0 && (meta[i].transaction & 1) != i)
+            return bad(p, "meta page %zu", i);
     }
     n = meta[1].transaction > meta[0].transaction;
     newest = &meta[n];
@@ -545,23 +559,43 @@ static int verify_fd(struct pass *p, guint64 number, GError **error)
     return e;
 }
 
-int qm_lmdb_verify(const char *env_path, guint64 number, GError **error)
+static int open_data(struct pass *p, const char *env_path, GError **error)
 {
     g_autofree char *path = g_build_filename(env_path, "data.mdb", NULL);
-    struct pass p;
     int e;
 
-    memset(&p, 0, sizeof(p));
-    p.error = error;
-    p.fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (p.fd < 0) {
-        e = errno;
-        return e == ENOENT ? bad(&p, "its file data.mdb is missing")
-                           : qm_set_error(error, e, "cannot open its file data.mdb: %s",
-                                          g_strerror(e));
+    memset(p, 0, sizeof(*p));
+    p->error = error;
+    p->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (p->fd >= 0)
+        return 0;
+    e = errno;
+    return e == ENOENT ? bad(p, "its file data.mdb is missing")
+                       : qm_set_error(error, e, "cannot open its file data.mdb: %s",
+                                      g_strerror(e));
+}
+
+int qm_lmdb_verify_heads(const char *env_path, GError **error)
+{
+    struct meta meta[2];
+    struct pass p;
+    int e = open_data(&p, env_path, error);
+
+    if (e == 0) {
+        e = read_metas(&p, meta);
+        close(p.fd);
     }
-    e = verify_fd(&p, number, error);
-    g_free(p.seen);
-    close(p.fd);
+    return e;
+}
+
+int qm_lmdb_verify(const char *env_path, guint64 number, GError **error)
+{
+    struct pass p;
+    int e = open_data(&p, env_path, error);
+
+    if (e == 0) {
+        e = verify_states(&p, number);
+        close(p.fd);
+    }
     return e;
 }

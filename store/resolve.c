@@ -13,7 +13,7 @@
  *      override or subvolume is another one is no candidate. Candidates that have no identity in
  *      common among them were two filesystems, and which one this is cannot be told: none is taken,
  *      unless one alone has all the identities.
- *   3. A lone claimant of a lone row, never split, takes it, even where its hints differ: disks and
+ *   3. What the operator's override says holds. A lone claimant of a lone row, never split, takes it, even where its hints differ: disks and
  *      image files move. But not where the marker differs, nor where the device or file of the row
  *      is still there and is another one: then this is a copy.
  *   4. Otherwise discriminators decide, strongest first: marker; loop backing file, dm uuid or wwid,
@@ -407,6 +407,45 @@ static guint count_claimants(const struct context *ctx, guint row)
     return n;
 }
 
+/* The operator gave the claim the identity that he gave the row. */
+static gboolean shares_override(const struct context *ctx, const struct claim *claim, guint row)
+{
+    const struct qidmap_fs *r = ctx->rows[row];
+
+    for (guint i = 0; i < claim->members->len; i++) {
+        const struct qidmap_identity *id =
+            &ctx->identities[g_array_index(claim->members, guint, i)];
+        for (guint32 k = 0; k < MIN(id->count, QIDMAP_FSID_COUNT); k++) {
+            if (id->fsid[k].kind == QIDMAP_FSID_OVERRIDE &&
+                has_fsid(r->fsid, r->fsid_count, &id->fsid[k]))
+                return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+/* What the operator said holds against all hints, unless he said it of two filesystems. */
+static gboolean decide_override(const struct context *ctx, struct claim *claim)
+{
+    guint rows = 0, claimants = 0, row = 0;
+
+    for (guint i = 0; i < claim->rows->len; i++) {
+        guint r = g_array_index(claim->rows, guint, i);
+        if (shares_override(ctx, claim, r)) {
+            row = r;
+            rows++;
+        }
+    }
+    for (guint i = 0; rows == 1 && i < ctx->claims->len; i++) {
+        const struct claim *other = &g_array_index(ctx->claims, struct claim, i);
+        claimants += has_row(other, row) && shares_override(ctx, other, row);
+    }
+    if (rows != 1 || claimants != 1)
+        return FALSE;
+    claim->row = (gint)row;
+    return TRUE;
+}
+
 /* Step 3. TRUE when the claim was a lone one on a lone row, and so is decided. */
 static gboolean decide_lone(const struct context *ctx, struct claim *claim, qm_device_present present)
 {
@@ -525,7 +564,8 @@ void qm_resolve_with(const struct qidmap_fs *const *rows, size_t n_rows,
     }
     for (guint c = 0; c < claims->len; c++) {
         struct claim *claim = &g_array_index(claims, struct claim, c);
-        decided[c] = claim->hopeless || decide_lone(&ctx, claim, present);
+        decided[c] = claim->hopeless || decide_override(&ctx, claim) ||
+                     decide_lone(&ctx, claim, present);
     }
     assign(&ctx, decided);
 

@@ -14,7 +14,7 @@
 
 /* Literal bytes of a message into memory of just that size; sizes are filled in. */
 static uint8_t *message(const char *bytes, size_t size) {
-    uint8_t *copy = g_memdup2(bytes, size);
+    uint8_t *copy = memcpy(g_malloc(size), bytes, size);
 
     copy[0] = (uint8_t)size;
     copy[1] = (uint8_t)(size >> 8);

@@ -25,9 +25,9 @@ void cmd_error(const char *format, ...)
     fprintf(stderr, "qidmapctl: %s\n", text);
 }
 
-int cmd_usage(const struct cmd *cmd)
+int cmd_usage(const struct cmd *cmd, const char *text)
 {
-    cmd_error("see qidmapctl %s --help", cmd->name);
+    cmd_error("%s; see qidmapctl %s --help", text, cmd->name);
     return CMD_USAGE;
 }
 

@@ -167,8 +167,7 @@ int cmd_fs_show(const struct cmd *cmd, int argc, char **argv)
     }
     if (g_strv_length(options.rest) != 1 || !cmd_number(options.rest[0], &number) ||
         number == 0 || number > G_MAXUINT32) {
-        cmd_error("fs show needs one number of a filesystem, as fs list prints them");
-        return cmd_usage(cmd);
+        return cmd_usage(cmd, "fs show needs one number of a filesystem, as fs list prints them");
     }
     status = cmd_open(&options, &store);
     if (status != CMD_OK) {

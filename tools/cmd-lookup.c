@@ -50,7 +50,8 @@ static char *describe(const struct qidmap_identity *identity)
         id);
 }
 
-/* What the map is asked for: the inode, or on filesystems of that policy the file handle. */
+/* What the map is asked for: the inode, or on filesystems of that policy the file handle. Where a
+ * placeholder was found, the object has its inodes already. */
 static int object_of(const struct qidmap_fs *row, int fd, guint64 ino,
                      struct qidmap_object *object)
 {
@@ -60,8 +61,10 @@ static int object_of(const struct qidmap_fs *row, int fd, guint64 ino,
     } u;
     int mount_id;
 
-    memset(object, 0, sizeof *object);
     object->fs = row->fs;
+    if (object->kind == QIDMAP_OBJECT_PLACEHOLDER) {
+        return 0;
+    }
     object->kind = QIDMAP_OBJECT_INODE;
     object->ino = ino;
     if (row->policy != QIDMAP_POLICY_HANDLE) {
@@ -109,7 +112,7 @@ static int lookup_fd(const struct lookup *lookup, const char *path, int fd)
 {
     struct qidmap_fs row = { .size = sizeof row };
     struct qidmap_identity identity;
-    struct qidmap_object object;
+    struct qidmap_object object = { .kind = QIDMAP_OBJECT_INODE };
     struct qidmap_error error;
     struct stat st;
     guint64 qid_path;
@@ -119,7 +122,12 @@ static int lookup_fd(const struct lookup *lookup, const char *path, int fd)
     if (fstat(fd, &st) < 0) {
         return cmd_fail_code(path, -errno);
     }
-    if (sight_of(lookup->sight, fd, &fs, &identity, &error) < 0) {
+    int parent = sight_placeholder(fd, &st, &object);
+    int code = sight_of(lookup->sight, parent >= 0 ? parent : fd, &fs, &identity, &error);
+    if (parent >= 0) {
+        close(parent);
+    }
+    if (code < 0) {
         cmd_error("%s: %s", shown, error.text);
         return error.code == -EUCLEAN ? CMD_TROUBLE : CMD_CANNOT;
     }
@@ -132,7 +140,7 @@ static int lookup_fd(const struct lookup *lookup, const char *path, int fd)
     if (qidmap_fs_get(lookup->store, fs, &row, &error) < 0) {
         return cmd_fail(&error);
     }
-    int code = object_of(&row, fd, st.st_ino, &object);
+    code = object_of(&row, fd, st.st_ino, &object);
     if (code == 0) {
         code = qidmap_find_object(lookup->store, &object, &qid_path);
     }
@@ -350,8 +358,7 @@ int cmd_lookup(const struct cmd *cmd, int argc, char **argv)
         return status;
     }
     if (options.rest[0] == NULL && guest == NULL) {
-        cmd_error("lookup needs a path, a qid path, or --guest-inode N");
-        return cmd_usage(cmd);
+        return cmd_usage(cmd, "lookup needs a path, a qid path, or --guest-inode N");
     }
     worst = cmd_open(&options, &store);
     if (worst != CMD_OK) {

@@ -61,8 +61,8 @@ int cmd_fail_code(const char *what, int code);
 /* One line to stderr. */
 void cmd_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
-/* Ends a usage error: the hint where help is, and CMD_USAGE. */
-int cmd_usage(const struct cmd *cmd);
+/* Tells a usage error, with the hint where help is. Returns CMD_USAGE. */
+int cmd_usage(const struct cmd *cmd, const char *text);
 
 /* A decimal or 0x number of 64 bits, the whole string. */
 gboolean cmd_number(const char *text, guint64 *number);

@@ -19,8 +19,8 @@ static const struct cmd commands[] = {
       "end in it is not whole.\n",
       cmd_dump },
     { "lookup", "PATH|QIDPATH ...", "host path to qid path and guest inode number, or back",
-      "PATH is a file on the host; nothing is ever mapped by looking. A number is a qid path: its\n"
-      "filesystem and inode are shown, and the mounted filesystem is searched for the file's name.\n"
+      "PATH is a file on the host; nothing is ever mapped by looking. A number is a qid path:\n"
+      "its filesystem and inode are shown, and the mounted filesystem is searched for names.\n"
       "A file whose name is a number is written ./123.\n",
       cmd_lookup },
     { "fs list", "", "list the filesystems of a store", NULL, cmd_fs_list },

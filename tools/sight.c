@@ -5,15 +5,22 @@
  */
 #include "config.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <linux/magic.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <glib.h>
 
 #include "tools/cmd.h"
 #include "tools/sight.h"
+
+/* st_ino of directories that stand for a subvolume. */
+#define BTRFS_PLACEHOLDER 2
 
 struct override {
     gboolean usable; /* the path exists and could be identified */
@@ -120,4 +127,58 @@ int sight_of(sight *s, int fd, guint32 *fs, struct qidmap_identity *identity,
         }
     }
     return qidmap_recognise(s->store, identity, 1, fs, error);
+}
+
+/* d_ino of the entry `name` in the open directory; 0 where there is none. */
+static guint64 entry_ino(int fd, const char *name)
+{
+    struct dirent *entry;
+    guint64 ino = 0;
+    int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
+
+    if (dir == NULL) {
+        if (copy >= 0) {
+            close(copy);
+        }
+        return 0;
+    }
+    while (ino == 0 && (entry = readdir(dir)) != NULL) {
+        if (strcmp(entry->d_name, name) == 0) {
+            ino = entry->d_ino;
+        }
+    }
+    closedir(dir);
+    return ino;
+}
+
+int sight_placeholder(int fd, const struct stat *st, struct qidmap_object *object)
+{
+    struct statfs sfs;
+    struct stat parent_st;
+    char link[PATH_MAX];
+
+    if (st->st_ino != BTRFS_PLACEHOLDER || !S_ISDIR(st->st_mode) || fstatfs(fd, &sfs) < 0 ||
+        sfs.f_type != BTRFS_SUPER_MAGIC) {
+        return -1;
+    }
+    g_autofree char *own = g_strdup_printf("/proc/self/fd/%d", fd);
+    ssize_t length = readlink(own, link, sizeof link - 1);
+    if (length <= 0) {
+        return -1;
+    }
+    link[length] = '\0';
+    const char *slash = strrchr(link, '/');
+    int parent = openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    guint64 ino = slash != NULL && parent >= 0 ? entry_ino(parent, slash + 1) : 0;
+    if (ino == 0 || fstat(parent, &parent_st) < 0) {
+        if (parent >= 0) {
+            close(parent);
+        }
+        return -1;
+    }
+    object->kind = QIDMAP_OBJECT_PLACEHOLDER;
+    object->ino = parent_st.st_ino;
+    object->ino2 = ino;
+    return parent;
 }

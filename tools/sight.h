@@ -6,6 +6,8 @@
 #ifndef TOOLS_SIGHT_H
 #define TOOLS_SIGHT_H
 
+#include <sys/stat.h>
+
 #include <glib.h>
 
 #include "store/qidmap.h"
@@ -21,5 +23,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(sight, sight_free)
  * Changes nothing. 0 or a negative errno. */
 int sight_of(sight *sight, int fd, guint32 *fs, struct qidmap_identity *identity,
              struct qidmap_error *error);
+
+/* Where a btrfs snapshot shows a nested subvolume, an empty directory stands for it, which belongs
+ * to its parent's filesystem and has no inode number of its own. If `fd` is one: fills the kind and
+ * both inodes of `object`, and returns a descriptor of the parent; else -1. */
+int sight_placeholder(int fd, const struct stat *st, struct qidmap_object *object);
 
 #endif

@@ -304,23 +304,6 @@ gboolean client_unpack(const GByteArray *frame, const char *fmt, ...)
 
 /* Frames. */
 
-int client_send_raw(struct client *c, const void *bytes, gsize len)
-{
-    const guint8 *p = bytes;
-
-    while (len > 0) {
-        ssize_t n = send(c->fd, p, len, MSG_NOSIGNAL);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return CLIENT_EOF;
-        p += n;
-        len -= n;
-    }
-    return 0;
-}
-
 static int fill(struct client *c, gint64 deadline)
 {
     guint8 chunk[65536];
@@ -341,6 +324,35 @@ static int fill(struct client *c, gint64 deadline)
         c->in_pos = 0;
     }
     g_byte_array_append(c->in, chunk, n);
+    return 0;
+}
+
+/* A server that has many unread replies may stop reading: while there is no room to send, this takes
+ * in what has come, as any client that pipelines must. */
+int client_send_raw(struct client *c, const void *bytes, gsize len)
+{
+    gint64 deadline = g_get_monotonic_time() + c->timeout_ms * (gint64)1000;
+    const guint8 *p = bytes;
+
+    while (len > 0) {
+        ssize_t n = send(c->fd, p, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        if (n >= 0) {
+            p += n;
+            len -= n;
+        } else if (errno == EAGAIN) {
+            struct pollfd room = {.fd = c->fd, .events = POLLIN | POLLOUT};
+            gint64 left = (deadline - g_get_monotonic_time()) / 1000;
+            int rc = poll(&room, 1, left > 0 ? left : 0);
+
+            if (rc == 0)
+                return CLIENT_TIMEOUT;
+            if (rc > 0 && (room.revents & POLLIN) && (rc = fill(c, deadline)) != 0)
+                return rc;
+        } else if (errno != EINTR) {
+            return CLIENT_EOF;
+        }
+    }
     return 0;
 }
 
