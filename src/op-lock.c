@@ -133,10 +133,12 @@ int op_getlock(struct request *request) {
 
     if (error == 0)
         error = to_flock(msg, &lock);
-    if (error == 0 && lock.l_type == F_UNLCK)
-        error = -EINVAL;
     if (error != 0)
         return error;
+    /* Linux asks its own table first, and that sets the type to UNLCK where nothing of the guest's own
+     * is in the way: which type was asked for is lost, so the question is whether anything is. */
+    if (lock.l_type == F_UNLCK)
+        lock.l_type = F_WRLCK;
     pthread_mutex_lock(&fid->mutex);
     owner = find_owner(fid, msg);
     result = fcntl(owner != NULL ? owner->fd : fid->fd, F_OFD_GETLK, &lock);

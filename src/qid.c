@@ -283,21 +283,29 @@ static int map_placeholder(struct qid_export *exp, uint32_t fs, uint64_t parent_
 }
 
 /* Finds parent and d_ino of a placeholder that is open as `fd`: from its name there, since nothing
- * else leads to them. -ESTALE when that name is gone. */
-static int map_open_placeholder(struct qid_export *exp, int fd, uint32_t fs, uint64_t *path)
+ * else leads to them. The placeholder has a device number of its own, but the mount of its parent,
+ * and its filesystem is that one's. -ENODEV: it is none; -ESTALE: its name is gone. */
+static int map_open_placeholder(struct qid_export *exp, int fd, const struct statx *stx,
+                                uint64_t *path)
 {
     char link[64];
-    struct stat st, check;
+    struct mount_entry entry;
+    struct statx parent_stx;
     int rc = -ESTALE;
 
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     g_autofree char *target = g_file_read_link(link, NULL);
     int parent = openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (target == NULL || parent < 0 || fstat(parent, &st) != 0 || fstat(fd, &check) != 0 ||
-        st.st_dev != check.st_dev) {
+    if (target == NULL || parent < 0) {
         if (parent >= 0)
             close(parent);
         return -ESTALE;
+    }
+    if (statx(parent, "", AT_EMPTY_PATH, QID_STATX_MASK, &parent_stx) != 0 ||
+        parent_stx.stx_mnt_id != stx->stx_mnt_id ||
+        mount_lookup(exp->mounts, parent, &parent_stx, &entry) < 0 || !entry.btrfs) {
+        close(parent);
+        return -ENODEV;
     }
     DIR *dir = fdopendir(parent);
     if (dir == NULL) {
@@ -305,10 +313,10 @@ static int map_open_placeholder(struct qid_export *exp, int fd, uint32_t fs, uin
         return -ESTALE;
     }
     const char *name = strrchr(target, '/');
-    const struct dirent *entry;
-    while (name != NULL && (entry = readdir(dir)) != NULL) {
-        if (strcmp(entry->d_name, name + 1) == 0) {
-            rc = map_placeholder(exp, fs, st.st_ino, entry->d_ino, path);
+    const struct dirent *dirent;
+    while (name != NULL && (dirent = readdir(dir)) != NULL) {
+        if (strcmp(dirent->d_name, name + 1) == 0) {
+            rc = map_placeholder(exp, entry.fs, parent_stx.stx_ino, dirent->d_ino, path);
             break;
         }
     }
@@ -316,9 +324,10 @@ static int map_open_placeholder(struct qid_export *exp, int fd, uint32_t fs, uin
     return rc;
 }
 
-static gboolean is_placeholder(const struct mount_entry *entry, const struct statx *stx)
+/* Inode numbers of btrfs begin at 256: nothing else has this one there. */
+static gboolean may_be_placeholder(const struct statx *stx)
 {
-    return entry->btrfs && stx->stx_ino == BTRFS_PLACEHOLDER_INO && S_ISDIR(stx->stx_mode);
+    return stx->stx_ino == BTRFS_PLACEHOLDER_INO && S_ISDIR(stx->stx_mode);
 }
 
 int qid_from_stat(struct qid_export *exp, int fd, const struct statx *stx, struct qid *qid)
@@ -330,12 +339,10 @@ int qid_from_stat(struct qid_export *exp, int fd, const struct statx *stx, struc
         warn_once(exp, stx);
     } else {
         int rc = mount_lookup(exp->mounts, fd, stx, &entry);
-        if (rc < 0)
-            return rc;
-        if (entry.foreign)
-            return -EXDEV;
-        rc = is_placeholder(&entry, stx) ? map_open_placeholder(exp, fd, entry.fs, &path)
-                                         : qidmap_map(exp->store, entry.fs, stx->stx_ino, &path);
+        if (may_be_placeholder(stx) && (rc == -ENODEV || (rc == 0 && entry.btrfs)))
+            rc = map_open_placeholder(exp, fd, stx, &path);
+        else if (rc == 0)
+            rc = entry.foreign ? -EXDEV : qidmap_map(exp->store, entry.fs, stx->stx_ino, &path);
         if (rc < 0)
             return rc;
     }
@@ -407,26 +414,28 @@ static int prepare(struct qid_export *exp, int dir_fd, const struct statx *dir_s
         ino = dir_stx->stx_ino;
         e->d_type = DT_DIR;
         e->qid.type = QID_TYPE_DIR;
-        if (!warn && is_placeholder(dir, dir_stx))
-            return map_open_placeholder(exp, dir_fd, dir->fs, &e->qid.path);
+        if (!warn && dir->btrfs && may_be_placeholder(dir_stx))
+            return map_open_placeholder(exp, dir_fd, dir_stx, &e->qid.path);
     } else if (is_trusted(dir, e)) {
         e->qid.type = type_of_d_type(e->d_type);
     } else {
-        struct statx stx;
+        struct statx stx = { .stx_ino = 0 };
         gboolean dotdot = is_dotdot(e->name);
         rc = look_at(exp, dotdot ? parent_fd : dir_fd, dotdot ? "" : e->name, &stx, &at);
-        if (rc < 0)
+        gboolean placeholder =
+            !warn && may_be_placeholder(&stx) && (rc == -ENODEV || (rc == 0 && at.btrfs));
+        if (rc < 0 && !placeholder)
             return rc;
         ino = stx.stx_ino;
         e->d_type = d_type_of_mode(stx.stx_mode);
         e->qid.type = type_of_mode(stx.stx_mode);
         if (warn)
             warn_once(exp, &stx);
-        else if (at.foreign)
+        else if (!placeholder && at.foreign)
             return -EXDEV;
-        else if (is_placeholder(&at, &stx))
-            return dotdot ? map_open_placeholder(exp, parent_fd, at.fs, &e->qid.path)
-                          : map_placeholder(exp, at.fs, dir_stx->stx_ino, e->d_ino, &e->qid.path);
+        else if (placeholder)
+            return dotdot ? map_open_placeholder(exp, parent_fd, &stx, &e->qid.path)
+                          : map_placeholder(exp, dir->fs, dir_stx->stx_ino, e->d_ino, &e->qid.path);
     }
     if (warn) {
         e->qid.path = ino;
@@ -443,6 +452,12 @@ int qid_from_dirents(struct qid_export *exp, int dir_fd, const struct statx *dir
     struct mount_entry dir;
 
     int rc = mount_lookup_dir(exp->mounts, dir_fd, dir_stx, &dir);
+    if (rc == -ENODEV && may_be_placeholder(dir_stx) && exp->multidevs != QID_MULTIDEVS_WARN) {
+        struct statx parent_stx; /* it lists nothing but itself and its parent */
+        rc = statx(parent_fd, "", AT_EMPTY_PATH, QID_STATX_MASK, &parent_stx) == 0
+                 ? mount_lookup(exp->mounts, parent_fd, &parent_stx, &dir)
+                 : -errno;
+    }
     if (rc < 0 && exp->multidevs == QID_MULTIDEVS_WARN)
         memset(&dir, 0, sizeof dir); /* no d_ino is trusted */
     else if (rc < 0)

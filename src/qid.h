@@ -26,8 +26,13 @@ struct qid {
     uint64_t path;
 };
 
-/* What every statx(2) whose result comes here must ask for. */
-#define QID_STATX_MASK (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
+#ifndef STATX_MNT_ID_UNIQUE
+#define STATX_MNT_ID_UNIQUE 0x00004000U
+#endif
+
+/* What every statx(2) whose result comes here must ask for. Kernels before 6.8 give the mount id that
+ * can come again, later ones the unique one. */
+#define QID_STATX_MASK (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID | STATX_MNT_ID_UNIQUE)
 
 enum qid_multidevs { QID_MULTIDEVS_REMAP, QID_MULTIDEVS_FORBID, QID_MULTIDEVS_WARN };
 

@@ -8,13 +8,13 @@
 
 #include <stdint.h>
 
-#define QM_AFFIX_FULL 1u      /* index of the full map: odd ids */
-#define QM_AFFIX_RESERVED 2u  /* kept free */
+#define QM_AFFIX_FULL      1u /* index of the full map: odd ids */
+#define QM_AFFIX_RESERVED  2u /* kept free */
 #define QM_AFFIX_EPHEMERAL 3u /* ids of ephemeral filesystems */
-#define QM_AFFIX_FIRST 4u     /* first affix entry */
+#define QM_AFFIX_FIRST     4u /* first affix entry */
 
-#define QM_AFFIX_BITS_MAX 40u           /* longest suffix that is given */
-#define QM_AFFIX_LAST ((1u << 20) - 1u) /* last index whose suffix is not longer: 39 bits */
+#define QM_AFFIX_BITS_MAX 40u               /* longest suffix that is given */
+#define QM_AFFIX_LAST     ((1u << 20) - 1u) /* last index whose suffix is not longer: 39 bits */
 
 /* L(n), for n from 1 to 2^31 - 1. */
 unsigned qm_affix_bits(uint32_t n);

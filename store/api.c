@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Every exported function: checks its arguments, calls inside, turns errors into the public form. No
- * logic. What is exported is marked here and listed in libqidmap.sym.
+ * Every exported function: checks its arguments, calls inside, turns errors into the public form.
+ * No logic. What is exported is marked here and listed in libqidmap.sym.
  */
 #include "config.h"
 

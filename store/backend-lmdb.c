@@ -18,8 +18,8 @@
  * A handle for reading sees the state at its opening, through one transaction for its whole life.
  *
  * Room: before a write transaction begins, the file is made as long as the transaction can need,
- * with blocks allocated. So a full disk shows as ENOSPC before anything is written, and not as EIO in
- * the middle of a commit, after which nobody knows what is on the disk.
+ * with blocks allocated. So a full disk shows as ENOSPC before anything is written, and not as EIO
+ * in the middle of a commit, after which nobody knows what is on the disk.
  *
  * Locks: slot[i].lock (ascending) > snapshots_lock > snapshot.lock.
  */
@@ -30,6 +30,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lmdb.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -38,11 +39,11 @@
 #include "store/lmdb-dir.h"
 #include "store/lmdb-verify.h"
 
-#define SLOTS 16u
-#define MAX_READERS 254u
-#define MAP_FIRST (sizeof(void *) > 4 ? UINT64_C(1) << 30 : UINT64_C(1) << 26)
-#define MAP_LAST (sizeof(void *) > 4 ? UINT64_C(1) << 44 : UINT64_C(1) << 30)
-#define ROOM_STEP (UINT64_C(1) << 20)
+#define SLOTS          16u
+#define MAX_READERS    254u
+#define MAP_FIRST      (sizeof(void *) > 4 ? UINT64_C(1) << 30 : UINT64_C(1) << 26)
+#define MAP_LAST       (sizeof(void *) > 4 ? UINT64_C(1) << 44 : UINT64_C(1) << 30)
+#define ROOM_STEP      (UINT64_C(1) << 20)
 #define ROOM_STEP_LAST (UINT64_C(1) << 26)
 
 struct lmdb_backend;
@@ -53,13 +54,13 @@ struct lmdb_txn {
     MDB_txn *mdb;
     struct slot *slot;      /* READ on a handle that writes */
     gboolean owned;         /* free it at its end */
-    GMutex *guard;          /* SNAPSHOT: of mdb and what its cursors read; else NULL */
-    GMutex lock;            /* ... which is this one, or read_lock on a handle for reading */
+    pthread_mutex_t *guard; /* SNAPSHOT: of mdb and what its cursors read; else NULL */
+    pthread_mutex_t lock;   /* ... which is this one, or read_lock on a handle for reading */
     gboolean stale;         /* SNAPSHOT: ended by growth */
 };
 
 struct slot {
-    GMutex lock; /* held while the transaction is in use */
+    pthread_mutex_t lock; /* held while the transaction is in use */
     struct lmdb_txn txn;
     char apart[128]; /* no two slots in one cache line */
 };
@@ -72,12 +73,12 @@ struct lmdb_backend {
     gboolean writable;
     unsigned psize;
     struct slot slot[SLOTS];
-    GMutex read_lock;        /* of `reader` */
-    struct lmdb_txn reader;  /* handle for reading: the one transaction */
-    GMutex snapshots_lock;
-    GPtrArray *snapshots;    /* of struct lmdb_txn, those that are not stale */
-    uint64_t map_size;       /* only the writer changes it */
-    uint64_t allocated;      /* bytes of the file that have blocks, as far as known; writer only */
+    pthread_mutex_t read_lock; /* of `reader` */
+    struct lmdb_txn reader;    /* handle for reading: the one transaction */
+    pthread_mutex_t snapshots_lock;
+    GPtrArray *snapshots; /* of struct lmdb_txn, those that are not stale */
+    uint64_t map_size;    /* only the writer changes it */
+    uint64_t allocated;   /* bytes of the file that have blocks, as far as known; writer only */
 };
 
 struct lmdb_cursor {
@@ -132,9 +133,9 @@ static uint64_t used_bytes(struct lmdb_backend *b)
     return ((uint64_t)info.me_last_pgno + 1) * b->psize;
 }
 
-/* Allocates blocks so that a transaction of `rows` rows fits behind what is in use. A row copies its
- * leaf and may split it; pages above are shared. All rows together copy no more pages than there
- * are, and fill new ones by half, at a dozen rows each or more. */
+/* Allocates blocks so that a transaction of `rows` rows fits behind what is in use. A row copies
+ * its leaf and may split it; pages above are shared. All rows together copy no more pages than
+ * there are, and fill new ones by half, at a dozen rows each or more. */
 static int make_room(struct lmdb_backend *b, size_t rows)
 {
     uint64_t used = used_bytes(b);
@@ -205,16 +206,16 @@ static int begin_read(struct lmdb_backend *b, struct qm_txn **txn)
     int e;
 
     for (i = 0; i < SLOTS && !s; i++) {
-        if (g_mutex_trylock(&b->slot[(first + i) % SLOTS].lock))
+        if (pthread_mutex_trylock(&b->slot[(first + i) % SLOTS].lock) == 0)
             s = &b->slot[(first + i) % SLOTS];
     }
     if (!s) {
         s = &b->slot[first % SLOTS];
-        g_mutex_lock(&s->lock);
+        pthread_mutex_lock(&s->lock);
     }
     e = s->txn.mdb ? translate(mdb_txn_renew(s->txn.mdb)) : begin_mdb(b, MDB_RDONLY, &s->txn.mdb);
     if (e != 0) {
-        g_mutex_unlock(&s->lock);
+        pthread_mutex_unlock(&s->lock);
         return e;
     }
     *txn = &s->txn.base;
@@ -237,13 +238,13 @@ static int begin_owned(struct lmdb_backend *b, enum qm_txn_kind kind, struct qm_
         e = 0;
     } else {
         /* Growth must not run between the beginning and the note of it. */
-        g_mutex_init(&t->lock);
+        pthread_mutex_init(&t->lock, NULL);
         t->guard = &t->lock;
-        g_mutex_lock(&b->snapshots_lock);
+        pthread_mutex_lock(&b->snapshots_lock);
         e = begin_mdb(b, MDB_RDONLY, &t->mdb);
         if (e == 0)
             g_ptr_array_add(b->snapshots, t);
-        g_mutex_unlock(&b->snapshots_lock);
+        pthread_mutex_unlock(&b->snapshots_lock);
     }
     if (e != 0) {
         g_free(t);
@@ -263,7 +264,7 @@ static int lmdb_begin(struct qm_backend *backend, enum qm_txn_kind kind, size_t 
     case QM_TXN_READ:
         if (b->writable)
             return begin_read(b, txn);
-        g_mutex_lock(&b->read_lock);
+        pthread_mutex_lock(&b->read_lock);
         *txn = &b->reader.base;
         return 0;
     case QM_TXN_SNAPSHOT:
@@ -278,12 +279,12 @@ static void end_snapshot(struct lmdb_backend *b, struct lmdb_txn *t)
 {
     if (!b->writable)
         return;
-    g_mutex_lock(&b->snapshots_lock);
+    pthread_mutex_lock(&b->snapshots_lock);
     g_ptr_array_remove_fast(b->snapshots, t);
-    g_mutex_unlock(&b->snapshots_lock);
+    pthread_mutex_unlock(&b->snapshots_lock);
     if (t->mdb)
         mdb_txn_abort(t->mdb);
-    g_mutex_clear(&t->lock);
+    pthread_mutex_destroy(&t->lock);
 }
 
 static void lmdb_abort(struct qm_txn *txn)
@@ -297,9 +298,9 @@ static void lmdb_abort(struct qm_txn *txn)
         mdb_txn_abort(t->mdb);
     } else if (t->slot) {
         mdb_txn_reset(t->mdb);
-        g_mutex_unlock(&t->slot->lock);
+        pthread_mutex_unlock(&t->slot->lock);
     } else {
-        g_mutex_unlock(&b->read_lock);
+        pthread_mutex_unlock(&b->read_lock);
     }
     if (t->owned)
         g_free(t);
@@ -329,16 +330,16 @@ static int lmdb_grow(struct qm_backend *backend)
     if (b->map_size > MAP_LAST / 2)
         return -ENOSPC;
     for (i = 0; i < SLOTS; i++)
-        g_mutex_lock(&b->slot[i].lock);
-    g_mutex_lock(&b->snapshots_lock);
+        pthread_mutex_lock(&b->slot[i].lock);
+    pthread_mutex_lock(&b->snapshots_lock);
     for (j = 0; j < b->snapshots->len; j++) {
         struct lmdb_txn *t = g_ptr_array_index(b->snapshots, j);
 
-        g_mutex_lock(&t->lock);
+        pthread_mutex_lock(&t->lock);
         mdb_txn_abort(t->mdb);
         t->mdb = NULL;
         t->stale = TRUE;
-        g_mutex_unlock(&t->lock);
+        pthread_mutex_unlock(&t->lock);
     }
     g_ptr_array_set_size(b->snapshots, 0);
     rc = mdb_env_set_mapsize(b->env, b->map_size * 2);
@@ -347,9 +348,9 @@ static int lmdb_grow(struct qm_backend *backend)
     else /* the old size fitted before */
         (void)mdb_env_set_mapsize(b->env, b->map_size);
     (void)mdb_reader_check(b->env, &dead);
-    g_mutex_unlock(&b->snapshots_lock);
+    pthread_mutex_unlock(&b->snapshots_lock);
     for (i = SLOTS; i > 0; i--)
-        g_mutex_unlock(&b->slot[i - 1].lock);
+        pthread_mutex_unlock(&b->slot[i - 1].lock);
     return translate(rc);
 }
 
@@ -407,11 +408,11 @@ static int lmdb_cursor_open(struct qm_txn *txn, enum qm_table table, struct qm_c
     c->base.txn = txn;
     c->base.table = table;
     if (t->guard)
-        g_mutex_lock(t->guard);
+        pthread_mutex_lock(t->guard);
     if (!t->stale)
         e = translate(mdb_cursor_open(t->mdb, lmdb_of(txn)->dbi[table], &c->mdb));
     if (t->guard)
-        g_mutex_unlock(t->guard);
+        pthread_mutex_unlock(t->guard);
     if (e != 0) {
         g_free(c);
         return e;
@@ -420,8 +421,8 @@ static int lmdb_cursor_open(struct qm_txn *txn, enum qm_table table, struct qm_c
     return 0;
 }
 
-static int move(struct qm_cursor *cursor, MDB_cursor_op op, struct qm_bytes key,
-                struct qm_bytes *k, struct qm_bytes *v)
+static int move(struct qm_cursor *cursor, MDB_cursor_op op, struct qm_bytes key, struct qm_bytes *k,
+                struct qm_bytes *v)
 {
     struct lmdb_cursor *c = (struct lmdb_cursor *)cursor;
     struct lmdb_txn *t = (struct lmdb_txn *)cursor->txn;
@@ -429,7 +430,7 @@ static int move(struct qm_cursor *cursor, MDB_cursor_op op, struct qm_bytes key,
     int e = -ESTALE;
 
     if (t->guard)
-        g_mutex_lock(t->guard);
+        pthread_mutex_lock(t->guard);
     if (!t->stale)
         e = translate(mdb_cursor_get(c->mdb, &mk, &mv, op));
     if (e == 0 && t->guard) {
@@ -443,7 +444,7 @@ static int move(struct qm_cursor *cursor, MDB_cursor_op op, struct qm_bytes key,
         }
     }
     if (t->guard)
-        g_mutex_unlock(t->guard);
+        pthread_mutex_unlock(t->guard);
     if (e == 0) {
         *k = bytes_of(mk);
         *v = bytes_of(mv);
@@ -484,8 +485,8 @@ static int open_tables(struct lmdb_backend *b, MDB_txn *txn, unsigned flags)
     return rc == MDB_NOTFOUND ? -EUCLEAN : translate(rc);
 }
 
-/* The transaction that a handle for reading keeps. The state that it sees must be looked at before it
- * is used; while a writer commits, its meta page may be gone before that. */
+/* The transaction that a handle for reading keeps. The state that it sees must be looked at before
+ * it is used; while a writer commits, its meta page may be gone before that. */
 static int begin_reader(struct lmdb_backend *b, MDB_txn **txn, GError **error)
 {
     int tries, e = 0;
@@ -535,8 +536,9 @@ static int first_txn(struct lmdb_backend *b, GError **error)
         b->reader.mdb = txn;
     }
     if (e == -EUCLEAN)
-        return qm_set_error(error, EUCLEAN, "the store is damaged (a table is missing); nothing was "
-                                            "changed: restore a backup, or look with qidmapctl");
+        return qm_set_error(error, EUCLEAN,
+                            "the store is damaged (a table is missing); nothing was "
+                            "changed: restore a backup, or look with qidmapctl");
     return e == 0 ? 0 : qm_set_error(error, e, "cannot open its tables: %s", g_strerror(-e));
 }
 
@@ -549,8 +551,9 @@ static int open_env(struct lmdb_backend *b, uint64_t map_size, GError **error)
     int rc, dead;
 
     if (!b->dir->fresh && (stat(data, &st) != 0 || st.st_size == 0))
-        return qm_set_error(error, EUCLEAN, "the store is damaged: %s is missing or empty; nothing "
-                                            "was changed: restore a backup",
+        return qm_set_error(error, EUCLEAN,
+                            "the store is damaged: %s is missing or empty; nothing "
+                            "was changed: restore a backup",
                             data);
     b->map_size = map_size ? map_size : MAP_FIRST;
     while (b->map_size < (uint64_t)st.st_size * 2 && b->map_size < MAP_LAST)
@@ -567,16 +570,19 @@ static int open_env(struct lmdb_backend *b, uint64_t map_size, GError **error)
     if (rc == 0)
         rc = mdb_env_stat(b->env, &ms);
     if (rc == MDB_VERSION_MISMATCH)
-        return qm_set_error(error, EPROTO, "made by another version of LMDB (%s): load a dump of it "
-                                           "into a new store",
+        return qm_set_error(error, EPROTO,
+                            "made by another version of LMDB (%s): load a dump of it "
+                            "into a new store",
                             mdb_strerror(rc));
     if ((rc == EACCES || rc == EPERM) && !b->writable)
-        return qm_set_error(error, rc, "cannot open it: a reader must be allowed to write to %s/"
-                                       "lock.mdb: run as the user whose store it is, or as root",
+        return qm_set_error(error, rc,
+                            "cannot open it: a reader must be allowed to write to %s/"
+                            "lock.mdb: run as the user whose store it is, or as root",
                             b->dir->env_path);
     if (rc == MDB_INVALID || rc == MDB_CORRUPTED)
-        return qm_set_error(error, EUCLEAN, "the store is damaged (%s); nothing was changed: restore "
-                                            "a backup",
+        return qm_set_error(error, EUCLEAN,
+                            "the store is damaged (%s); nothing was changed: restore "
+                            "a backup",
                             mdb_strerror(rc));
     if (rc != 0)
         return qm_set_error(error, MAX(-translate(rc), 1), "cannot open its environment: %s",
@@ -595,7 +601,7 @@ static void lmdb_close(struct qm_backend *backend)
     for (i = 0; i < SLOTS; i++) {
         if (b->slot[i].txn.mdb)
             mdb_txn_abort(b->slot[i].txn.mdb);
-        g_mutex_clear(&b->slot[i].lock);
+        pthread_mutex_destroy(&b->slot[i].lock);
     }
     if (b->reader.mdb)
         mdb_txn_abort(b->reader.mdb);
@@ -603,8 +609,8 @@ static void lmdb_close(struct qm_backend *backend)
         mdb_env_close(b->env);
     qm_lmdb_dir_close(b->dir);
     g_ptr_array_free(b->snapshots, TRUE);
-    g_mutex_clear(&b->snapshots_lock);
-    g_mutex_clear(&b->read_lock);
+    pthread_mutex_destroy(&b->snapshots_lock);
+    pthread_mutex_destroy(&b->read_lock);
     g_free(b);
 }
 
@@ -625,10 +631,10 @@ static struct qm_backend *lmdb_open(const char *place, const struct qm_backend_c
     b->dir = dir;
     b->writable = config->write;
     b->snapshots = g_ptr_array_new();
-    g_mutex_init(&b->read_lock);
-    g_mutex_init(&b->snapshots_lock);
+    pthread_mutex_init(&b->read_lock, NULL);
+    pthread_mutex_init(&b->snapshots_lock, NULL);
     for (i = 0; i < SLOTS; i++) {
-        g_mutex_init(&b->slot[i].lock);
+        pthread_mutex_init(&b->slot[i].lock, NULL);
         b->slot[i].txn.base.backend = &b->base;
         b->slot[i].txn.slot = &b->slot[i];
     }

@@ -5,27 +5,29 @@
  *
  * A table is a GSequence of rows, sorted by key. A write transaction changes the tables in place
  * under the lock and keeps what it replaced, to put it back on abort. A read transaction holds the
- * lock, too, and is short (a GSequence bears one reader at a time); a snapshot copies the row pointers of all tables (rows are
- * immutable and counted), so that it holds up nobody.
+ * lock, too, and is short (a GSequence bears one reader at a time); a snapshot copies the row
+ * pointers of all tables (rows are immutable and counted), so that it holds up nobody.
  */
 #include "config.h"
 
 #include "store/backend.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "store/error.h"
 
 struct row {
-    gatomicrefcount refs;
+    _Atomic unsigned refs;
     size_t key_size, value_size;
     uint8_t bytes[]; /* key, then value */
 };
 
 struct mem_backend {
     struct qm_backend base;
-    GMutex lock;                  /* of all below */
+    pthread_mutex_t lock;         /* of all below */
     GSequence *tables[QM_TABLES]; /* of struct row, sorted */
     uint64_t commits;
 };
@@ -52,7 +54,7 @@ static struct row *row_new(struct qm_bytes key, struct qm_bytes value)
 {
     struct row *row = g_malloc(sizeof(*row) + key.size + value.size);
 
-    g_atomic_ref_count_init(&row->refs);
+    atomic_init(&row->refs, 1);
     row->key_size = key.size;
     row->value_size = value.size;
     if (key.size)
@@ -64,7 +66,7 @@ static struct row *row_new(struct qm_bytes key, struct qm_bytes value)
 
 static struct row *row_ref(struct row *row)
 {
-    g_atomic_ref_count_inc(&row->refs);
+    atomic_fetch_add(&row->refs, 1);
     return row;
 }
 
@@ -72,7 +74,7 @@ static void row_unref(gpointer data)
 {
     struct row *row = data;
 
-    if (row && g_atomic_ref_count_dec(&row->refs))
+    if (row && atomic_fetch_sub(&row->refs, 1) == 1)
         g_free(row);
 }
 
@@ -107,14 +109,15 @@ static struct qm_backend *mem_open(const char *place, const struct qm_backend_co
         return NULL;
     }
     if (!config->write) {
-        qm_set_error(error, ENOENT, "a memory: store lives in the process that made it, and cannot "
-                                    "be opened by another one for reading");
+        qm_set_error(error, ENOENT,
+                     "a memory: store lives in the process that made it, and cannot "
+                     "be opened by another one for reading");
         return NULL;
     }
     m = g_new0(struct mem_backend, 1);
     m->base.ops = &qm_backend_mem;
     m->base.fresh = TRUE;
-    g_mutex_init(&m->lock);
+    pthread_mutex_init(&m->lock, NULL);
     for (i = 0; i < QM_TABLES; i++)
         m->tables[i] = g_sequence_new(row_unref);
     return &m->base;
@@ -133,7 +136,7 @@ static void mem_close(struct qm_backend *backend)
 
     for (i = 0; i < QM_TABLES; i++)
         g_sequence_free(m->tables[i]);
-    g_mutex_clear(&m->lock);
+    pthread_mutex_destroy(&m->lock);
     g_free(m);
 }
 
@@ -153,14 +156,14 @@ static int mem_begin(struct qm_backend *backend, enum qm_txn_kind kind, size_t r
     t->base.kind = kind;
     if (kind == QM_TXN_WRITE)
         t->undo = g_array_new(FALSE, FALSE, sizeof(struct undo));
-    g_mutex_lock(&m->lock);
+    pthread_mutex_lock(&m->lock);
     memcpy(t->tables, m->tables, sizeof(t->tables));
     if (kind == QM_TXN_SNAPSHOT) {
         for (i = 0; i < QM_TABLES; i++) {
             t->tables[i] = g_sequence_new(row_unref);
             g_sequence_foreach(m->tables[i], copy_row, t->tables[i]);
         }
-        g_mutex_unlock(&m->lock);
+        pthread_mutex_unlock(&m->lock);
     }
     *txn = &t->base;
     return 0;
@@ -180,9 +183,9 @@ static void end(struct mem_txn *t)
             row_unref(g_array_index(t->undo, struct undo, i).after);
         }
         g_array_free(t->undo, TRUE);
-        g_mutex_unlock(&m->lock);
+        pthread_mutex_unlock(&m->lock);
     } else {
-        g_mutex_unlock(&m->lock);
+        pthread_mutex_unlock(&m->lock);
     }
     g_free(t);
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What a backend does: it keeps the seven tables of store/format.h, ordered by key, and changes them
- * in transactions. It knows bytes, not filesystems; the map does not know which backend it uses.
+ * What a backend does: it keeps the seven tables of store/format.h, ordered by key, and changes
+ * them in transactions. It knows bytes, not filesystems; the map does not know which backend it
+ * uses.
  *
- * Rules: one write transaction at a time (the store sees to it), begun and ended by one thread. Read
- * transactions are short and may run in many threads at once. Bytes that get() or a cursor give stay
- * valid until the transaction ends or the next put() or del().
+ * Rules: one write transaction at a time (the store sees to it), begun and ended by one thread.
+ * Read transactions are short and may run in many threads at once. Bytes that get() or a cursor
+ * give stay valid until the transaction ends or the next put() or del().
  *
  * Calls return 0, -ENOENT for "no such row", QM_GROW, or another negative errno.
  */
@@ -16,7 +17,8 @@
 
 #include "store/codec.h"
 
-/* From put() and commit(): the transaction cannot hold so much. Abort it, call grow(), do it again. */
+/* From put() and commit(): the transaction cannot hold so much. Abort it, call grow(), do it again.
+ */
 #define QM_GROW (-100000)
 
 enum qm_txn_kind {
@@ -63,8 +65,7 @@ struct qm_backend_ops {
 
     int (*get)(struct qm_txn *txn, enum qm_table table, struct qm_bytes key,
                struct qm_bytes *value);
-    int (*put)(struct qm_txn *txn, enum qm_table table, struct qm_bytes key,
-               struct qm_bytes value);
+    int (*put)(struct qm_txn *txn, enum qm_table table, struct qm_bytes key, struct qm_bytes value);
     int (*del)(struct qm_txn *txn, enum qm_table table, struct qm_bytes key);
 
     int (*cursor_open)(struct qm_txn *txn, enum qm_table table, struct qm_cursor **cursor);

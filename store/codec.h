@@ -76,8 +76,8 @@ int qm_parse_byfull(struct qm_bytes key, struct qm_bytes value, uint64_t *id,
 /* Any row of any table: 0, -EUCLEAN or -EPROTO. */
 int qm_parse_check(enum qm_table table, struct qm_bytes key, struct qm_bytes value);
 
-/* Object keys. `key` has room for QM_KEY_MAX bytes; the size comes back. The object must be one that
- * qm_object_is_valid() accepts. */
+/* Object keys. `key` has room for QM_KEY_MAX bytes; the size comes back. The object must be one
+ * that qm_object_is_valid() accepts. */
 size_t qm_object_key(const struct qidmap_object *object, uint8_t *key);
 int qm_object_parse(struct qm_bytes key, struct qidmap_object *object);
 gboolean qm_object_is_valid(const struct qidmap_object *object);

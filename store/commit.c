@@ -3,9 +3,9 @@
  * New mappings, and group commit.
  *
  * A thread that needs new mappings puts its work into the queue. Where nobody leads it takes the
- * role, runs one write transaction for all that waits, and wakes the others with their results; what
- * arrives meanwhile makes the next transaction. So one sync serves any number of threads, and a
- * single one does not wait for a timer.
+ * role, runs one write transaction for all that waits, and wakes the others with their results;
+ * what arrives meanwhile makes the next transaction. So one sync serves any number of threads, and
+ * a single one does not wait for a timer.
  *
  * The leader asks again inside the transaction (another leader may have mapped the object in
  * between), notes what it wants to change in RAM, and changes it only after the commit succeeded.
@@ -260,9 +260,9 @@ static int put_states(struct change *ch)
 
         if (s->state == atomic_load_explicit(&s->fs->state, memory_order_relaxed))
             continue;
-        g_mutex_lock(&ch->store->map.lock);
+        pthread_mutex_lock(&ch->store->map.lock);
         qm_map_row(s->fs, &row);
-        g_mutex_unlock(&ch->store->map.lock);
+        pthread_mutex_unlock(&ch->store->map.lock);
         row.left_budget = (s->state & QM_STATE_LEFT_BUDGET) != 0;
         qm_record_fs(&r, &row, (s->state & QM_STATE_HAS_FULL) != 0);
         e = qm_txn_put(ch->txn, QM_TABLE_FS, &r);
@@ -301,10 +301,10 @@ static int check_meta(struct qidmap_store *store, struct qm_txn *txn)
         e = qm_parse_meta(key, value, &seen, &format);
     if (e == -ENOENT || e == -EPROTO)
         e = -EUCLEAN;
-    if (e == 0 && (seen.epoch != store->meta.epoch || seen.next_affix != store->meta.next_affix ||
-                   seen.next_serial != store->meta.next_serial ||
-                   seen.next_fs != store->meta.next_fs ||
-                   seen.next_instance != store->meta.next_instance))
+    if (e == 0 &&
+        (seen.epoch != store->meta.epoch || seen.next_affix != store->meta.next_affix ||
+         seen.next_serial != store->meta.next_serial || seen.next_fs != store->meta.next_fs ||
+         seen.next_instance != store->meta.next_instance))
         e = -EUCLEAN;
     return e;
 }
@@ -330,9 +330,9 @@ int qm_store_commit(struct qidmap_store *store, struct qm_txn *txn, struct qm_me
         atomic_store(&store->broken, e);
         return e;
     }
-    g_mutex_lock(&store->lock);
+    pthread_mutex_lock(&store->lock);
     store->meta = *meta;
-    g_mutex_unlock(&store->lock);
+    pthread_mutex_unlock(&store->lock);
     atomic_store(&store->given, meta->next_serial);
     return 0;
 }
@@ -374,10 +374,12 @@ static int run_once(struct qidmap_store *store, struct qm_work *list)
 
 static void run(struct qidmap_store *store, struct qm_work *list)
 {
-    int e = atomic_load(&store->broken) ? -EIO : 0;
+    int e = atomic_load(&store->broken);
     struct qm_work *w;
     size_t i;
 
+    if (e != 0 && e != -EUCLEAN)
+        e = -EIO;
     while (e == 0) {
         e = run_once(store, list);
         if (e != QM_GROW)
@@ -405,46 +407,46 @@ void qm_store_map(struct qidmap_store *store, struct qm_want *wants, size_t coun
     struct qm_work work = {wants, count, FALSE, NULL};
     struct qm_work *list, *w, *next;
 
-    g_mutex_lock(&store->lock);
+    pthread_mutex_lock(&store->lock);
     *store->queue_end = &work;
     store->queue_end = &work.next;
     while (!work.done && store->leading)
-        g_cond_wait(&store->changed, &store->lock);
+        pthread_cond_wait(&store->changed, &store->lock);
     if (work.done) {
-        g_mutex_unlock(&store->lock);
+        pthread_mutex_unlock(&store->lock);
         return;
     }
     store->leading = TRUE;
     list = store->queue;
     store->queue = NULL;
     store->queue_end = &store->queue;
-    g_mutex_unlock(&store->lock);
+    pthread_mutex_unlock(&store->lock);
 
     run(store, list);
 
-    g_mutex_lock(&store->lock);
+    pthread_mutex_lock(&store->lock);
     for (w = list; w; w = next) {
         next = w->next; /* once it is done its owner may leave, and `w` with it */
         w->done = TRUE;
     }
     store->leading = FALSE;
-    g_cond_broadcast(&store->changed);
-    g_mutex_unlock(&store->lock);
+    pthread_cond_broadcast(&store->changed);
+    pthread_mutex_unlock(&store->lock);
 }
 
 void qm_store_lead(struct qidmap_store *store)
 {
-    g_mutex_lock(&store->lock);
+    pthread_mutex_lock(&store->lock);
     while (store->leading)
-        g_cond_wait(&store->changed, &store->lock);
+        pthread_cond_wait(&store->changed, &store->lock);
     store->leading = TRUE;
-    g_mutex_unlock(&store->lock);
+    pthread_mutex_unlock(&store->lock);
 }
 
 void qm_store_unlead(struct qidmap_store *store)
 {
-    g_mutex_lock(&store->lock);
+    pthread_mutex_lock(&store->lock);
     store->leading = FALSE;
-    g_cond_broadcast(&store->changed);
-    g_mutex_unlock(&store->lock);
+    pthread_cond_broadcast(&store->changed);
+    pthread_mutex_unlock(&store->lock);
 }

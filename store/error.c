@@ -11,7 +11,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-G_DEFINE_QUARK(qidmap-error, qm_error)
+G_DEFINE_QUARK(qidmap - error, qm_error)
 
 int qm_set_error(GError **error, int code, const char *format, ...)
 {
@@ -57,7 +57,8 @@ int qm_error_code(int code, const char *name, struct qidmap_error *out)
 
     switch (-code) {
     case EUCLEAN:
-        text = "the store is damaged; nothing was changed: restore a backup, or look with qidmapctl";
+        text =
+            "the store is damaged; nothing was changed: restore a backup, or look with qidmapctl";
         break;
     case ENFILE:
         text = "nothing more can be mapped: the counters of the store are used up";
@@ -74,6 +75,12 @@ int qm_error_code(int code, const char *name, struct qidmap_error *out)
         break;
     case ENOENT:
         text = "no such row or id";
+        break;
+    case ESTALE:
+        text = "the store grew while it was being read: begin again";
+        break;
+    case EAGAIN:
+        text = "too many processes or threads read the store at once: try again";
         break;
     case EPERM:
         text = "the policy of this filesystem is `deny`";

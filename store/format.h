@@ -6,8 +6,8 @@
  * byte by byte. Numbers in keys are big-endian, so that this order is theirs; numbers in values are
  * little-endian; i64 is two's complement. There is no padding.
  *
- * Every value ends in a u32: the CRC32C (RFC 3720) over the name of the table with its NUL, the key,
- * and the value without these 4 bytes. Below, "value" is what stands before it.
+ * Every value ends in a u32: the CRC32C (RFC 3720) over the name of the table with its NUL, the
+ * key, and the value without these 4 bytes. Below, "value" is what stands before it.
  *
  *   table    key                               value
  *   meta     "meta" (4 bytes)                  the record below
@@ -53,22 +53,22 @@
 #define QM_FORMAT_H
 
 #define QM_FORMAT_VERSION 1u
-#define QM_FORMAT_MAGIC "QIDM"
+#define QM_FORMAT_MAGIC   "QIDM"
 
-#define QM_META_KEY "meta"
-#define QM_META_SIZE 124u
+#define QM_META_KEY      "meta"
+#define QM_META_SIZE     124u
 #define QM_FS_FIXED_SIZE 88u
 
-#define QM_STATE_RETIRED 1u
+#define QM_STATE_RETIRED     1u
 #define QM_STATE_LEFT_BUDGET 2u
-#define QM_STATE_HAS_BOUND 4u
-#define QM_STATE_HAS_FULL 8u
-#define QM_STATE_ALL 15u
+#define QM_STATE_HAS_BOUND   4u
+#define QM_STATE_HAS_FULL    8u
+#define QM_STATE_ALL         15u
 
 #define QM_FS_LAST ((1u << 24) - 1u) /* largest fs number */
 
 /* Largest key and value, checksum included. */
-#define QM_KEY_MAX 255u
+#define QM_KEY_MAX   255u
 #define QM_VALUE_MAX 4096u
 
 #endif

@@ -32,8 +32,7 @@ int qm_iter_open(struct qidmap_store *store, struct qidmap_iter **iter)
     return 0;
 }
 
-static int decode(enum qm_table table, struct qm_bytes k, struct qm_bytes v,
-                  struct qidmap_row *row)
+static int decode(enum qm_table table, struct qm_bytes k, struct qm_bytes v, struct qidmap_row *row)
 {
     struct qidmap_fs fs;
     gboolean has_full;

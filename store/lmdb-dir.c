@@ -7,10 +7,10 @@
  *   lock       the writer's exclusive flock(2); holds "PID NAME\n" of the last writer
  *   creating   there while a store is being made
  *
- * Creation is atomic: `creating` is written and synced first, then gen.1 is built, then `current` is
- * put in place, then `creating` goes. A crash in between leaves `creating` without `current`: such a
- * store never gave out an id, and CREATE begins again. A gen.N with neither is a store whose `current`
- * got lost: damage, never taken for absence.
+ * Creation is atomic: `creating` is written and synced first, then gen.1 is built, then `current`
+ * is put in place, then `creating` goes. A crash in between leaves `creating` without `current`:
+ * such a store never gave out an id, and CREATE begins again. A gen.N with neither is a store whose
+ * `current` got lost: damage, never taken for absence.
  *
  * This file owns the one hidden global of the library: the table of directories that this process
  * has open. LMDB must not open one environment twice in a process (closing one of them would drop
@@ -23,6 +23,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,28 +36,28 @@
 
 #define FIRST_GENERATION "gen.1"
 
-static GMutex open_lock;
+static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
 static GHashTable *open_dirs; /* set of "dev:ino" strings, which the table owns; under open_lock */
 
 static gboolean claim(const char *key)
 {
     gboolean mine;
 
-    g_mutex_lock(&open_lock);
+    pthread_mutex_lock(&open_lock);
     if (!open_dirs)
         open_dirs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     mine = g_hash_table_add(open_dirs, g_strdup(key));
-    g_mutex_unlock(&open_lock);
+    pthread_mutex_unlock(&open_lock);
     return mine;
 }
 
 static void unclaim(const char *key)
 {
-    g_mutex_lock(&open_lock);
+    pthread_mutex_lock(&open_lock);
     g_hash_table_remove(open_dirs, key);
     if (g_hash_table_size(open_dirs) == 0)
         g_clear_pointer(&open_dirs, g_hash_table_destroy);
-    g_mutex_unlock(&open_lock);
+    pthread_mutex_unlock(&open_lock);
 }
 
 /* ---- is the place fit? ----------------------------------------------------------------------- */
@@ -65,9 +66,10 @@ static const struct {
     unsigned long type;
     const char *name;
 } unfit[] = {
-    {0x6969, "NFS"},           {0x517b, "SMB"},         {0xff534d42, "CIFS"}, {0xfe534d42, "SMB2"},
-    {0x65735546, "FUSE"},      {0x01021997, "9P"},      {0x00c36400, "Ceph"}, {0x5346414f, "AFS"},
-    {0x6b414653, "AFS (kAFS)"}, {0x0bd00bd0, "Lustre"}, {0x73757245, "Coda"}, {0x7461636f, "OCFS2"},
+    {0x6969, "NFS"},        {0x517b, "SMB"},      {0xff534d42, "CIFS"},
+    {0xfe534d42, "SMB2"},   {0x65735546, "FUSE"}, {0x01021997, "9P"},
+    {0x00c36400, "Ceph"},   {0x5346414f, "AFS"},  {0x6b414653, "AFS (kAFS)"},
+    {0x0bd00bd0, "Lustre"}, {0x73757245, "Coda"}, {0x7461636f, "OCFS2"},
     {0x01161970, "GFS2"},
 };
 
@@ -87,11 +89,13 @@ static int check_place(const struct qm_lmdb_dir *dir, gboolean write, GError **e
                                 unfit[i].name);
     }
     if (st.st_mode & S_IWOTH)
-        return qm_set_error(error, EPERM, "everybody may write to the directory: take that right "
-                                          "away (chmod o-w), or choose another one");
+        return qm_set_error(error, EPERM,
+                            "everybody may write to the directory: take that right "
+                            "away (chmod o-w), or choose another one");
     if (write && st.st_uid != geteuid())
-        return qm_set_error(error, EPERM, "the directory belongs to uid %lu and not to uid %lu, "
-                                          "which wants to write there",
+        return qm_set_error(error, EPERM,
+                            "the directory belongs to uid %lu and not to uid %lu, "
+                            "which wants to write there",
                             (unsigned long)st.st_uid, (unsigned long)geteuid());
     return 0;
 }
@@ -138,11 +142,13 @@ static int judge(const struct content *c, GError **error)
     if (c->current)
         return 0;
     if (c->generation && !c->creating)
-        return qm_set_error(error, EUCLEAN, "the store is damaged: its file `current` is missing; "
-                                            "nothing was changed: restore it from a backup");
+        return qm_set_error(error, EUCLEAN,
+                            "the store is damaged: its file `current` is missing; "
+                            "nothing was changed: restore it from a backup");
     if (c->foreign)
-        return qm_set_error(error, ENOTEMPTY, "the directory holds something else than a store: "
-                                              "name an empty or a new one");
+        return qm_set_error(error, ENOTEMPTY,
+                            "the directory holds something else than a store: "
+                            "name an empty or a new one");
     return -ENOENT;
 }
 
@@ -195,13 +201,15 @@ static int read_current(struct qm_lmdb_dir *dir, GError **error)
     if (strncmp(text, "gen.", 4) != 0 || !g_ascii_isdigit(text[4]) ||
         (strtoul(text + 4, &end, 10), *end != '\n') || end[1] != '\0' ||
         strlen(text) != (size_t)size || size > 20)
-        return qm_set_error(error, EUCLEAN, "the store is damaged: its file `current` does not name "
-                                            "a generation; nothing was changed");
+        return qm_set_error(error, EUCLEAN,
+                            "the store is damaged: its file `current` does not name "
+                            "a generation; nothing was changed");
     *end = '\0';
     dir->env_path = g_build_filename(dir->path, text, NULL);
     if (faccessat(dir->fd, text, F_OK, 0) != 0)
-        return qm_set_error(error, EUCLEAN, "the store is damaged: %s, which its file `current` "
-                                            "names, is missing; nothing was changed",
+        return qm_set_error(error, EUCLEAN,
+                            "the store is damaged: %s, which its file `current` "
+                            "names, is missing; nothing was changed",
                             text);
     return 0;
 }
@@ -224,8 +232,9 @@ static int take_lock(struct qm_lmdb_dir *dir, GError **error)
         owner[MAX(size, 0)] = '\0';
         g_strcanon(g_strchomp(owner),
                    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-", '?');
-        return qm_set_error(error, EBUSY, "another process has it open for writing (pid and name: "
-                                          "%s)",
+        return qm_set_error(error, EBUSY,
+                            "another process has it open for writing (pid and name: "
+                            "%s)",
                             owner[0] ? owner : "not known yet");
     }
     text = g_strdup_printf("%ld %s\n", (long)getpid(), program_invocation_short_name);
@@ -330,8 +339,8 @@ static int open_fd(struct qm_lmdb_dir *dir, gboolean create, GError **error)
     }
     if (fstat(dir->fd, &st) != 0)
         return qm_set_error(error, errno, "cannot look at the directory: %s", g_strerror(errno));
-    dir->claim = g_strdup_printf("%llu:%llu", (unsigned long long)st.st_dev,
-                                 (unsigned long long)st.st_ino);
+    dir->claim =
+        g_strdup_printf("%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
     if (!claim(dir->claim)) {
         g_clear_pointer(&dir->claim, g_free);
         return qm_set_error(error, EBUSY, "this process has it open already");
@@ -349,9 +358,10 @@ static int open_steps(struct qm_lmdb_dir *dir, gboolean write, gboolean create, 
         return -1;
     e = judge(&c, error);
     if (e == -ENOENT && !create)
-        return qm_set_error(error, ENOENT, c.creating ? "the store was never finished; open it "
-                                                        "once with the right to create it"
-                                                      : "no store in this directory");
+        return qm_set_error(error, ENOENT,
+                            c.creating ? "the store was never finished; open it "
+                                         "once with the right to create it"
+                                       : "no store in this directory");
     if (e != 0 && e != -ENOENT)
         return e;
     if (write) {

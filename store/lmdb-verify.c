@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A look at every page that a state of an LMDB 0.9 file reaches, with bounds, before LMDB follows
- * its pointers: LMDB keeps no checksums of pages, and a flipped bit in one makes it read outside the
- * map, or miss a row that is there (which would give a known file a second id).
+ * its pointers: LMDB keeps no checksums of pages, and a flipped bit in one makes it read outside
+ * the map, or miss a row that is there (which would give a known file a second id).
  *
  * Checked: both meta pages; each page's number, kind and free-space bounds; each node inside its
  * page; keys ascending and within what the pages above promise; depth, page and row counts of each
@@ -34,17 +34,17 @@
 #include "store/map.h"
 
 /* LMDB's structures as they lie in a file of this kind of machine. */
-#define META_MAGIC 0xBEEFC0DEu
-#define META_VERSION 1u
-#define NO_PAGE (~(size_t)0)
-#define PAGE_BRANCH 0x01u
-#define PAGE_LEAF 0x02u
+#define META_MAGIC    0xBEEFC0DEu
+#define META_VERSION  1u
+#define NO_PAGE       (~(size_t)0)
+#define PAGE_BRANCH   0x01u
+#define PAGE_LEAF     0x02u
 #define PAGE_OVERFLOW 0x04u
-#define PAGE_META 0x08u
-#define NODE_BIG 0x01u
-#define NODE_TREE 0x02u
-#define KEYS_INTEGER 0x08u
-#define DEPTH_MAX 32u
+#define PAGE_META     0x08u
+#define NODE_BIG      0x01u
+#define NODE_TREE     0x02u
+#define KEYS_INTEGER  0x08u
+#define DEPTH_MAX     32u
 
 struct page_head {
     size_t number;
@@ -327,8 +327,7 @@ static int table_row(struct pass *p, struct qm_bytes key, struct qm_bytes value)
         e = qm_parse_check(table, key, value);
     }
     if (e != 0)
-        return bad(p, "table %s, row %" G_GUINT64_FORMAT, qm_table_name(table),
-                   p->rows[table] + 1);
+        return bad(p, "table %s, row %" G_GUINT64_FORMAT, qm_table_name(table), p->rows[table] + 1);
     p->rows[table]++;
     return 0;
 }
@@ -358,8 +357,8 @@ static int leaf_node(struct pass *p, const struct page_head *head, const struct 
 /* ---- trees ----------------------------------------------------------------------------------- */
 
 /* Keys below `page` must be `low` or more (no data: no bound), and less than `high`. */
-static int walk(struct pass *p, size_t page, unsigned depth, unsigned expected,
-                struct qm_bytes low, struct qm_bytes high)
+static int walk(struct pass *p, size_t page, unsigned depth, unsigned expected, struct qm_bytes low,
+                struct qm_bytes high)
 {
     g_autofree uint8_t *buffer = g_malloc(p->psize);
     struct page_head head;
@@ -427,10 +426,10 @@ static int walk_tree(struct pass *p, int table, const struct tree *tree, uint16_
         e = tree->depth == 0 ? 0 : bad(p, "the depth of a tree");
     else
         e = walk(p, tree->root, 1, tree->depth, none, none);
-    if (e == 0 && (p->walked.entries != tree->entries ||
-                   p->walked.branch_pages != tree->branch_pages ||
-                   p->walked.leaf_pages != tree->leaf_pages ||
-                   p->walked.overflow_pages != tree->overflow_pages))
+    if (e == 0 &&
+        (p->walked.entries != tree->entries || p->walked.branch_pages != tree->branch_pages ||
+         p->walked.leaf_pages != tree->leaf_pages ||
+         p->walked.overflow_pages != tree->overflow_pages))
         e = bad(p, "the counts of a tree");
     return e;
 }
@@ -440,7 +439,7 @@ static int walk_tree(struct pass *p, int table, const struct tree *tree, uint16_
 /* Walks the state that `meta` points at. Where `record_only`, just as far as the store's record. */
 static int walk_state(struct pass *p, const struct meta *meta, gboolean record_only)
 {
-    static const int order[QM_TABLES] = {QM_TABLE_META, QM_TABLE_FS,   QM_TABLE_FSID,
+    static const int order[QM_TABLES] = {QM_TABLE_META,  QM_TABLE_FS,      QM_TABLE_FSID,
                                          QM_TABLE_AFFIX, QM_TABLE_BYAFFIX, QM_TABLE_FULL,
                                          QM_TABLE_BYFULL};
     int i, e;
@@ -571,8 +570,7 @@ static int open_data(struct pass *p, const char *env_path, GError **error)
         return 0;
     e = errno;
     return e == ENOENT ? bad(p, "its file data.mdb is missing")
-                       : qm_set_error(error, e, "cannot open its file data.mdb: %s",
-                                      g_strerror(e));
+                       : qm_set_error(error, e, "cannot open its file data.mdb: %s", g_strerror(e));
 }
 
 int qm_lmdb_verify_heads(const char *env_path, GError **error)

@@ -12,7 +12,8 @@
  */
 int qm_lmdb_verify(const char *env_path, guint64 number, GError **error);
 
-/* Only what LMDB looks at when it opens a file, which it does not check itself. Somebody may write. */
+/* Only what LMDB looks at when it opens a file, which it does not check itself. Somebody may write.
+ */
 int qm_lmdb_verify_heads(const char *env_path, GError **error);
 
 #endif

@@ -16,27 +16,27 @@
  * Proof that no two objects get one id
  *   1. The suffix code is suffix-free (affix.c): two ids of different index differ. So it is enough
  *      to look at one index at a time.
- *   2. Index 1: a serial is taken from a counter that only grows, in the transaction that stores the
- *      row. (A bound id is checked to be free, and moves the counter beyond it.)
+ *   2. Index 1: a serial is taken from a counter that only grows, in the transaction that stores
+ * the row. (A bound id is checked to be free, and moves the counter beyond it.)
  *   3. Index 3: instance and inode are read back from the id: the inode is below 2^37, the instance
  *      below 2^24, so no bit is lost. An instance serial comes from a counter that only grows.
- *   4. Index n >= 4 belongs to one entry (fs, L, top), since n comes from a counter that only grows.
- *      Two inodes a, b of fs that have one id under n agree in their low 64 - L bits, because the
+ *   4. Index n >= 4 belongs to one entry (fs, L, top), since n comes from a counter that only
+ * grows. Two inodes a, b of fs that have one id under n agree in their low 64 - L bits, because the
  *      shift loses the L high ones only; and in their high L bits, because the entry covers just
  *      those inodes whose high L bits are `top`. Hence a = b.
  *
  * Proof that no object gets two ids
  *   5. The ranges of two entries of one fs are disjoint. Let entry e be older than f, that is
  *      n(e) < n(f), and so L(e) <= L(f), because L never decreases. f is made for an inode x that e
- *      does not cover: the L(e) high bits of x are not top(e). All inodes of f share their L(f) high
- *      bits with x, therefore their L(e) high bits as well: e covers none of them.
- *      (This is what a number of bits fixed for each device, or a later suffix that shifts out bits
- *      that nobody compared, gets wrong.)
+ *      does not cover: the L(e) high bits of x are not top(e). All inodes of f share their L(f)
+ * high bits with x, therefore their L(e) high bits as well: e covers none of them. (This is what a
+ * number of bits fixed for each device, or a later suffix that shifts out bits that nobody
+ * compared, gets wrong.)
  *   6. An inode covered by an entry stays covered: entries are never taken away. Whether its id
  *      under that entry lies within the bounds depends on entry and inode alone. Where it does not
- *      (inode 2^63, say, under a short affix leaves the bare suffix, which can be below 32), the inode
- *      goes to the full map, but the entry is made nevertheless: without it, a later and longer one
- *      could cover the inode and give it a second id.
+ *      (inode 2^63, say, under a short affix leaves the bare suffix, which can be below 32), the
+ * inode goes to the full map, but the entry is made nevertheless: without it, a later and longer
+ * one could cover the inode and give it a second id.
  *   7. An inode goes to the full map uncovered only when its fs can get no further entry, ever: it
  *      left its budget (stored, and never revoked), the suffixes have reached their longest (n only
  *      grows), its policy is another one (never changed), or the inode is 0 (asked first). So no
@@ -64,10 +64,10 @@
 #define SCAN 16u
 
 struct qm_entries {
-    uint32_t capacity;         /* a power of two */
+    uint32_t capacity; /* a power of two */
     _Atomic uint32_t count;
-    _Atomic uint64_t lengths;  /* bit b: some entry has L = b */
-    _Atomic uint32_t *slots;   /* capacity x 2: index + 1 of an entry, 0: empty. NULL up to SCAN */
+    _Atomic uint64_t lengths; /* bit b: some entry has L = b */
+    _Atomic uint32_t *slots;  /* capacity x 2: index + 1 of an entry, 0: empty. NULL up to SCAN */
     struct qm_entry entry[];
 };
 
@@ -83,7 +83,7 @@ static void fs_free(gpointer data)
 void qm_map_init(struct qm_map *map)
 {
     memset(map, 0, sizeof(*map));
-    g_mutex_init(&map->lock);
+    pthread_mutex_init(&map->lock, NULL);
     map->list = g_ptr_array_new_with_free_func(fs_free);
     map->old = g_ptr_array_new_with_free_func(g_free);
     map->seed = (uint64_t)g_random_int() << 32 | g_random_int();
@@ -97,7 +97,7 @@ void qm_map_clear(struct qm_map *map)
     g_ptr_array_free(map->old, TRUE);
     for (i = 0; i < G_N_ELEMENTS(map->chunk); i++)
         g_free((void *)atomic_load_explicit(&map->chunk[i], memory_order_relaxed));
-    g_mutex_clear(&map->lock);
+    pthread_mutex_destroy(&map->lock);
 }
 
 struct qm_fs *qm_map_fs(struct qm_map *map, uint32_t number)
@@ -129,7 +129,7 @@ struct qm_fs *qm_map_add(struct qm_map *map, const struct qidmap_fs *row, gboole
     atomic_init(&fs->state, row_state(row, has_full));
     atomic_init(&fs->entries, NULL);
 
-    g_mutex_lock(&map->lock);
+    pthread_mutex_lock(&map->lock);
     for (at = map->list->len; at > 0; at--) {
         const struct qm_fs *other = g_ptr_array_index(map->list, at - 1);
 
@@ -143,7 +143,7 @@ struct qm_fs *qm_map_add(struct qm_map *map, const struct qidmap_fs *row, gboole
         atomic_store_explicit(&map->chunk[fs->number / QM_CHUNK], chunk, memory_order_release);
     }
     atomic_store_explicit(&chunk[fs->number % QM_CHUNK], fs, memory_order_release);
-    g_mutex_unlock(&map->lock);
+    pthread_mutex_unlock(&map->lock);
     return fs;
 }
 
@@ -153,7 +153,7 @@ void qm_map_drop(struct qm_map *map, struct qm_fs *fs)
     struct qm_entries *entries;
     guint at;
 
-    g_mutex_lock(&map->lock);
+    pthread_mutex_lock(&map->lock);
     chunk = atomic_load_explicit(&map->chunk[fs->number / QM_CHUNK], memory_order_relaxed);
     atomic_store_explicit(&chunk[fs->number % QM_CHUNK], NULL, memory_order_release);
     if (g_ptr_array_find(map->list, fs, &at))
@@ -162,7 +162,7 @@ void qm_map_drop(struct qm_map *map, struct qm_fs *fs)
     if (entries)
         g_ptr_array_add(map->old, entries);
     g_ptr_array_add(map->old, fs);
-    g_mutex_unlock(&map->lock);
+    pthread_mutex_unlock(&map->lock);
 }
 
 /* ---- entries --------------------------------------------------------------------------------- */
@@ -222,9 +222,9 @@ void qm_map_add_entry(struct qm_map *map, struct qm_fs *fs, const struct qm_entr
     atomic_store_explicit(&t->count, count + 1, memory_order_release);
     atomic_store_explicit(&fs->entries, t, memory_order_release);
     if (old) {
-        g_mutex_lock(&map->lock);
+        pthread_mutex_lock(&map->lock);
         g_ptr_array_add(map->old, old);
-        g_mutex_unlock(&map->lock);
+        pthread_mutex_unlock(&map->lock);
     }
 }
 

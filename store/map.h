@@ -7,18 +7,20 @@
 #ifndef QM_MAP_H
 #define QM_MAP_H
 
-#include <glib.h>
+#include <pthread.h>
 #include <stdatomic.h>
+
+#include <glib.h>
 
 #include "store/affix.h"
 #include "store/format.h"
 #include "store/qidmap.h"
 
-#define QM_PATH_FIRST UINT64_C(32)           /* smallest id that is given */
-#define QM_PATH_LAST (UINT64_MAX - 256)      /* largest one: guests add 2 */
-#define QM_SERIAL_FIRST UINT64_C(128)        /* of the full map: id 257 */
-#define QM_SERIAL_LAST ((QM_PATH_LAST - 1) / 2)
-#define QM_INSTANCE_LAST ((1u << 24) - 2u)   /* the next one would reach beyond QM_PATH_LAST */
+#define QM_PATH_FIRST         UINT64_C(32)       /* smallest id that is given */
+#define QM_PATH_LAST          (UINT64_MAX - 256) /* largest one: guests add 2 */
+#define QM_SERIAL_FIRST       UINT64_C(128)      /* of the full map: id 257 */
+#define QM_SERIAL_LAST        ((QM_PATH_LAST - 1) / 2)
+#define QM_INSTANCE_LAST      ((1u << 24) - 2u) /* the next one would reach beyond QM_PATH_LAST */
 #define QM_EPHEMERAL_INO_BITS 37
 
 /* An affix entry of one filesystem. */
@@ -31,22 +33,22 @@ struct qm_entry {
 struct qm_entries;
 
 struct qm_fs {
-    uint32_t number;   /* these three never change */
+    uint32_t number; /* these three never change */
     uint32_t policy;
     uint32_t instance;
-    _Atomic uint32_t state;               /* QM_STATE_* */
-    struct qm_entries *_Atomic entries;   /* NULL: none yet */
-    struct qidmap_fs row;                 /* under the map's lock; its state fields are stale */
+    _Atomic uint32_t state;             /* QM_STATE_* */
+    struct qm_entries *_Atomic entries; /* NULL: none yet */
+    struct qidmap_fs row;               /* under the map's lock; its state fields are stale */
 };
 
 #define QM_CHUNK 1024u
 
 struct qm_map {
     struct qm_fs *_Atomic *_Atomic chunk[(QM_FS_LAST + 1) / QM_CHUNK]; /* by number */
-    GMutex lock;        /* of `list`, `old`, and every fs's `row` */
-    GPtrArray *list;    /* of struct qm_fs, ascending by number */
-    GPtrArray *old;     /* what readers may still look at: freed with the map */
-    uint64_t seed;      /* of the hash: guests choose inodes */
+    pthread_mutex_t lock; /* of `list`, `old`, and every fs's `row` */
+    GPtrArray *list;      /* of struct qm_fs, ascending by number */
+    GPtrArray *old;       /* what readers may still look at: freed with the map */
+    uint64_t seed;        /* of the hash: guests choose inodes */
 };
 
 void qm_map_init(struct qm_map *map);

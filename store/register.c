@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Rows of filesystems: hands what was identified to the resolver, makes the rows that it asks for,
- * keeps aliases and hints up to date, and drops the rows of ephemeral filesystems of past boots. All
- * of one call is one transaction. Which row fits which filesystem is decided in resolve.c, not here.
+ * keeps aliases and hints up to date, and drops the rows of ephemeral filesystems of past boots.
+ * All of one call is one transaction. Which row fits which filesystem is decided in resolve.c, not
+ * here.
  */
 #include "config.h"
 
@@ -44,14 +45,14 @@ static GPtrArray *all_rows(struct qidmap_store *store)
     GPtrArray *rows = g_ptr_array_new_with_free_func(g_free);
     guint i;
 
-    g_mutex_lock(&store->map.lock);
+    pthread_mutex_lock(&store->map.lock);
     for (i = 0; i < store->map.list->len; i++) {
         struct qidmap_fs *row = g_new(struct qidmap_fs, 1);
 
         qm_map_row(g_ptr_array_index(store->map.list, i), row);
         g_ptr_array_add(rows, row);
     }
-    g_mutex_unlock(&store->map.lock);
+    pthread_mutex_unlock(&store->map.lock);
     return rows;
 }
 
@@ -136,11 +137,11 @@ static int make_plans(const struct qidmap_identity *identities, size_t count,
         struct qidmap_fs row;
 
         i = order[j];
-        if (meta->next_fs > QM_FS_LAST ||
-            (identities[i].policy == QIDMAP_POLICY_EPHEMERAL &&
-             meta->next_instance > QM_INSTANCE_LAST))
-            return qm_set_error(error, ENFILE, "no further filesystem can be registered: the "
-                                               "counters of the store are used up");
+        if (meta->next_fs > QM_FS_LAST || (identities[i].policy == QIDMAP_POLICY_EPHEMERAL &&
+                                           meta->next_instance > QM_INSTANCE_LAST))
+            return qm_set_error(error, ENFILE,
+                                "no further filesystem can be registered: the "
+                                "counters of the store are used up");
         memset(&row, 0, sizeof(row));
         row.size = sizeof(row);
         row.fs = (uint32_t)meta->next_fs++;
@@ -280,9 +281,9 @@ static void apply(struct qidmap_store *store, const GArray *plans)
         if (plan->drop) {
             qm_map_drop(&store->map, plan->fs);
         } else if (plan->fs) {
-            g_mutex_lock(&store->map.lock);
+            pthread_mutex_lock(&store->map.lock);
             plan->fs->row = plan->row;
-            g_mutex_unlock(&store->map.lock);
+            pthread_mutex_unlock(&store->map.lock);
         } else {
             qm_map_add(&store->map, &plan->row, FALSE);
         }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A store's life and its lookups, independent of the backend: parse the URI, open, check and load
- * the tables, look up, close. Owns what is in RAM; must not know bytes of rows (codec.c) nor how ids
- * are chosen (commit.c, map.c).
+ * the tables, look up, close. Owns what is in RAM; must not know bytes of rows (codec.c) nor how
+ * ids are chosen (commit.c, map.c).
  */
 #include "config.h"
 
@@ -130,9 +130,9 @@ static int for_all(struct qidmap_store *store, struct qm_txn *txn, enum qm_table
         ops->cursor_close(cursor);
     }
     if (e == -EUCLEAN || (e == -ENOENT && count != expected)) {
-        g_autofree char *what = g_strdup_printf("table %s, row %" G_GUINT64_FORMAT " of %"
-                                                G_GUINT64_FORMAT,
-                                                qm_table_name(table), count, expected);
+        g_autofree char *what =
+            g_strdup_printf("table %s, row %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT,
+                            qm_table_name(table), count, expected);
         return damaged(error, what);
     }
     if (e != -ENOENT)
@@ -267,8 +267,8 @@ struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
     store->uri = g_strdup(uri);
     store->writable = bc.write;
     store->queue_end = &store->queue;
-    g_mutex_init(&store->lock);
-    g_cond_init(&store->changed);
+    pthread_mutex_init(&store->lock, NULL);
+    pthread_cond_init(&store->changed, NULL);
     qm_map_init(&store->map);
     store->backend = ops->open(place, &bc, error);
     if (!store->backend)
@@ -308,8 +308,8 @@ void qm_store_close(struct qidmap_store *store)
         store->backend->ops->close(store->backend);
     }
     qm_map_clear(&store->map);
-    g_cond_clear(&store->changed);
-    g_mutex_clear(&store->lock);
+    pthread_cond_destroy(&store->changed);
+    pthread_mutex_destroy(&store->lock);
     g_free(store->uri);
     g_free(store);
 }
@@ -319,9 +319,9 @@ void qm_store_stats(struct qidmap_store *store, struct qidmap_stats *stats)
     struct qm_meta m;
     size_t size = stats->size;
 
-    g_mutex_lock(&store->lock);
+    pthread_mutex_lock(&store->lock);
     m = store->meta;
-    g_mutex_unlock(&store->lock);
+    pthread_mutex_unlock(&store->lock);
     memset(stats, 0, sizeof(*stats));
     stats->size = size;
     stats->format = QM_FORMAT_VERSION;
@@ -372,8 +372,7 @@ static uint64_t given(struct qidmap_store *store)
     return atomic_load(&store->broken) ? atomic_load(&store->given) : UINT64_MAX;
 }
 
-static int find_full(struct qidmap_store *store, const struct qidmap_object *object,
-                     uint64_t *path)
+static int find_full(struct qidmap_store *store, const struct qidmap_object *object, uint64_t *path)
 {
     const struct qm_backend_ops *ops = store->backend->ops;
     struct qm_txn *txn;
@@ -383,6 +382,8 @@ static int find_full(struct qidmap_store *store, const struct qidmap_object *obj
         return e;
     e = qm_full_get(txn, object, given(store), path);
     ops->abort(txn);
+    if (e == -EUCLEAN) /* damage: nothing new is mapped any more */
+        atomic_store(&store->broken, e);
     return e;
 }
 
@@ -504,7 +505,7 @@ static int reverse_ephemeral(struct qidmap_store *store, uint64_t path,
 
     if (!qm_ephemeral_inode(path, &instance, &ino))
         return -ENOENT;
-    g_mutex_lock(&store->map.lock);
+    pthread_mutex_lock(&store->map.lock);
     for (i = 0; i < store->map.list->len; i++) {
         const struct qm_fs *fs = g_ptr_array_index(store->map.list, i);
 
@@ -515,7 +516,7 @@ static int reverse_ephemeral(struct qidmap_store *store, uint64_t path,
             break;
         }
     }
-    g_mutex_unlock(&store->map.lock);
+    pthread_mutex_unlock(&store->map.lock);
     return e;
 }
 
@@ -556,9 +557,9 @@ int qm_store_fs_get(struct qidmap_store *store, uint32_t number, struct qidmap_f
 
     if (!fs)
         return -ENOENT;
-    g_mutex_lock(&store->map.lock);
+    pthread_mutex_lock(&store->map.lock);
     qm_map_row(fs, row);
-    g_mutex_unlock(&store->map.lock);
+    pthread_mutex_unlock(&store->map.lock);
     row->size = size;
     return 0;
 }

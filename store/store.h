@@ -6,13 +6,16 @@
  * Locks, in the order in which they may be taken:
  *   the leader's role (`leading`; not a mutex: one thread has it, and only that one writes to the
  *   backend and changes the tables in RAM) > lock > map.lock > locks inside the backend.
- * Nobody waits for the role while holding a lock.
+ * Nobody waits for the role while holding a lock. Locks are those of pthread, not of glib: thread
+ * sanitizer does not see into glib's.
  */
 #ifndef QM_STORE_H
 #define QM_STORE_H
 
-#include <glib.h>
+#include <pthread.h>
 #include <stdatomic.h>
+
+#include <glib.h>
 
 #include "store/backend.h"
 #include "store/map.h"
@@ -26,12 +29,12 @@ struct qidmap_store {
     gboolean writable;
     struct qm_map map;
 
-    GMutex lock;            /* of all below but `broken` */
-    GCond changed;          /* work was done, or the role is free */
+    pthread_mutex_t lock;   /* of all below but `broken` */
+    pthread_cond_t changed; /* work was done, or the role is free */
     gboolean leading;       /* somebody has the role */
     struct qm_work *queue;  /* new mappings that nobody has taken yet */
     struct qm_work **queue_end;
-    struct qm_meta meta;    /* as on stable storage; written by the leader */
+    struct qm_meta meta; /* as on stable storage; written by the leader */
 
     _Atomic int broken;     /* 0, or the errno that ended all writing */
     _Atomic uint64_t given; /* next_serial of `meta`, for readers after `broken` */

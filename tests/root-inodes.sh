@@ -9,20 +9,14 @@
 # place must change ids: it shows that the comparison can fail.
 
 set -u
-build=${top_builddir:-.}
-. "${top_srcdir:-.}/tests/lib.sh"
+. "$(dirname "$0")/lib.sh"
+build=$top_builddir
 
 mounts=${QIDMAP_TEST_MOUNTS:-40}
 per_mount=${QIDMAP_TEST_FILES:-60}
 
-if [ "$(id -u)" -ne 0 ]; then
-    echo "1..0 # SKIP needs root"
-    exit 0
-fi
-if [ ! -c /dev/fuse ]; then
-    echo "1..0 # SKIP needs /dev/fuse"
-    exit 0
-fi
+need_mounts
+[ -c /dev/fuse ] || skip_all "no /dev/fuse"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/qidmap-inodes.XXXXXX")
 daemon=
@@ -43,26 +37,26 @@ finish() {
     unmount_all
     rm -rf --one-file-system "$work"
 }
-trap finish EXIT
+on_exit finish
 
-# Inode numbers of one mount: what real ones give (dense, from 1), what hashes give (all bits), what
+# Inode numbers of one mount: what real ones give (dense, from 2: 1 is the root's), what hashes give (all bits), what
 # overlayfs xino gives (bit 63), one set shared by every mount, and both ends of the range.
 make_list() {
     perl -e '
         my ($mount, $count) = @ARGV;
         srand(20260 + $mount);
         my %seen;
-        my @fixed = (1, 2, 3, 131, 2**31, 2**32 + 1, 2**37 - 1, 2**37, 2**40 + 7, 2**48 + 5,
+        my @fixed = (2, 3, 131, 2**31, 2**32 + 1, 2**37 - 1, 2**37, 2**40 + 7, 2**48 + 5,
                      "0x8000000000000001", "0x8000000000000083", "0xc0ffee0000000001",
                      "0xfffffffffffffeff", "0xffffffffffffff00", "0xffffffffffffffff");
         $seen{sprintf("%016x", /^0x/ ? hex : $_)} = 1 for @fixed;
         while (keys %seen < $count) {
             my $kind = int(rand(4));
-            my $ino = $kind == 0 ? 1 + int(rand(5000))
+            my $ino = $kind == 0 ? 2 + int(rand(5000))
                     : $kind == 1 ? (int(rand(2**32)) << 32) | int(rand(2**32))
                     : $kind == 2 ? (1 << 63) | ($mount << 50) | int(rand(100000))
                     : ((1 + int(rand(63))) << 58) | int(rand(1000));
-            $seen{sprintf("%016x", $ino)} = 1 if $ino != 0;
+            $seen{sprintf("%016x", $ino)} = 1 if $ino > 1;
         }
         no warnings "portable";
         print "0x$_\n" for sort keys %seen;
@@ -106,7 +100,7 @@ st_devs() {
 
 count=0
 failed=0
-check() { # description, status
+verdict() { # description, status
     count=$((count + 1))
     if [ "$2" -eq 0 ]; then
         echo "ok $count - $1"
@@ -123,28 +117,28 @@ for i in $(seq 1 "$mounts"); do
 done
 # Shifts every later device number, so that a key made of st_dev cannot pass by luck.
 mount_in_order $(seq 1 "$mounts")
-check "mounts $mounts filesystems of $per_mount chosen inodes" $?
+verdict "mounts $mounts filesystems of $per_mount chosen inodes" $?
 devs_before=$(st_devs)
 
 for store in "lmdb:$work/store" memory:; do
     mountpoint -q "$work/x/m1" || mount_in_order $(seq 1 "$mounts")
     start_daemon "$store"
-    check "$store: serves" $?
+    verdict "$store: serves" $?
     all_ids >"$work/before"
-    check "$store: Treaddir, Twalk and Tgetattr agree on every file" $?
+    verdict "$store: Treaddir, Twalk and Tgetattr agree on every file" $?
     total=$(wc -l <"$work/before")
     [ "$total" -ge $((mounts * per_mount)) ]
-    check "$store: every file is seen" $?
+    verdict "$store: every file is seen" $?
     shared=$(cut -d' ' -f1 "$work/before" | LC_ALL=C sort | uniq -d | wc -l)
     [ "$shared" -eq 0 ]
-    check "$store: $total files, no id twice" $?
+    verdict "$store: $total files, no id twice" $?
 
     stop_daemon KILL
     unmount_all
     mount_in_order $(seq "$mounts" -1 1)
     [ "$store" = memory: ] || {
         [ "$(st_devs)" != "$devs_before" ]
-        check "$store: the remount changed st_dev" $?
+        verdict "$store: the remount changed st_dev" $?
     }
     start_daemon "$store"
     backwards
@@ -152,10 +146,10 @@ for store in "lmdb:$work/store" memory:; do
     changed=$(LC_ALL=C diff "$work/before" "$work/after" | grep -c '^>')
     if [ "$store" = memory: ]; then
         [ "$changed" -gt 0 ]
-        check "$store: ids do change without a lasting store ($changed did)" $?
+        verdict "$store: ids do change without a lasting store ($changed did)" $?
     else
         [ "$changed" -eq 0 ] && [ -s "$work/after" ]
-        check "$store: no id changed after kill -9, remount and another order of access" $?
+        verdict "$store: no id changed after kill -9, remount and another order of access" $?
     fi
     stop_daemon TERM
     unmount_all

@@ -68,7 +68,7 @@ rule 'asks no environment' store '(^|[^a-z_])(secure_)?getenv *\(' '' '    char 
 rule 'of the library only store/qidmap.h' src '# *include *"store/([^q]|q[^i]|qid[^m]|qidmap[^.])' '' \
     '#include "store/map.h"'
 rule 'store/qidmap.h in few places' src '# *include *"store/qidmap\.h' \
-    '^(qid|mount|main|config|settings|server|dispatch)\.[ch]$' '#include "store/qidmap.h"'
+    '^(qid|mount|mount-scan|mount-table)\.[ch]$' '#include "store/qidmap.h"'
 rule 'no lmdb, no blkid, no json' src '# *include *[<"](lmdb|blkid|json-glib|xxhash)' '' \
     '#include <lmdb.h>'
 rule 'nothing of tools/ or tests/' src '# *include *[<"](tools|tests|bench)/' '' \
@@ -82,7 +82,7 @@ rule 'nothing of src/ or tests/' tools '# *include *[<"](src|tests|bench)/' '' '
 rule 'no lmdb, no blkid' tools '# *include *[<"](lmdb|blkid)' '' '#include <lmdb.h>'
 
 # ---- tests/lib: an independent client
-rule 'nothing of the server or the library' tests/lib '# *include *"(src|store|tools)/' '^inofs\.c$' \
+rule 'nothing of the server or the library' tests/lib '# *include *"(src|store|tools)/' '^(inofs\.c|store-fixture\.h)$' \
     '#include "src/wire.h"'
 
 # ---- everywhere: from the top, config.h first, licence first

@@ -42,8 +42,8 @@ static void test_suffix_free(void)
     }
     for (n = 1; n <= N; n++) {
         for (bits = 1; bits < qm_affix_bits(n); bits++) {
-            gint64 end = (gint64)((guint64)bits << 48 |
-                                  (qm_affix_suffix(n) & ((UINT64_C(1) << bits) - 1)));
+            gint64 end =
+                (gint64)((guint64)bits << 48 | (qm_affix_suffix(n) & ((UINT64_C(1) << bits) - 1)));
 
             g_assert_false(g_hash_table_contains(codes, &end));
         }
@@ -62,7 +62,9 @@ static void test_decode(void)
         if (n > 1)
             g_assert_cmpuint(bits, >=, qm_affix_bits(n - 1));
         for (i = 0; i < 4; i++) { /* whatever stands above */
-            guint64 above = i == 0 ? 0 : i == 1 ? UINT64_MAX : g_random_int() * G_GUINT64_CONSTANT(0x9e3779b97f4a7c15);
+            guint64 above = i == 0   ? 0
+                            : i == 1 ? UINT64_MAX
+                                     : g_random_int() * G_GUINT64_CONSTANT(0x9e3779b97f4a7c15);
 
             g_assert_cmpuint(qm_affix_index(above << bits | qm_affix_suffix(n)), ==, n);
         }

@@ -25,15 +25,31 @@ static struct qm_bytes value_of(const struct qm_record *r)
 
 static void make(enum qm_table table, struct qm_record *r)
 {
-    struct qm_meta meta = {.affix_budget = 16, .epoch = 7, .next_fs = 3, .next_affix = 9,
-                           .next_serial = 130, .next_instance = 2, .fs_rows = 2, .fsid_rows = 3,
-                           .affix_rows = 5, .full_rows = 2, .created = -5, .last_clean_stop = 44,
+    struct qm_meta meta = {.affix_budget = 16,
+                           .epoch = 7,
+                           .next_fs = 3,
+                           .next_affix = 9,
+                           .next_serial = 130,
+                           .next_instance = 2,
+                           .fs_rows = 2,
+                           .fsid_rows = 3,
+                           .affix_rows = 5,
+                           .full_rows = 2,
+                           .created = -5,
+                           .last_clean_stop = 44,
                            .transaction = 8};
-    struct qidmap_fs fs = {.size = sizeof(fs), .fs = 0xabcdef, .policy = QIDMAP_POLICY_AFFIX,
-                           .flags = QIDMAP_IDENTITY_DUPLICATE, .left_budget = 1, .fsid_count = 2};
+    struct qidmap_fs fs = {.size = sizeof(fs),
+                           .fs = 0xabcdef,
+                           .policy = QIDMAP_POLICY_AFFIX,
+                           .flags = QIDMAP_IDENTITY_DUPLICATE,
+                           .left_budget = 1,
+                           .fsid_count = 2};
     struct qidmap_fsid fsid = {.kind = QIDMAP_FSID_BTRFS, .size = 32, .bytes = "0123456789abcdef"};
-    struct qidmap_object object = {.fs = 77, .kind = QIDMAP_OBJECT_HANDLE, .handle_size = 20,
-                                   .handle_type = -3, .handle = "handle of 20 bytes."};
+    struct qidmap_object object = {.fs = 77,
+                                   .kind = QIDMAP_OBJECT_HANDLE,
+                                   .handle_size = 20,
+                                   .handle_type = -3,
+                                   .handle = "handle of 20 bytes."};
 
     switch (table) {
     case QM_TABLE_META:
@@ -160,9 +176,9 @@ static void test_bit_flips(void)
             g_autofree uint8_t *copy = g_malloc(cut + 1);
 
             memcpy(copy, r.value, cut);
-            g_assert_cmpint(qm_parse_check((enum qm_table)table, key_of(&r),
-                                           (struct qm_bytes){copy, cut}),
-                            ==, -EUCLEAN);
+            g_assert_cmpint(
+                qm_parse_check((enum qm_table)table, key_of(&r), (struct qm_bytes){copy, cut}), ==,
+                -EUCLEAN);
         }
     }
 }
@@ -210,8 +226,8 @@ static void test_sealed_nonsense(void)
 
 static void test_object_keys(void)
 {
-    struct qidmap_object object = {.fs = 1, .kind = QIDMAP_OBJECT_PLACEHOLDER, .ino = 256,
-                                   .ino2 = 2};
+    struct qidmap_object object = {
+        .fs = 1, .kind = QIDMAP_OBJECT_PLACEHOLDER, .ino = 256, .ino2 = 2};
     struct qidmap_object back;
     uint8_t key[QM_KEY_MAX];
     size_t size = qm_object_key(&object, key);

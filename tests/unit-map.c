@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Promise: no two objects get one id, no object gets two, each id leads back to its object, and no id
- * lies outside the bounds; for inode numbers of every shape, high bits included.
+ * Promise: no two objects get one id, no object gets two, each id leads back to its object, and no
+ * id lies outside the bounds; for inode numbers of every shape, high bits included.
  *
  * The oracle is brute force: all ids in one hash table. The small model tries every inode of a
  * machine with few bits, in many orders, with the very rule that map.c uses.
@@ -18,7 +18,7 @@
 #include "tests/lib/store-fixture.h"
 
 #define FILESYSTEMS 6
-#define BATCH 50000
+#define BATCH       50000
 
 /* ---- a small model, exhaustively ------------------------------------------------------------- */
 
@@ -164,9 +164,9 @@ static void run_oracle(const char *uri, uint32_t budget, size_t pairs, guint32 s
     o.path = g_new0(uint64_t, o.mask + 1);
     o.object = g_new0(uint64_t, o.mask + 1);
     for (i = 0; i < FILESYSTEMS; i++)
-        fs[i] = fixture_register(store, (uint8_t)(i + 1),
-                                 i == FILESYSTEMS - 1 ? QIDMAP_POLICY_EPHEMERAL
-                                                      : QIDMAP_POLICY_AFFIX);
+        fs[i] =
+            fixture_register(store, (uint8_t)(i + 1),
+                             i == FILESYSTEMS - 1 ? QIDMAP_POLICY_EPHEMERAL : QIDMAP_POLICY_AFFIX);
     for (done = 0; done < pairs; done += BATCH) {
         for (i = 0; i < BATCH; i++) {
             items[i].fs = fs[g_rand_int_range(rand, 0, FILESYSTEMS)];
@@ -219,12 +219,12 @@ static void test_oracle_lmdb(void)
     fixture_remove(dir);
 }
 
-/* An inode whose id would be out of bounds is covered by its entry all the same, and keeps the id of
- * the full map when longer affixes come. */
+/* An inode whose id would be out of bounds is covered by its entry all the same, and keeps the id
+ * of the full map when longer affixes come. */
 static void test_out_of_bounds(void)
 {
-    static const uint64_t inodes[] = {0, UINT64_C(1) << 63, UINT64_C(3) << 62, UINT64_MAX,
-                                      UINT64_MAX >> 5, 1};
+    static const uint64_t inodes[] = {0,          UINT64_C(1) << 63, UINT64_C(3) << 62,
+                                      UINT64_MAX, UINT64_MAX >> 5,   1};
     qidmap_store *store = fixture_open("memory:", FIXTURE_WRITE, 1000);
     uint32_t fs = fixture_register(store, 1, QIDMAP_POLICY_AFFIX);
     uint64_t before[G_N_ELEMENTS(inodes)], path;
@@ -234,9 +234,14 @@ static void test_out_of_bounds(void)
         g_assert_cmpint(qidmap_map(store, fs, inodes[i], &before[i]), ==, 0);
         check_bounds(before[i]);
     }
-    for (i = 0; i < 500; i++) {
+    for (i = 2; i < 60; i++) /* others use up the short affixes ... */
+        g_assert_cmpint(
+            qidmap_map(store, fixture_register(store, (uint8_t)i, QIDMAP_POLICY_AFFIX), 1, &path),
+            ==, 0);
+    for (i = 0; i < 500; i++) { /* ... and these would get long ones, were they not covered */
         g_assert_cmpint(qidmap_map(store, fs, (i << 50) + 5, &path), ==, 0);
         g_assert_cmpint(qidmap_map(store, fs, (UINT64_C(1) << 63) + (i << 40) + 7, &path), ==, 0);
+        g_assert_cmpint(qidmap_map(store, fs, UINT64_MAX - 1000 - i, &path), ==, 0);
     }
     for (i = 0; i < G_N_ELEMENTS(inodes); i++) {
         g_assert_cmpint(qidmap_map(store, fs, inodes[i], &path), ==, 0);

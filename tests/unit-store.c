@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Promise: a store does what qidmap.h says, with every backend alike: registration does not depend on
- * order, ids are stable, the budget holds, errors are the documented ones, and any number of threads
- * get the same ids.
+ * Promise: a store does what qidmap.h says, with every backend alike: registration does not depend
+ * on order, ids are stable, the budget holds, errors are the documented ones, and any number of
+ * threads get the same ids.
  */
 #include "config.h"
 
@@ -128,8 +128,11 @@ static void test_map(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
 static void test_objects(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
     uint32_t fs = fixture_register(f->store, 1, QIDMAP_POLICY_HANDLE);
-    struct qidmap_object object = {.fs = fs, .kind = QIDMAP_OBJECT_HANDLE, .handle_size = 12,
-                                   .handle_type = 1, .handle = "abcdefghijk"};
+    struct qidmap_object object = {.fs = fs,
+                                   .kind = QIDMAP_OBJECT_HANDLE,
+                                   .handle_size = 12,
+                                   .handle_type = 1,
+                                   .handle = "abcdefghijk"};
     struct qidmap_object back;
     uint64_t a, b, path;
 
@@ -184,8 +187,8 @@ static void test_batch(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
     items[2].fs = 77;
     items[3].ino = 12345;
     g_assert_cmpint(qidmap_map_batch(f->store, items, 5), ==, -EPERM);
-    g_assert_true(items[0].result == 0 && items[1].result == -EPERM &&
-                  items[2].result == -EINVAL && items[3].result == 0);
+    g_assert_true(items[0].result == 0 && items[1].result == -EPERM && items[2].result == -EINVAL &&
+                  items[3].result == 0);
     g_assert_cmpint(qidmap_map_batch(f->store, NULL, 0), ==, 0);
 }
 
@@ -254,7 +257,7 @@ static void test_iterate(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
 /* ---- threads --------------------------------------------------------------------------------- */
 
 #define THREADS 8
-#define KEYS 600
+#define KEYS    600
 
 struct racer {
     qidmap_store *store;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Fuzz target: bytes from a store's file. Promise: no bytes make a parser read beyond them or accept
- * what a writer could not have written: what is accepted is written again, bit for bit.
+ * Fuzz target: bytes from a store's file. Promise: no bytes make a parser read beyond them or
+ * accept what a writer could not have written: what is accepted is written again, bit for bit.
  *
  * Input: a byte that chooses the table (its high bit: put the right checksum first, so that the
  * fields behind it are reached), a byte with the size of the key, the key, the value.
