@@ -127,9 +127,9 @@ done
 
 # medians, one line for each case and server
 awk -v servers="${servers[*]}" '
-    function field(name,    text) {
+    function field(key_name,    text) {
         text = $0
-        if (!sub(".*\"" name "\":\"?", "", text)) return ""
+        if (!sub(".*\"" key_name "\":\"?", "", text)) return ""
         sub("[\",}].*", "", text)
         return text
     }
@@ -150,14 +150,14 @@ awk -v servers="${servers[*]}" '
     END {
         printf "%-26s %-13s %12s %10s %10s %10s %8s\n", "case", "server", "per second", "p50 us",
             "p99 us", "CPU us", "to diod"
-        n = split(servers, name, " ")
+        total = split(servers, server, " ")
         for (k = 1; k <= count; k++) {
             base = median(rate[order[k], "diod"])
-            for (s = 1; s <= n; s++) {
-                r = median(rate[order[k], name[s]])
-                printf "%-26s %-13s %12.0f %10.1f %10.1f %10.3f %8s\n", order[k], name[s], r,
-                    median(p50[order[k], name[s]]), median(p99[order[k], name[s]]),
-                    median(cpu[order[k], name[s]]), base > 0 ? sprintf("%.2fx", r / base) : "-"
+            for (s = 1; s <= total; s++) {
+                r = median(rate[order[k], server[s]])
+                printf "%-26s %-13s %12.0f %10.1f %10.1f %10.3f %8s\n", order[k], server[s], r,
+                    median(p50[order[k], server[s]]), median(p99[order[k], server[s]]),
+                    median(cpu[order[k], server[s]]), base > 0 ? sprintf("%.2fx", r / base) : "-"
             }
         }
         print "per second: operations, of readdir entries; CPU: of the server, for each"

@@ -26,11 +26,11 @@
 #include "store/qidmap.h"
 
 #define LOOKUPS 2000000u
-#define KNOWN 4096u
-#define SINGLE 200u
-#define BATCH 1000u
+#define KNOWN   4096u
+#define SINGLE  200u
+#define BATCH   1000u
 #define BATCHES 20u
-#define SYNCS 200u
+#define SYNCS   200u
 
 static struct qidmap_error error;
 
@@ -78,8 +78,9 @@ static void check(qidmap_store *store, uint32_t fs, uint64_t ino, uint64_t path)
     must("map again", qidmap_map(store, fs, ino, &again));
     must("reverse", qidmap_reverse(store, path, &object));
     if (again != path || object.fs != fs || object.ino != ino) {
-        fprintf(stderr, "bench/map: inode %" G_GUINT64_FORMAT ": id %" G_GUINT64_FORMAT
-                        ", then %" G_GUINT64_FORMAT ", back to inode %" G_GUINT64_FORMAT "\n",
+        fprintf(stderr,
+                "bench/map: inode %" G_GUINT64_FORMAT ": id %" G_GUINT64_FORMAT
+                ", then %" G_GUINT64_FORMAT ", back to inode %" G_GUINT64_FORMAT "\n",
                 (guint64)ino, (guint64)path, (guint64)again, (guint64)object.ino);
         exit(1);
     }
@@ -207,8 +208,8 @@ int main(int argc, char **argv)
     line(json, "full map hit, memory:", lookups(store, register_fs(store, 2), hashed), "ns");
     qidmap_store_close(store);
 
-    must("open lmdb:", qidmap_store_open(uri, QIDMAP_OPEN_WRITE | QIDMAP_OPEN_CREATE, NULL, &store,
-                                         &error));
+    must("open lmdb:",
+         qidmap_store_open(uri, QIDMAP_OPEN_WRITE | QIDMAP_OPEN_CREATE, NULL, &store, &error));
     small = register_fs(store, 1);
     large = register_fs(store, 2);
     line(json, "covered inode, lmdb:", lookups(store, small, plain), "ns");

@@ -34,6 +34,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -74,9 +75,9 @@ struct mount_watch {
     int mountinfo_fd;
     int wake_fd;
     GThread *thread;
-    GMutex work; /* held by whoever changes lives; taken before `lock` */
-    GMutex lock; /* requests, stop */
-    GCond answered;
+    pthread_mutex_t work; /* held by whoever changes lives; taken before `lock` */
+    pthread_mutex_t lock; /* requests, stop */
+    pthread_cond_t answered;
     struct request *requests;
     gboolean stop;
 };
@@ -213,32 +214,32 @@ static gpointer watch_main(gpointer data)
 
     for (;;) {
         changed = has_changed(watch, changed ? 0 : -1) || changed;
-        g_mutex_lock(&watch->lock);
+        pthread_mutex_lock(&watch->lock);
         gboolean stop = watch->stop;
         struct request *requests = watch->requests;
         watch->requests = NULL;
-        g_mutex_unlock(&watch->lock);
+        pthread_mutex_unlock(&watch->lock);
 
         /* Whatever was asked, was asked after the mount it is about was made: look once more. */
         changed = has_changed(watch, 0) || changed;
         if (stop && requests == NULL)
             return NULL;
-        g_mutex_lock(&watch->work);
+        pthread_mutex_lock(&watch->work);
         if (changed)
             renew(watch);
         changed = FALSE;
         for (struct request *r = requests; r != NULL; r = r->next)
             r->result = answer(r);
-        g_mutex_unlock(&watch->work);
+        pthread_mutex_unlock(&watch->work);
 
         if (requests != NULL) {
-            g_mutex_lock(&watch->lock);
+            pthread_mutex_lock(&watch->lock);
             for (struct request *r = requests, *next; r != NULL; r = next) {
                 next = r->next; /* once done, it may be gone as soon as the lock is released */
                 r->done = TRUE;
             }
-            g_cond_broadcast(&watch->answered);
-            g_mutex_unlock(&watch->lock);
+            pthread_cond_broadcast(&watch->answered);
+            pthread_mutex_unlock(&watch->lock);
         }
     }
 }
@@ -251,17 +252,17 @@ static int ask(struct mount_export *exp, int fd, const struct statx *stx, struct
     if (mount_stx_key(stx) == 0)
         return -ENODEV;
     struct request request = { .exp = exp, .fd = fd, .stx = stx, .entry = entry };
-    g_mutex_lock(&watch->lock);
+    pthread_mutex_lock(&watch->lock);
     if (watch->stop || watch->thread == NULL) {
-        g_mutex_unlock(&watch->lock);
+        pthread_mutex_unlock(&watch->lock);
         return -ENODEV;
     }
     request.next = watch->requests;
     watch->requests = &request;
     eventfd_write(watch->wake_fd, 1);
     while (!request.done)
-        g_cond_wait(&watch->answered, &watch->lock);
-    g_mutex_unlock(&watch->lock);
+        pthread_cond_wait(&watch->answered, &watch->lock);
+    pthread_mutex_unlock(&watch->lock);
     return request.result;
 }
 
@@ -281,7 +282,7 @@ char *mount_describe(struct mount_export *exp, const struct statx *stx)
 {
     char *text = NULL;
 
-    g_mutex_lock(&exp->watch->work);
+    pthread_mutex_lock(&exp->watch->work);
     for (guint i = 0; i < exp->scan.lives->len && text == NULL; i++) {
         const struct mount_live *live = g_ptr_array_index(exp->scan.lives, i);
         const struct qidmap_hints *hints = &live->identity.hints;
@@ -289,7 +290,7 @@ char *mount_describe(struct mount_export *exp, const struct statx *stx)
         if (live->dev == mount_stx_dev(stx) && (live->id == id || (live->unique | MOUNT_UNIQUE_KEY) == id))
             text = g_strdup_printf("%s %s on %s", hints->type, hints->source, hints->mount_path);
     }
-    g_mutex_unlock(&exp->watch->work);
+    pthread_mutex_unlock(&exp->watch->work);
     return text != NULL ? text
                         : g_strdup_printf("device %u:%u", stx->stx_dev_major, stx->stx_dev_minor);
 }
@@ -314,9 +315,9 @@ struct mount_watch *mount_watch_new(char *const *overrides, GError **error)
     watch->wake_fd = -1;
     watch->exports = g_ptr_array_new_with_free_func(export_free);
     watch->scans = g_ptr_array_new();
-    g_mutex_init(&watch->work);
-    g_mutex_init(&watch->lock);
-    g_cond_init(&watch->answered);
+    pthread_mutex_init(&watch->work, NULL);
+    pthread_mutex_init(&watch->lock, NULL);
+    pthread_cond_init(&watch->answered, NULL);
     watch->overrides = mount_overrides_parse(overrides, error);
     if (watch->overrides == NULL) {
         mount_watch_free(watch);
@@ -366,9 +367,9 @@ void mount_watch_free(struct mount_watch *watch)
     if (watch == NULL)
         return;
     if (watch->thread != NULL) {
-        g_mutex_lock(&watch->lock);
+        pthread_mutex_lock(&watch->lock);
         watch->stop = TRUE;
-        g_mutex_unlock(&watch->lock);
+        pthread_mutex_unlock(&watch->lock);
         eventfd_write(watch->wake_fd, 1);
         g_thread_join(watch->thread);
     }
@@ -379,8 +380,8 @@ void mount_watch_free(struct mount_watch *watch)
     g_ptr_array_unref(watch->scans);
     g_ptr_array_unref(watch->exports);
     g_clear_pointer(&watch->overrides, g_array_unref);
-    g_mutex_clear(&watch->work);
-    g_mutex_clear(&watch->lock);
-    g_cond_clear(&watch->answered);
+    pthread_mutex_destroy(&watch->work);
+    pthread_mutex_destroy(&watch->lock);
+    pthread_cond_destroy(&watch->answered);
     g_free(watch);
 }

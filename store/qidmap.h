@@ -55,6 +55,12 @@ struct qidmap_error {
  *   -EROFS      the handle was opened for reading only
  *   -ENFILE     nothing more can be mapped: counters are used up
  *   -EPERM      the policy of the filesystem is `deny`
+ *   -ESTALE     from qidmap_iter_next(): the store had to grow meanwhile; begin again
+ *   -ENOTEMPTY  the directory holds something that is no store, and none is made there
+ *   -ENOSPC     the disk has no room for a new mapping; nothing was changed, and the handle can be
+ *               used on: known inodes go on, and new ones as soon as there is room
+ *   -EIO        a commit failed: what is on the disk is not known. Known inodes go on; for new ones
+ *               the store must be closed and opened again
  */
 
 /* Version of the library at run time, for example "0.1.0". Static storage. */
@@ -66,7 +72,8 @@ const char *qidmap_version(void);
 typedef struct qidmap_store qidmap_store;
 
 enum {
-    QIDMAP_OPEN_READ = 0,   /* look only; works while another process writes */
+    QIDMAP_OPEN_READ = 0,   /* look only, at the state of this moment; works while another process
+                               writes. Close it soon: the writer cannot reuse pages meanwhile */
     QIDMAP_OPEN_WRITE = 1,  /* be the one writer */
     QIDMAP_OPEN_CREATE = 2  /* with WRITE: make the store when it is absent (a damaged one, or one
                                with a part missing, is not absent) */

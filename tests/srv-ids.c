@@ -176,7 +176,7 @@ static guint collect(struct client *c, guint32 fid, GHashTable *seen)
         struct client_qid qid;
         struct client_attr attr;
         guint32 child = client_fid(c);
-        guint64 *key = g_new(guint64, 1);
+        guint64 *key;
 
         if (strcmp(e->name, ".") == 0 || strcmp(e->name, "..") == 0)
             continue;
@@ -184,6 +184,7 @@ static guint collect(struct client *c, guint32 fid, GHashTable *seen)
         g_assert_cmpint(client_getattr(c, child, GETATTR_BASIC, &attr), ==, 0);
         g_assert_cmpuint(e->qid.path, ==, qid.path);
         g_assert_cmpuint(attr.qid.path, ==, qid.path);
+        key = g_new(guint64, 1);
         *key = qid.path;
         g_assert_true(g_hash_table_add(seen, key));
         n++;

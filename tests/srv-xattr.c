@@ -18,6 +18,11 @@ static const char *const hidden[] = {"user.virtfs.uid",      "user.virtfs.gid",
                                      "user.virtfs.system.x", "user.virtfs.system.qidmap.a",
                                      "trusted.qidmap.a.0",   "trusted.qidmap.marker"};
 
+static gboolean contains(const GByteArray *bytes, const char *text)
+{
+    return bytes->len > 0 && memmem(bytes->data, bytes->len, text, strlen(text)) != NULL;
+}
+
 static gboolean no_xattrs(struct fixture *f)
 {
     if (setxattr(f->s->dir, "user.try", "x", 1, 0) == 0) {
@@ -74,8 +79,8 @@ static void list_names(struct fixture *f, gconstpointer data)
     g_assert_cmpint(setxattr(path, "user.two", "2", 1, 0), ==, 0);
     fid = walk_new(f->c, "file");
     g_assert_cmpint(client_getxattr(f->c, fid, "", &value), ==, 0);
-    g_assert_nonnull(memmem(value->data, value->len, "user.one", 9));
-    g_assert_nonnull(memmem(value->data, value->len, "user.two", 9));
+    g_assert_true(contains(value, "user.one"));
+    g_assert_true(contains(value, "user.two"));
     g_assert_cmpuint(value->data[value->len - 1], ==, 0);
 }
 
@@ -88,7 +93,7 @@ static void list_of_none(struct fixture *f, gconstpointer data)
         return;
     make_file(f->s, "file", "x");
     g_assert_cmpint(client_getxattr(f->c, walk_new(f->c, "file"), "", &value), ==, 0);
-    g_assert_null(memmem(value->data, value->len, "user.", 5));
+    g_assert_false(contains(value, "user."));
 }
 
 static void remove_one(struct fixture *f, gconstpointer data)
@@ -210,8 +215,8 @@ static void hidden_names(struct fixture *f, gconstpointer data)
         }
     }
     g_assert_cmpint(client_getxattr(f->c, fid, "", &names), ==, 0);
-    g_assert_null(memmem(names->data, names->len, "virtfs", 6));
-    g_assert_null(memmem(names->data, names->len, "qidmap", 6));
+    g_assert_false(contains(names, "virtfs"));
+    g_assert_false(contains(names, "qidmap"));
 }
 
 static void bad_attribute_names(struct fixture *f, gconstpointer data)
