@@ -157,7 +157,7 @@ awk -v servers="${servers[*]}" '
                 r = median(rate[order[k], server[s]])
                 printf "%-26s %-13s %12.0f %10.1f %10.1f %10.3f %8s\n", order[k], server[s], r,
                     median(p50[order[k], server[s]]), median(p99[order[k], server[s]]),
-                    median(cpu[order[k], server[s]]), base > 0 ? sprintf("%.2fx", r / base) : "-"
+                    median(cpu[order[k], server[s]]), (base > 0 ? sprintf("%.2fx", r / base) : "-")
             }
         }
         print "per second: operations, of readdir entries; CPU: of the server, for each"

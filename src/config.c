@@ -333,7 +333,7 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
 
         if (!read_file(path, &file, settings, args.store, args.multidevs, error)) {
             if (args.config == NULL)
-                g_prefix_error(error, "no --export given, and ");
+                g_prefix_error(error, "no --export given (see qidmapd --help), and ");
             outcome = SETTINGS_BAD;
             goto out;
         }

@@ -22,6 +22,7 @@ static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t registry_empty = PTHREAD_COND_INITIALIZER;
 static GHashTable *registry; /* &conn->id -> conn */
 static uint64_t next_id = CONN_FIRST_ID;
+static bool ending; /* no more connections; registry_lock */
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
@@ -104,6 +105,8 @@ void conn_new(const struct server *server, int fd) {
         registry = g_hash_table_new(g_int64_hash, g_int64_equal);
     conn->id = next_id++;
     g_hash_table_insert(registry, &conn->id, conn);
+    if (ending) /* accepted while the others were told to end: nobody else will tell this one */
+        shutdown(fd, SHUT_RDWR);
     pthread_mutex_unlock(&registry_lock);
     log_debug("connection %" G_GUINT64_FORMAT " begins", conn->id);
     pthread_mutex_lock(&conn->lock);
@@ -516,6 +519,7 @@ bool conn_close_all(unsigned seconds) {
     clock_gettime(CLOCK_REALTIME, &deadline);
     deadline.tv_sec += seconds;
     pthread_mutex_lock(&registry_lock);
+    ending = true;
     if (registry == NULL) {
         pthread_mutex_unlock(&registry_lock);
         return true;

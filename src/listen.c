@@ -134,6 +134,10 @@ static gboolean open_tcp(const char *text, struct listen_set *set, GError **erro
         host = g_strndup(text + 1, (gsize)(colon - text - 2));
     else
         host = g_strndup(text, (gsize)(colon - text));
+    /* getaddrinfo() takes larger numbers modulo 65536. */
+    if (g_ascii_isdigit(colon[1]) &&
+        !g_ascii_string_to_unsigned(colon + 1, 10, 1, 65535, NULL, NULL))
+        return fail(error, "tcp:%s: the port must be 1 to 65535", text);
     result = getaddrinfo(strcmp(host, "*") == 0 ? NULL : host, colon + 1, &hints, &list);
     if (result != 0)
         return fail(error, "tcp:%s: %s; use a host name or address, and a port", text,

@@ -41,7 +41,8 @@ static unsigned raise_descriptor_limit(void) {
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     getrlimit(RLIMIT_NOFILE, &limit);
-    return limit.rlim_cur > FIDS_MAX ? FIDS_MAX : (unsigned)limit.rlim_cur;
+    /* One session may have half of the descriptors: the others must go on. */
+    return limit.rlim_cur / 2 > FIDS_MAX ? FIDS_MAX : (unsigned)limit.rlim_cur / 2;
 }
 
 static gboolean open_export(const struct settings_export *from, struct path_export *to,
@@ -103,8 +104,8 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
     }
     for (size_t i = 0; i < server.export_count; i++)
         log_info("export '%s': %s", server.exports[i].name, server.exports[i].dir);
-    quit_tell_ready(settings->ready_fd);
     log_info("ready");
+    quit_tell_ready(settings->ready_fd);
     log_info("ending on signal %d", quit_wait());
     quit_tell_stopping();
     worker_pool_close_listeners();

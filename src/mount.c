@@ -124,8 +124,11 @@ static gboolean may_have_changed(void)
     return poll(&pfd, 1, 0) != 0;
 }
 
-/* Looks into the table as it is. */
-static gboolean find(struct mount_export *exp, const struct statx *stx, struct mount_entry *entry)
+/* Looks into the table as it is. `current`: a table that is just being renewed does not count; unique
+ * ids need that only where mount points in a directory matter, so that a mount that answers nobody
+ * and holds up the watcher does not hold up the others. */
+static gboolean find(struct mount_export *exp, const struct statx *stx, struct mount_entry *entry,
+                     gboolean current)
 {
     static guint next_shard;
     static __thread guint my_shard; /* + 1 */
@@ -138,7 +141,7 @@ static gboolean find(struct mount_export *exp, const struct statx *stx, struct m
     __atomic_fetch_add(readers, 1, __ATOMIC_SEQ_CST);
     const struct mount_table *table = __atomic_load_n(&exp->table, __ATOMIC_SEQ_CST);
     if (table != NULL &&
-        table->generation == __atomic_load_n(&watch->generation, __ATOMIC_SEQ_CST))
+        (!current || table->generation == __atomic_load_n(&watch->generation, __ATOMIC_SEQ_CST)))
         found = mount_table_find(table, stx, entry);
     __atomic_fetch_sub(readers, 1, __ATOMIC_SEQ_CST);
     return found;
@@ -146,9 +149,11 @@ static gboolean find(struct mount_export *exp, const struct statx *stx, struct m
 
 gboolean mount_find(struct mount_export *exp, const struct statx *stx, struct mount_entry *entry)
 {
-    if (!mount_stx_is_unique(stx) && may_have_changed())
+    gboolean unique = mount_stx_is_unique(stx);
+
+    if (!unique && may_have_changed())
         return FALSE;
-    return find(exp, stx, entry);
+    return find(exp, stx, entry, !unique);
 }
 
 /* Closes the tables, finds everything anew, and opens new ones. */
@@ -193,7 +198,7 @@ static int answer(struct request *request)
     struct mount_export *exp = request->exp;
     struct mount_live *live;
 
-    if (find(exp, request->stx, request->entry))
+    if (find(exp, request->stx, request->entry, TRUE))
         return 0;
     int rc = mount_scan_one(&exp->scan, request->fd, &live);
     if (rc < 0)
@@ -204,7 +209,7 @@ static int answer(struct request *request)
             return rc;
     }
     publish(exp);
-    return find(exp, request->stx, request->entry) ? 0 : -ENODEV;
+    return find(exp, request->stx, request->entry, TRUE) ? 0 : -ENODEV;
 }
 
 static gpointer watch_main(gpointer data)
@@ -275,7 +280,7 @@ int mount_lookup(struct mount_export *exp, int fd, const struct statx *stx,
 int mount_lookup_dir(struct mount_export *exp, int fd, const struct statx *stx,
                      struct mount_entry *entry)
 {
-    return !may_have_changed() && find(exp, stx, entry) ? 0 : ask(exp, fd, stx, entry);
+    return !may_have_changed() && find(exp, stx, entry, TRUE) ? 0 : ask(exp, fd, stx, entry);
 }
 
 char *mount_describe(struct mount_export *exp, const struct statx *stx)

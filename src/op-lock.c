@@ -20,6 +20,7 @@
 #include "src/op.h"
 
 #define OWNERS_MAX 4096 /* of one fid */
+#define CLIENT_ID_MAX 255
 
 /* With fid->mutex held: the owner, or NULL. */
 static struct fid_lock_owner *find_owner(const struct fid *fid, const struct wire_msg *msg) {
@@ -70,10 +71,37 @@ static int to_flock(const struct wire_msg *msg, struct flock *lock) {
     return 0;
 }
 
-static int check(const struct fid *fid) {
+static int check(const struct fid *fid, const struct wire_msg *msg) {
+    if (msg->name2_len > CLIENT_ID_MAX)
+        return -EINVAL;
     if (op_check_file(fid) != 0 || !fid->open)
         return -EBADF;
     return fid->type == S_IFREG ? 0 : -EINVAL;
+}
+
+/* Sets the lock; -1 and errno where it cannot. A client asks only after its own table granted the
+ * lock, so what another owner of the same client still holds here was given up there by another
+ * process than took it (flock -u in a shell script), and is taken from it. */
+static int set_lock(struct fid *fid, const struct fid_lock_owner *owner, struct flock *lock) {
+    bool taken = false;
+
+    if (fcntl(owner->fd, F_OFD_SETLK, lock) == 0)
+        return 0;
+    if (errno != EAGAIN && errno != EACCES)
+        return -1;
+    for (guint i = 0; i < fid->lock_owners->len; i++) {
+        const struct fid_lock_owner *other = g_ptr_array_index(fid->lock_owners, i);
+        struct flock unlock = *lock;
+
+        unlock.l_type = F_UNLCK;
+        if (other != owner && strcmp(other->client_id, owner->client_id) == 0 &&
+            fcntl(other->fd, F_OFD_SETLK, &unlock) == 0)
+            taken = true;
+    }
+    if (taken)
+        return fcntl(owner->fd, F_OFD_SETLK, lock);
+    errno = EAGAIN;
+    return -1;
 }
 
 int op_lock(struct request *request) {
@@ -82,7 +110,7 @@ int op_lock(struct request *request) {
     struct fid_lock_owner *owner = NULL;
     uint8_t status = P9_LOCK_SUCCESS;
     struct flock lock;
-    int error = check(fid);
+    int error = check(fid, msg);
 
     if (error == 0)
         error = to_flock(msg, &lock);
@@ -94,7 +122,7 @@ int op_lock(struct request *request) {
     owner = find_owner(fid, msg);
     if (owner == NULL && lock.l_type != F_UNLCK)
         error = new_owner(fid, msg, &owner);
-    if (error == 0 && owner != NULL && fcntl(owner->fd, F_OFD_SETLK, &lock) < 0) {
+    if (error == 0 && owner != NULL && set_lock(fid, owner, &lock) < 0) {
         if (errno == EAGAIN || errno == EACCES)
             status = P9_LOCK_BLOCKED;
         else
@@ -129,7 +157,7 @@ int op_getlock(struct request *request) {
     const struct fid_lock_owner *owner, *other = NULL;
     struct wire_out *out = &request->out;
     struct flock lock;
-    int error = check(fid), result;
+    int error = check(fid, msg), result;
 
     if (error == 0)
         error = to_flock(msg, &lock);

@@ -62,6 +62,9 @@ int op_attach(struct request *request) {
     fid->export = find_export(request->conn->server, msg->name);
     if (fid->export == NULL)
         return -ENOENT;
+    error = privs_become(NULL); /* the user is looked up by the daemon itself */
+    if (error != 0)
+        return error;
     fid->user = privs_user_new(msg->uid, msg->name2);
     error = privs_become(fid->user);
     if (error != 0)

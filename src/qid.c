@@ -424,8 +424,10 @@ static int prepare(struct qid_export *exp, int dir_fd, const struct statx *dir_s
         rc = look_at(exp, dotdot ? parent_fd : dir_fd, dotdot ? "" : e->name, &stx, &at);
         gboolean placeholder =
             !warn && may_be_placeholder(&stx) && (rc == -ENODEV || (rc == 0 && at.btrfs));
-        if (rc < 0 && !placeholder)
-            return rc;
+        if (rc < 0 && !placeholder) /* a dead mount point, say: the other names are shown */
+            return rc == -ENFILE || rc == -EMFILE || rc == -ENOMEM || rc == -ENOSPC || rc == -EUCLEAN
+                       ? rc
+                       : -ENOENT;
         ino = stx.stx_ino;
         e->d_type = d_type_of_mode(stx.stx_mode);
         e->qid.type = type_of_mode(stx.stx_mode);

@@ -32,6 +32,7 @@
 #include <lmdb.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -143,10 +144,12 @@ static int make_room(struct lmdb_backend *b, size_t rows)
     uint64_t need = used + pages * b->psize;
     uint64_t step = CLAMP(used / 16, ROOM_STEP, ROOM_STEP_LAST);
     uint64_t want = (need + step - 1) / step * step;
-    int fd, rc;
+    int fd, rc, dead;
 
     if (need <= b->allocated)
         return 0;
+    /* The slot of a reader that was killed keeps every page that was freed since. */
+    (void)mdb_reader_check(b->env, &dead);
     if (mdb_env_get_fd(b->env, &fd) != 0)
         return -EIO;
     do {
@@ -158,7 +161,16 @@ static int make_room(struct lmdb_backend *b, size_t rows)
             rc = fallocate(fd, 0, 0, (off_t)want) == 0 ? 0 : errno;
         } while (rc == EINTR);
     }
-    if (rc == 0 || rc == EOPNOTSUPP || rc == ENOSYS) {
+    if (rc == EOPNOTSUPP || rc == ENOSYS) {
+        struct stat st;
+
+        /* Pages that a transaction took and did not need are never written: the file must be as long
+         * as what it counts all the same. */
+        rc = fstat(fd, &st) != 0 || (st.st_size < (off_t)want && ftruncate(fd, (off_t)want) != 0)
+                 ? errno
+                 : 0;
+    }
+    if (rc == 0) {
         b->allocated = want;
         return 0;
     }
@@ -322,6 +334,7 @@ static int lmdb_commit(struct qm_txn *txn)
 
 static int lmdb_grow(struct qm_backend *backend)
 {
+    void *probe;
     struct lmdb_backend *b = (struct lmdb_backend *)backend;
     unsigned i;
     guint j;
@@ -342,11 +355,17 @@ static int lmdb_grow(struct qm_backend *backend)
         pthread_mutex_unlock(&t->lock);
     }
     g_ptr_array_set_size(b->snapshots, 0);
-    rc = mdb_env_set_mapsize(b->env, b->map_size * 2);
+    /* LMDB gives the old map back before it asks for the new one, and is left without any where that
+     * fails: whether there is address space must be known before. */
+    probe = mmap(NULL, b->map_size * 2, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (probe == MAP_FAILED) {
+        rc = ENOMEM;
+    } else {
+        munmap(probe, b->map_size * 2);
+        rc = mdb_env_set_mapsize(b->env, b->map_size * 2);
+    }
     if (rc == 0)
         b->map_size *= 2;
-    else /* the old size fitted before */
-        (void)mdb_env_set_mapsize(b->env, b->map_size);
     (void)mdb_reader_check(b->env, &dead);
     pthread_mutex_unlock(&b->snapshots_lock);
     for (i = SLOTS; i > 0; i--)
@@ -538,7 +557,7 @@ static int first_txn(struct lmdb_backend *b, GError **error)
     if (e == -EUCLEAN)
         return qm_set_error(error, EUCLEAN,
                             "the store is damaged (a table is missing); nothing was "
-                            "changed: restore a backup, or look with qidmapctl");
+                            "changed: restore it from a backup");
     return e == 0 ? 0 : qm_set_error(error, e, "cannot open its tables: %s", g_strerror(-e));
 }
 

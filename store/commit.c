@@ -119,7 +119,7 @@ static int add_full(struct change *ch, struct qm_fs *fs, struct qm_want *w)
     qm_record_full(&r, &w->object, id);
     e = check_neighbours(ch->txn, QM_TABLE_FULL, (struct qm_bytes){r.key, r.key_size});
     if (e == 0)
-        e = qm_txn_put(ch->txn, QM_TABLE_FULL, &r);
+        e = put_new(ch->txn, QM_TABLE_FULL, &r);
     if (e != 0)
         return e;
     qm_record_byfull(&r, id, &w->object);

@@ -234,7 +234,7 @@ static int take_lock(struct qm_lmdb_dir *dir, GError **error)
                    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-", '?');
         return qm_set_error(error, EBUSY,
                             "another process has it open for writing (pid and name: "
-                            "%s)",
+                            "%s); stop it, or name another store",
                             owner[0] ? owner : "not known yet");
     }
     text = g_strdup_printf("%ld %s\n", (long)getpid(), program_invocation_short_name);
@@ -310,7 +310,8 @@ static int make_dir(const char *path, GError **error)
     int fd, e = 0;
 
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
-        return qm_set_error(error, errno, "cannot make the directory: %s", g_strerror(errno));
+        return qm_set_error(error, errno, "cannot make the directory: %s; the one above it must exist, and be writable",
+                            g_strerror(errno));
     fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || fsync(fd) != 0)
         e = errno;

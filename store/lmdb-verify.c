@@ -121,8 +121,8 @@ static int bad(struct pass *p, const char *format, ...)
     text = g_strdup_vprintf(format, args);
     va_end(args);
     return qm_set_error(p->error, EUCLEAN,
-                        "the store is damaged (%s); nothing was changed: restore a backup, or look "
-                        "with qidmapctl",
+                        "the store is damaged (%s); nothing was changed: restore it "
+                        "from a backup",
                         text);
 }
 
@@ -505,9 +505,6 @@ static int read_metas(struct pass *p, struct meta meta[2])
     size_t i;
     int e;
 
-    if (fstat(p->fd, &st) != 0)
-        return qm_set_error(p->error, errno, "cannot look at its file: %s", g_strerror(errno));
-    p->file_size = (uint64_t)st.st_size;
     p->psize = 4096;
     e = read_meta(p, 0, &meta[0]);
     if (e != 0)
@@ -518,6 +515,10 @@ static int read_metas(struct pass *p, struct meta meta[2])
         return e;
     if (meta[1].free.pad != p->psize)
         return bad(p, "its page size");
+    /* The file only grows: its size is asked after the pages that it is compared with were read. */
+    if (fstat(p->fd, &st) != 0)
+        return qm_set_error(p->error, errno, "cannot look at its file: %s", g_strerror(errno));
+    p->file_size = (uint64_t)st.st_size;
     for (i = 0; i < 2; i++) {
         if (meta[i].last_page < 1 || meta[i].last_page >= p->file_size / p->psize)
             return bad(p, "its file is shorter than it was");

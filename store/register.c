@@ -319,6 +319,8 @@ static int register_leading(struct qidmap_store *store, const struct qidmap_iden
     if (atomic_load(&store->broken))
         return qm_set_error(error, EIO, "a write to the store failed: close it and open it again");
     e = write_plans(store, plans, &meta);
+    if (e == -EUCLEAN)
+        atomic_store(&store->broken, e); /* damage: nothing new is mapped any more */
     if (e != 0)
         return qm_set_error(error, e, "cannot store the rows of %u filesystems: %s", plans->len,
                             g_strerror(-e));

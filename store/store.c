@@ -72,8 +72,8 @@ static int create(struct qidmap_store *store, const struct qidmap_params *params
 static int damaged(GError **error, const char *what)
 {
     return qm_set_error(error, EUCLEAN,
-                        "the store is damaged (%s); nothing was changed: restore a backup, or look "
-                        "with qidmapctl",
+                        "the store is damaged (%s); nothing was changed: restore it "
+                        "from a backup",
                         what);
 }
 

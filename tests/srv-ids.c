@@ -139,7 +139,7 @@ static gboolean own_mounts(void)
     if (skip_unless_root())
         return FALSE;
     if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) {
-        g_test_skip("no mount namespaces here");
+        g_test_skip("no mounts allowed");
         return FALSE;
     }
     return TRUE;

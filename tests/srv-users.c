@@ -9,9 +9,9 @@
 
 #include <errno.h>
 #include <glib/gstdio.h>
-#include <grp.h>
-#include <pwd.h>
+#include <sched.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -141,42 +141,59 @@ static void private_directories_are_not_searched(struct fixture *f, gconstpointe
     client_close(c);
 }
 
-/* A user with a supplementary group, if the host knows one: its files are open to them. */
-static void groups_count(struct fixture *f, gconstpointer data)
+/* Puts LINE behind what the file says, in the mount namespace of this test and its server only. */
+static gboolean shadow(const char *dir, const char *file, const char *line)
 {
-    g_autofree char *path = server_path(f->s, "group-file");
-    struct passwd *pw = NULL;
-    struct group *gr;
-    struct client *c;
-    uid_t uid = 0;
-    gid_t gid = 0;
+    g_autofree char *copy = g_build_filename(dir, strrchr(file, '/') + 1, NULL), *text = NULL;
+    g_autofree char *all = NULL;
 
-    (void)data;
-    if (skip_unless_root() || skip_for_peer(f->s, "diod is told not to ask"))
+    if (!g_file_get_contents(file, &text, NULL, NULL))
+        text = g_strdup("");
+    all = g_strconcat(text, line, NULL);
+    g_assert_true(g_file_set_contents(copy, all, -1, NULL));
+    g_assert_cmpint(g_chmod(copy, 0644), ==, 0);
+    return mount(copy, file, NULL, MS_BIND, NULL) == 0;
+}
+
+/* A user whom the host knows, with a supplementary group: files of that group are open to them. */
+static void groups_count(void)
+{
+    g_autofree char *tmp = NULL;
+    struct fixture f;
+    struct client *c;
+
+    if (skip_unless_root())
         return;
-    for (setgrent(); (gr = getgrent()) != NULL && uid == 0;) {
-        for (char **m = gr->gr_mem; *m != NULL && uid == 0; m++) {
-            pw = getpwnam(*m);
-            if (pw != NULL && pw->pw_uid != 0 && pw->pw_gid != gr->gr_gid) {
-                uid = pw->pw_uid;
-                gid = gr->gr_gid;
-            }
-        }
-    }
-    endgrent();
-    if (uid == 0) {
-        g_test_skip("no user of this host has a supplementary group");
+    tmp = g_dir_make_tmp("qidmap-etc-XXXXXX", NULL);
+    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        !shadow(tmp, "/etc/passwd", "qidmapuser:x:54323:54323::/:/bin/false\n") ||
+        !shadow(tmp, "/etc/group", "qidmapgroup:x:54399:qidmapuser\n")) {
+        g_test_skip("no mounts allowed");
         return;
     }
-    make_file(f->s, "group-file", "for the group");
-    g_assert_cmpint(chown(path, 0, gid), ==, 0);
-    g_assert_cmpint(g_chmod(path, 0640), ==, 0);
-    c = client_as(f, uid);
-    g_assert_cmpint(client_lopen(c, walk_new(c, "group-file"), L_RDONLY, NULL), ==, 0);
-    client_close(c);
-    c = client_as(f, USER);
-    g_assert_cmpint(client_lopen(c, walk_new(c, "group-file"), L_RDONLY, NULL), ==, EACCES);
-    client_close(c);
+    fixture_setup(&f, NULL);
+    if (!skip_for_peer(f.s, "diod is told not to ask")) {
+        g_autofree char *path = server_path(f.s, "group-file");
+
+        make_file(f.s, "group-file", "for the group");
+        g_assert_cmpint(chown(path, 0, 54399), ==, 0);
+        g_assert_cmpint(g_chmod(path, 0640), ==, 0);
+        c = client_as(&f, 54323);
+        g_assert_cmpint(client_lopen(c, walk_new(c, "group-file"), L_RDONLY, NULL), ==, 0);
+        client_close(c);
+        c = client_as(&f, USER);
+        g_assert_cmpint(client_lopen(c, walk_new(c, "group-file"), L_RDONLY, NULL), ==, EACCES);
+        client_close(c);
+    }
+    fixture_teardown(&f, NULL);
+    umount2("/etc/passwd", MNT_DETACH);
+    umount2("/etc/group", MNT_DETACH);
+    for (const char *const *n = (const char *const[]){"passwd", "group", NULL}; *n != NULL; n++) {
+        g_autofree char *copy = g_build_filename(tmp, *n, NULL);
+
+        g_unlink(copy);
+    }
+    g_rmdir(tmp);
 }
 
 /* An unknown user must not keep root's groups. */
@@ -305,7 +322,7 @@ int main(int argc, char **argv)
     FIXTURE_TEST("/users/owner", owner_is_the_user);
     FIXTURE_TEST("/users/private-file", private_files_stay_private);
     FIXTURE_TEST("/users/private-directory", private_directories_are_not_searched);
-    FIXTURE_TEST("/users/groups", groups_count);
+    g_test_add_func("/users/groups", groups_count);
     FIXTURE_TEST("/users/root-groups", roots_groups_are_dropped);
     FIXTURE_TEST("/users/foreign-group", foreign_group_is_not_given);
     FIXTURE_TEST("/users/setgid", setgid_directories_pass_their_group_on);
