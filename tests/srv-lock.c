@@ -65,6 +65,29 @@ static void two_fids_exclude(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(lock(f->c, b, LOCK_TYPE_WRLCK, 0, 0), ==, LOCK_BLOCKED);
 }
 
+/* `flock 9; flock -u 9; flock 9` in a shell script: three processes, one fid. The client asks only
+ * after its own table granted the lock. */
+static void undone_by_another_process(struct fixture *f, gconstpointer data)
+{
+    static const guint8 types[] = {LOCK_TYPE_WRLCK, LOCK_TYPE_UNLCK, LOCK_TYPE_WRLCK};
+    struct client *other = server_client(f->s);
+    guint8 status = 99;
+    guint32 a, b;
+
+    (void)data;
+    make_file(f->s, "file", "0123456789");
+    a = open_file(f->c);
+    b = open_file(other);
+    for (guint i = 0; i < G_N_ELEMENTS(types); i++) {
+        g_assert_cmpint(client_lock(f->c, a, types[i], 0, 0, 20 + i, "guest", &status), ==, 0);
+        g_assert_cmpuint(status, ==, LOCK_SUCCESS);
+    }
+    /* another guest is still kept out */
+    g_assert_cmpint(client_lock(other, b, LOCK_TYPE_WRLCK, 0, 0, 20, "guest2", &status), ==, 0);
+    g_assert_cmpuint(status, ==, LOCK_BLOCKED);
+    client_close(other);
+}
+
 static void readers_share(struct fixture *f, gconstpointer data)
 {
     struct client *other = server_client(f->s);
@@ -199,6 +222,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     FIXTURE_TEST("/lock/two-connections", two_connections_exclude);
     FIXTURE_TEST("/lock/two-fids", two_fids_exclude);
+    FIXTURE_TEST("/lock/undone-elsewhere", undone_by_another_process);
     FIXTURE_TEST("/lock/readers", readers_share);
     FIXTURE_TEST("/lock/getlock", getlock_tells);
     FIXTURE_TEST("/lock/clunk", clunk_releases);
