@@ -12,12 +12,13 @@
 #include "src/proto.h"
 
 #define THREADS_DEFAULT 64
-#define THREADS_MIN 4
-#define THREADS_MAX 4096
-#define MSIZE_DEFAULT (1024 * 1024 + P9_IOHDRSZ)
-#define MSIZE_LIMIT (64 * 1024 * 1024)
+#define THREADS_MIN     4
+#define THREADS_MAX     4096
+#define MSIZE_DEFAULT   (1024 * 1024 + P9_IOHDRSZ)
+#define MSIZE_LIMIT     (64 * 1024 * 1024)
 
-static void export_free(gpointer data) {
+static void export_free(gpointer data)
+{
     struct settings_export *export = data;
 
     g_free(export->name);
@@ -26,7 +27,8 @@ static void export_free(gpointer data) {
     g_free(export);
 }
 
-void settings_free(struct settings *settings) {
+void settings_free(struct settings *settings)
+{
     if (settings == NULL)
         return;
     g_ptr_array_free(settings->exports, TRUE);
@@ -36,7 +38,8 @@ void settings_free(struct settings *settings) {
 }
 
 static gboolean fail(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static gboolean fail(GError **error, const char *format, ...) {
+static gboolean fail(GError **error, const char *format, ...)
+{
     va_list args;
 
     va_start(args, format);
@@ -46,7 +49,8 @@ static gboolean fail(GError **error, const char *format, ...) {
     return FALSE;
 }
 
-static gboolean parse_multidevs(const char *text, enum qid_multidevs *value, GError **error) {
+static gboolean parse_multidevs(const char *text, enum qid_multidevs *value, GError **error)
+{
     if (text == NULL || strcmp(text, "remap") == 0)
         *value = QID_MULTIDEVS_REMAP;
     else if (strcmp(text, "forbid") == 0)
@@ -58,7 +62,8 @@ static gboolean parse_multidevs(const char *text, enum qid_multidevs *value, GEr
     return TRUE;
 }
 
-static gboolean parse_access(const char *text, bool *trusted, GError **error) {
+static gboolean parse_access(const char *text, bool *trusted, GError **error)
+{
     if (text == NULL || strcmp(text, "client") == 0)
         *trusted = false;
     else if (strcmp(text, "trusted") == 0)
@@ -69,7 +74,8 @@ static gboolean parse_access(const char *text, bool *trusted, GError **error) {
 }
 
 static gboolean check_numbers(gint64 threads, gint64 msize, struct settings *settings,
-                              GError **error) {
+                              GError **error)
+{
     if (threads < THREADS_MIN || threads > THREADS_MAX)
         return fail(error, "threads: %" G_GINT64_FORMAT " is not between %d and %d", threads,
                     THREADS_MIN, THREADS_MAX);
@@ -81,7 +87,8 @@ static gboolean check_numbers(gint64 threads, gint64 msize, struct settings *set
     return TRUE;
 }
 
-static gboolean check_name(const char *name, GError **error) {
+static gboolean check_name(const char *name, GError **error)
+{
     if (name[0] == '\0' || strlen(name) > 255 || strpbrk(name, "\n[]") != NULL)
         return fail(error, "export: '%s' is no good name", name);
     return TRUE;
@@ -89,7 +96,8 @@ static gboolean check_name(const char *name, GError **error) {
 
 static gboolean add_export(struct settings *settings, const char *name, const char *dir,
                            const char *store, enum qid_multidevs multidevs, bool readonly,
-                           GError **error) {
+                           GError **error)
+{
     struct settings_export *export;
 
     if (!check_name(name, error))
@@ -124,7 +132,8 @@ struct file_values {
     gint64 threads, msize;
 };
 
-static void file_values_clear(struct file_values *values) {
+static void file_values_clear(struct file_values *values)
+{
     g_free(values->store);
     g_free(values->access);
     g_free(values->multidevs);
@@ -135,7 +144,8 @@ typedef struct file_values file_values;
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(file_values, file_values_clear)
 
 static gboolean check_keys(GKeyFile *file, const char *group, const char *const *known,
-                           GError **error) {
+                           GError **error)
+{
     g_auto(GStrv) keys = g_key_file_get_keys(file, group, NULL, NULL);
 
     for (char **key = keys; key != NULL && *key != NULL; key++)
@@ -144,7 +154,8 @@ static gboolean check_keys(GKeyFile *file, const char *group, const char *const 
     return TRUE;
 }
 
-static gboolean get_int64(GKeyFile *file, const char *key, gint64 *value, GError **error) {
+static gboolean get_int64(GKeyFile *file, const char *key, gint64 *value, GError **error)
+{
     GError *local = NULL;
     gint64 got;
 
@@ -159,7 +170,8 @@ static gboolean get_int64(GKeyFile *file, const char *key, gint64 *value, GError
     return TRUE;
 }
 
-static char *get_string(GKeyFile *file, const char *group, const char *key) {
+static char *get_string(GKeyFile *file, const char *group, const char *key)
+{
     char *value = g_key_file_get_string(file, group, key, NULL);
 
     return value != NULL ? g_strstrip(value) : NULL;
@@ -167,7 +179,8 @@ static char *get_string(GKeyFile *file, const char *group, const char *key) {
 
 static gboolean read_export_group(GKeyFile *file, const char *group, const char *name,
                                   struct settings *settings, const char *default_store,
-                                  const char *default_multidevs, GError **error) {
+                                  const char *default_multidevs, GError **error)
+{
     static const char *const known[] = {"dir", "store", "multidevs", "readonly", NULL};
     g_autofree char *dir = get_string(file, group, "dir");
     g_autofree char *store = get_string(file, group, "store");
@@ -194,7 +207,8 @@ static gboolean read_export_group(GKeyFile *file, const char *group, const char 
 
 /* Fills `values` from [daemon]; with `settings`, adds the exports, too. */
 static gboolean read_file(const char *path, struct file_values *values, struct settings *settings,
-                          const char *store, const char *multidevs, GError **error) {
+                          const char *store, const char *multidevs, GError **error)
+{
     static const char *const known[] = {"listen",  "store",     "access", "multidevs",
                                         "threads", "msize-max", "fs-id",  NULL};
     g_autoptr(GKeyFile) file = g_key_file_new();
@@ -240,7 +254,8 @@ struct arguments {
     gboolean debug, foreground, version;
 };
 
-static void arguments_clear(struct arguments *args) {
+static void arguments_clear(struct arguments *args)
+{
     g_free(args->config);
     g_free(args->store);
     g_free(args->multidevs);
@@ -250,7 +265,8 @@ static void arguments_clear(struct arguments *args) {
     g_strfreev(args->fs_ids);
 }
 
-static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args, GError **error) {
+static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args, GError **error)
+{
     const GOptionEntry entries[] = {
         {"config", 0, 0, G_OPTION_ARG_FILENAME, &args->config,
          "Read this file (default, without --export: " SYSCONFDIR "/qidmap/qidmapd.conf)", "FILE"},
@@ -290,7 +306,8 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
 }
 
 static gboolean add_argument_exports(struct arguments *args, struct settings *settings,
-                                     const struct file_values *file, GError **error) {
+                                     const struct file_values *file, GError **error)
+{
     const char *store = args->store != NULL ? args->store : file->store;
     const char *text = args->multidevs != NULL ? args->multidevs : file->multidevs;
     enum qid_multidevs multidevs;
@@ -311,7 +328,8 @@ static gboolean add_argument_exports(struct arguments *args, struct settings *se
 }
 
 enum settings_result settings_read(int *argc, char ***argv, struct settings **result,
-                                   GError **error) {
+                                   GError **error)
+{
     struct arguments args = {.ready_fd = -1, .threads = G_MININT, .msize = G_MININT64};
     g_auto(file_values) file = {.threads = THREADS_DEFAULT, .msize = MSIZE_DEFAULT};
     struct settings *settings = NULL;

@@ -15,7 +15,7 @@
 #include "src/log.h"
 #include "src/worker.h"
 
-#define BUFFER_SIZE 65536u
+#define BUFFER_SIZE          65536u
 #define MSIZE_BEFORE_VERSION 8192u
 
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -26,7 +26,8 @@ static bool ending; /* no more connections; registry_lock */
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-static struct conn_buffer *buffer_new(size_t size) {
+static struct conn_buffer *buffer_new(size_t size)
+{
     struct conn_buffer *buffer = g_malloc(sizeof *buffer + size);
 
     buffer->refs = 1;
@@ -34,16 +35,19 @@ static struct conn_buffer *buffer_new(size_t size) {
     return buffer;
 }
 
-static void buffer_unref(struct conn_buffer *buffer) {
+static void buffer_unref(struct conn_buffer *buffer)
+{
     if (buffer != NULL && __atomic_sub_fetch(&buffer->refs, 1, __ATOMIC_ACQ_REL) == 0)
         g_free(buffer);
 }
 
-static bool buffer_is_ours(const struct conn_buffer *buffer) {
+static bool buffer_is_ours(const struct conn_buffer *buffer)
+{
     return __atomic_load_n(&buffer->refs, __ATOMIC_ACQUIRE) == 1;
 }
 
-static void conn_free(struct conn *conn) {
+static void conn_free(struct conn *conn)
+{
     pthread_mutex_lock(&registry_lock);
     g_hash_table_remove(registry, &conn->id);
     pthread_mutex_unlock(&registry_lock);
@@ -64,7 +68,8 @@ static void conn_free(struct conn *conn) {
     pthread_mutex_unlock(&registry_lock);
 }
 
-static void release(struct conn *conn) {
+static void release(struct conn *conn)
+{
     bool last;
 
     pthread_mutex_lock(&conn->lock);
@@ -75,7 +80,8 @@ static void release(struct conn *conn) {
 }
 
 /* With lock held: tells epoll what the connection waits for. */
-static void arm(struct conn *conn) {
+static void arm(struct conn *conn)
+{
     struct epoll_event event = {.events = EPOLLONESHOT, .data.u64 = conn->id};
 
     if (conn->parked)
@@ -86,7 +92,8 @@ static void arm(struct conn *conn) {
         log_error("epoll_ctl: %s", g_strerror(errno));
 }
 
-void conn_new(const struct server *server, int fd) {
+void conn_new(const struct server *server, int fd)
+{
     struct conn *conn = g_new0(struct conn, 1);
     struct epoll_event event = {.events = EPOLLONESHOT | EPOLLIN | EPOLLRDHUP};
 
@@ -121,7 +128,8 @@ void conn_new(const struct server *server, int fd) {
 }
 
 /* The reader gives its role up for good. What is in flight still gets its replies. */
-static void end_reading(struct conn *conn) {
+static void end_reading(struct conn *conn)
+{
     pthread_mutex_lock(&conn->lock);
     conn->closing = true;
     pthread_mutex_unlock(&conn->lock);
@@ -129,7 +137,8 @@ static void end_reading(struct conn *conn) {
 }
 
 /* Makes whoever reads see the end; where nobody does, gives the role up in its place. */
-static void hang_up(struct conn *conn, int how) {
+static void hang_up(struct conn *conn, int how)
+{
     bool resting;
 
     pthread_mutex_lock(&conn->lock);
@@ -145,7 +154,8 @@ static void hang_up(struct conn *conn, int how) {
 /* ---- out ------------------------------------------------------------------------------------- */
 
 /* With out_lock held: sends what it can without waiting. Bytes sent, or a negative errno. */
-static ssize_t send_now(struct conn *conn, const uint8_t *bytes, size_t size) {
+static ssize_t send_now(struct conn *conn, const uint8_t *bytes, size_t size)
+{
     size_t sent = 0;
 
     while (sent < size) {
@@ -162,7 +172,8 @@ static ssize_t send_now(struct conn *conn, const uint8_t *bytes, size_t size) {
 }
 
 /* The caller holds the connection by a request in flight or otherwise. */
-static void conn_send(struct conn *conn, const uint8_t *bytes, size_t size) {
+static void conn_send(struct conn *conn, const uint8_t *bytes, size_t size)
+{
     ssize_t sent = 0;
     bool dead;
 
@@ -191,14 +202,16 @@ static void conn_send(struct conn *conn, const uint8_t *bytes, size_t size) {
 }
 
 /* With lock held: true where a throttled connection may go on; it must be queued then. */
-static bool may_resume(struct conn *conn) {
+static bool may_resume(struct conn *conn)
+{
     if (!conn->throttled || conn->want_out || conn->inflight > CONN_INFLIGHT_MAX / 2)
         return false;
     conn->throttled = false;
     return true;
 }
 
-static void flush_out(struct conn *conn) {
+static void flush_out(struct conn *conn)
+{
     ssize_t sent = 0;
     bool resume = false;
 
@@ -231,7 +244,8 @@ static void flush_out(struct conn *conn) {
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
-static void answer_flush(struct conn *conn, uint16_t tag) {
+static void answer_flush(struct conn *conn, uint16_t tag)
+{
     uint8_t bytes[P9_HEADER];
     struct wire_out out;
 
@@ -240,7 +254,8 @@ static void answer_flush(struct conn *conn, uint16_t tag) {
 }
 
 /* With lock held: the request that a Tflush waits for gets its tag. False: none is in flight. */
-static bool attach_flush(struct conn *conn, struct request *flush) {
+static bool attach_flush(struct conn *conn, struct request *flush)
+{
     for (struct request *request = conn->requests; request != NULL; request = request->next)
         if (request != flush && request->msg.tag == flush->msg.oldtag &&
             request->flush_count < CONN_INFLIGHT_MAX) {
@@ -251,7 +266,8 @@ static bool attach_flush(struct conn *conn, struct request *flush) {
 }
 
 /* With lock held. */
-static void link_request(struct conn *conn, struct request *request) {
+static void link_request(struct conn *conn, struct request *request)
+{
     request->prev = NULL;
     request->next = conn->requests;
     if (conn->requests != NULL)
@@ -259,7 +275,8 @@ static void link_request(struct conn *conn, struct request *request) {
     conn->requests = request;
 }
 
-static void unlink_request(struct conn *conn, struct request *request) {
+static void unlink_request(struct conn *conn, struct request *request)
+{
     if (request->next != NULL)
         request->next->prev = request->prev;
     if (request->prev != NULL)
@@ -269,7 +286,8 @@ static void unlink_request(struct conn *conn, struct request *request) {
 }
 
 /* The reply was sent. The request's hold on the connection is given back. */
-static void finish_request(struct conn *conn, struct request *request) {
+static void finish_request(struct conn *conn, struct request *request)
+{
     bool resume, last;
     unsigned flushes;
 
@@ -295,7 +313,8 @@ static void finish_request(struct conn *conn, struct request *request) {
 /* ---- in -------------------------------------------------------------------------------------- */
 
 /* 1: a whole message begins at in_start; 0: more bytes are needed; else a negative errno. */
-static int next_message(const struct conn *conn, uint32_t *size) {
+static int next_message(const struct conn *conn, uint32_t *size)
+{
     size_t have = conn->in_end - conn->in_start;
 
     *size = P9_HEADER;
@@ -308,7 +327,8 @@ static int next_message(const struct conn *conn, uint32_t *size) {
 }
 
 /* Makes room for a message of `size` bytes at in_start, and some bytes after in_end at least. */
-static void make_room(struct conn *conn, uint32_t size) {
+static void make_room(struct conn *conn, uint32_t size)
+{
     size_t have = conn->in_end - conn->in_start;
     struct conn_buffer *buffer = conn->in;
 
@@ -332,7 +352,8 @@ static void make_room(struct conn *conn, uint32_t size) {
 }
 
 /* Reads more. 1: something came; 0: nothing is there now; else the end or a negative errno. */
-static int fill(struct conn *conn, uint32_t size) {
+static int fill(struct conn *conn, uint32_t size)
+{
     ssize_t n;
     bool blocking;
 
@@ -353,7 +374,8 @@ static int fill(struct conn *conn, uint32_t size) {
     return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
 }
 
-static void park(struct conn *conn) {
+static void park(struct conn *conn)
+{
     bool closing;
 
     /* An idle connection keeps no buffer. */
@@ -375,7 +397,8 @@ static void park(struct conn *conn) {
 
 /* Takes the message of `size` bytes into `request`. 1: run it; 0: the role rests for now, or the
  * message was a Tflush and is being taken care of (*rest tells); else close. */
-static int admit(struct conn *conn, struct request *request, uint32_t size, bool *rest) {
+static int admit(struct conn *conn, struct request *request, uint32_t size, bool *rest)
+{
     uint8_t *bytes = conn->in->bytes + conn->in_start;
     bool is_version = bytes[4] == P9_TVERSION, waits = false;
 
@@ -386,7 +409,8 @@ static int admit(struct conn *conn, struct request *request, uint32_t size, bool
         pthread_mutex_unlock(&conn->lock);
         return -EPROTO;
     }
-    if (conn->inflight >= CONN_INFLIGHT_MAX || conn->want_out || (is_version && conn->inflight > 0)) {
+    if (conn->inflight >= CONN_INFLIGHT_MAX || conn->want_out ||
+        (is_version && conn->inflight > 0)) {
         conn->throttled = true;
         *rest = true;
         pthread_mutex_unlock(&conn->lock);
@@ -411,7 +435,8 @@ static int admit(struct conn *conn, struct request *request, uint32_t size, bool
     return waits ? 0 : 1;
 }
 
-static void run(struct conn *conn, struct request *request, struct worker *worker) {
+static void run(struct conn *conn, struct request *request, struct worker *worker)
+{
     size_t room = conn->msize > P9_MSIZE_MIN ? conn->msize : P9_MSIZE_MIN, size;
 
     request->out.bytes = worker_out(worker, room);
@@ -421,7 +446,8 @@ static void run(struct conn *conn, struct request *request, struct worker *worke
         conn_send(conn, request->out.bytes, size);
 }
 
-void conn_serve(struct conn *conn, struct worker *worker) {
+void conn_serve(struct conn *conn, struct worker *worker)
+{
     struct request *request = worker_request(worker);
 
     for (;;) {
@@ -471,7 +497,8 @@ void conn_serve(struct conn *conn, struct worker *worker) {
 
 /* ---- events ---------------------------------------------------------------------------------- */
 
-void conn_event(uint64_t id, uint32_t events, struct worker *worker) {
+void conn_event(uint64_t id, uint32_t events, struct worker *worker)
+{
     struct conn *conn;
     bool read = false, write = false;
 
@@ -509,7 +536,8 @@ void conn_event(uint64_t id, uint32_t events, struct worker *worker) {
     release(conn);
 }
 
-bool conn_close_all(unsigned seconds) {
+bool conn_close_all(unsigned seconds)
+{
     struct timespec deadline;
     g_autoptr(GPtrArray) held = g_ptr_array_new();
     GHashTableIter iter;

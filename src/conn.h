@@ -28,8 +28,8 @@
 #include "src/server.h"
 #include "src/wire.h"
 
-#define CONN_INFLIGHT_MAX 32 /* fewer than there are threads */
-#define CONN_FIRST_ID 65536u /* smaller numbers in epoll are listeners and the like */
+#define CONN_INFLIGHT_MAX 32     /* fewer than there are threads */
+#define CONN_FIRST_ID     65536u /* smaller numbers in epoll are listeners and the like */
 
 struct worker;
 

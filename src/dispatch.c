@@ -47,9 +47,13 @@ static const struct operation operations[256] = {
     [P9_TGETLOCK] = {op_getlock, FID_SHARED, FID_NONE, false},
 };
 
-bool dispatch_is_slow(const struct wire_msg *msg) { return operations[msg->type].slow; }
+bool dispatch_is_slow(const struct wire_msg *msg)
+{
+    return operations[msg->type].slow;
+}
 
-int dispatch_take(struct request *request) {
+int dispatch_take(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     const struct operation *operation = &operations[msg->type];
     enum fid_mode mode = operation->fid, mode2 = operation->fid2;
@@ -80,7 +84,8 @@ int dispatch_take(struct request *request) {
     return 0;
 }
 
-static int run(struct request *request) {
+static int run(struct request *request)
+{
     const struct operation *operation = &operations[request->msg.type];
     int error = request->error, waited;
 
@@ -100,7 +105,8 @@ static int run(struct request *request) {
     return operation->run(request);
 }
 
-size_t dispatch_run(struct request *request) {
+size_t dispatch_run(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct wire_out *out = &request->out;
     size_t size;

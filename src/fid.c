@@ -10,7 +10,8 @@
 #include "src/conn.h"
 #include "src/proto.h"
 
-static struct fid *fid_new(uint32_t number) {
+static struct fid *fid_new(uint32_t number)
+{
     struct fid *fid = g_new0(struct fid, 1);
 
     fid->number = number;
@@ -19,7 +20,8 @@ static struct fid *fid_new(uint32_t number) {
     return fid;
 }
 
-static void lock_owner_free(gpointer data) {
+static void lock_owner_free(gpointer data)
+{
     struct fid_lock_owner *owner = data;
 
     close(owner->fd);
@@ -27,7 +29,8 @@ static void lock_owner_free(gpointer data) {
     g_free(owner);
 }
 
-void fid_xattr_free(struct fid_xattr *xattr) {
+void fid_xattr_free(struct fid_xattr *xattr)
+{
     if (xattr == NULL)
         return;
     g_free(xattr->name);
@@ -35,7 +38,8 @@ void fid_xattr_free(struct fid_xattr *xattr) {
     g_free(xattr);
 }
 
-static void fid_free(gpointer data) {
+static void fid_free(gpointer data)
+{
     struct fid *fid = data;
 
     if (fid->lock_owners != NULL) {
@@ -52,11 +56,13 @@ static void fid_free(gpointer data) {
     g_free(fid);
 }
 
-static bool is_exclusive(enum fid_mode mode) {
+static bool is_exclusive(enum fid_mode mode)
+{
     return mode == FID_EXCLUSIVE || mode == FID_NEW || mode == FID_REMOVE;
 }
 
-int fid_take(struct conn *conn, uint32_t number, enum fid_mode mode, struct fid_turn *turn) {
+int fid_take(struct conn *conn, uint32_t number, enum fid_mode mode, struct fid_turn *turn)
+{
     struct fid *fid = g_hash_table_lookup(conn->fids, GUINT_TO_POINTER(number));
 
     turn->fid = NULL;
@@ -86,7 +92,8 @@ int fid_take(struct conn *conn, uint32_t number, enum fid_mode mode, struct fid_
     return 0;
 }
 
-int fid_wait(struct conn *conn, struct fid_turn *turn) {
+int fid_wait(struct conn *conn, struct fid_turn *turn)
+{
     struct fid *fid = turn->fid;
     bool dead;
 
@@ -101,7 +108,8 @@ int fid_wait(struct conn *conn, struct fid_turn *turn) {
     return dead ? -EBADF : 0;
 }
 
-void fid_give_back(struct conn *conn, struct fid_turn *turn, bool failed) {
+void fid_give_back(struct conn *conn, struct fid_turn *turn, bool failed)
+{
     struct fid *fid = turn->fid;
     bool last;
 
@@ -123,7 +131,8 @@ void fid_give_back(struct conn *conn, struct fid_turn *turn, bool failed) {
         fid_free(fid);
 }
 
-void fid_drop_all(struct conn *conn) {
+void fid_drop_all(struct conn *conn)
+{
     GHashTableIter iter;
     gpointer value;
 
@@ -134,7 +143,8 @@ void fid_drop_all(struct conn *conn) {
     }
 }
 
-void fid_set(struct fid *to, const struct fid *from, int fd, mode_t type) {
+void fid_set(struct fid *to, const struct fid *from, int fd, mode_t type)
+{
     if (to != from) {
         struct privs_user *old = to->user;
 
@@ -149,12 +159,14 @@ void fid_set(struct fid *to, const struct fid *from, int fd, mode_t type) {
     to->kind = FID_FILE;
 }
 
-int fid_qid_of(const struct fid *fid, int fd, struct statx *stx, struct qid *qid) {
+int fid_qid_of(const struct fid *fid, int fd, struct statx *stx, struct qid *qid)
+{
     int error = path_statx(fd, stx);
 
     return error != 0 ? error : qid_from_stat(fid->export->qids, fd, stx, qid);
 }
 
-int fid_qid(const struct fid *fid, struct statx *stx, struct qid *qid) {
+int fid_qid(const struct fid *fid, struct statx *stx, struct qid *qid)
+{
     return fid_qid_of(fid, fid->fd, stx, qid);
 }

@@ -61,7 +61,7 @@ struct fid {
     uint64_t prepared, finished, barrier;
 
     /* Guarded by turns: changed by exclusive ones only. */
-    bool dead;      /* its creation failed; users that waited for it get EBADF */
+    bool dead; /* its creation failed; users that waited for it get EBADF */
     enum fid_kind kind;
     const struct path_export *export;
     struct privs_user *user;

@@ -27,7 +27,8 @@
 #define BACKLOG 128
 
 static gboolean fail(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static gboolean fail(GError **error, const char *format, ...) {
+static gboolean fail(GError **error, const char *format, ...)
+{
     va_list args;
 
     va_start(args, format);
@@ -38,7 +39,8 @@ static gboolean fail(GError **error, const char *format, ...) {
 }
 
 /* True when somebody answers on the socket file. */
-static gboolean is_answered(const struct sockaddr_un *address) {
+static gboolean is_answered(const struct sockaddr_un *address)
+{
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     gboolean answered = TRUE;
 
@@ -51,7 +53,8 @@ static gboolean is_answered(const struct sockaddr_un *address) {
     return answered;
 }
 
-static gboolean open_unix(const char *path, struct listen_set *set, GError **error) {
+static gboolean open_unix(const char *path, struct listen_set *set, GError **error)
+{
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct stat st;
     mode_t mask;
@@ -88,7 +91,8 @@ static gboolean open_unix(const char *path, struct listen_set *set, GError **err
     return TRUE;
 }
 
-static gboolean is_loopback(const struct sockaddr *address) {
+static gboolean is_loopback(const struct sockaddr *address)
+{
     if (address->sa_family == AF_INET) {
         const struct sockaddr_in *in = (const void *)address;
 
@@ -102,7 +106,8 @@ static gboolean is_loopback(const struct sockaddr *address) {
     return FALSE;
 }
 
-static int open_tcp_one(const struct addrinfo *info) {
+static int open_tcp_one(const struct addrinfo *info)
+{
     int fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int one = 1;
 
@@ -120,7 +125,8 @@ static int open_tcp_one(const struct addrinfo *info) {
     return fd;
 }
 
-static gboolean open_tcp(const char *text, struct listen_set *set, GError **error) {
+static gboolean open_tcp(const char *text, struct listen_set *set, GError **error)
+{
     const char *colon = strrchr(text, ':');
     g_autofree char *host = NULL;
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
@@ -172,7 +178,8 @@ static gboolean open_tcp(const char *text, struct listen_set *set, GError **erro
     return TRUE;
 }
 
-static gboolean take_passed(struct listen_set *set, GError **error) {
+static gboolean take_passed(struct listen_set *set, GError **error)
+{
 #ifdef HAVE_SYSTEMD
     int count = sd_listen_fds(1);
 
@@ -192,7 +199,8 @@ static gboolean take_passed(struct listen_set *set, GError **error) {
     return TRUE;
 }
 
-gboolean listen_open(char *const *addresses, struct listen_set *set, GError **error) {
+gboolean listen_open(char *const *addresses, struct listen_set *set, GError **error)
+{
     gboolean fine;
 
     set->fds = g_array_new(FALSE, FALSE, sizeof(int));
@@ -215,7 +223,8 @@ gboolean listen_open(char *const *addresses, struct listen_set *set, GError **er
     return fine;
 }
 
-void listen_close(struct listen_set *set) {
+void listen_close(struct listen_set *set)
+{
     if (set->fds == NULL)
         return;
     for (guint i = 0; i < set->paths->len; i++)
@@ -228,7 +237,8 @@ void listen_close(struct listen_set *set) {
     set->paths = NULL;
 }
 
-int listen_accept(int fd) {
+int listen_accept(int fd)
+{
     struct timeval timeout = {.tv_usec = WORKER_BLOCK_MS * 1000};
     int one = 1, got = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
 

@@ -13,14 +13,19 @@
 static bool debug_on;
 static bool to_journal;
 
-void log_init(bool debug) {
+void log_init(bool debug)
+{
     debug_on = debug;
     to_journal = getenv("JOURNAL_STREAM") != NULL && !isatty(STDERR_FILENO);
 }
 
-bool log_debug_enabled(void) { return debug_on; }
+bool log_debug_enabled(void)
+{
+    return debug_on;
+}
 
-static void G_GNUC_PRINTF(2, 0) emit(int priority, const char *format, va_list args) {
+static void G_GNUC_PRINTF(2, 0) emit(int priority, const char *format, va_list args)
+{
     char line[2048];
     size_t used = 0;
     int n;
@@ -45,7 +50,8 @@ static void G_GNUC_PRINTF(2, 0) emit(int priority, const char *format, va_list a
 }
 
 #define LOG_FUNCTION(NAME, PRIORITY)                                                               \
-    void NAME(const char *format, ...) {                                                           \
+    void NAME(const char *format, ...)                                                             \
+    {                                                                                              \
         va_list args;                                                                              \
         va_start(args, format);                                                                    \
         emit(PRIORITY, format, args);                                                              \
@@ -56,7 +62,8 @@ LOG_FUNCTION(log_error, 3)
 LOG_FUNCTION(log_warning, 4)
 LOG_FUNCTION(log_info, 6)
 
-void log_debug(const char *format, ...) {
+void log_debug(const char *format, ...)
+{
     va_list args;
 
     if (!debug_on)

@@ -28,12 +28,13 @@
 #include "src/settings.h"
 #include "src/worker.h"
 
-#define FIDS_MAX 1000000u
+#define FIDS_MAX      1000000u
 #define CLOSE_SECONDS 20
 
 static struct server server;
 
-static unsigned raise_descriptor_limit(void) {
+static unsigned raise_descriptor_limit(void)
+{
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
@@ -46,7 +47,8 @@ static unsigned raise_descriptor_limit(void) {
 }
 
 static gboolean open_export(const struct settings_export *from, struct path_export *to,
-                            struct qid_map *map, GError **error) {
+                            struct qid_map *map, GError **error)
+{
     char *path = realpath(from->dir, NULL);
 
     to->root_fd = path == NULL ? -1 : open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -60,12 +62,13 @@ static gboolean open_export(const struct settings_export *from, struct path_expo
     to->name = from->name;
     to->dir = path; /* until the end of the process */
     to->readonly = from->readonly;
-    to->qids = qid_map_add_export(map, from->name, path, to->root_fd, from->store, from->multidevs,
-                                  error);
+    to->qids =
+        qid_map_add_export(map, from->name, path, to->root_fd, from->store, from->multidevs, error);
     return to->qids != NULL;
 }
 
-static gboolean open_exports(const struct settings *settings, struct qid_map *map, GError **error) {
+static gboolean open_exports(const struct settings *settings, struct qid_map *map, GError **error)
+{
     server.export_count = settings->exports->len;
     server.exports = g_new0(struct path_export, server.export_count);
     for (size_t i = 0; i < server.export_count; i++)
@@ -74,7 +77,8 @@ static gboolean open_exports(const struct settings *settings, struct qid_map *ma
     return TRUE;
 }
 
-static void accept_all(int fd) {
+static void accept_all(int fd)
+{
     for (;;) {
         int got = listen_accept(fd);
 
@@ -92,8 +96,8 @@ static void accept_all(int fd) {
     }
 }
 
-static gboolean serve(const struct settings *settings, struct listen_set *listeners,
-                      GError **error) {
+static gboolean serve(const struct settings *settings, struct listen_set *listeners, GError **error)
+{
     int failed = worker_pool_start(settings->threads, (const int *)(void *)listeners->fds->data,
                                    listeners->fds->len, accept_all);
 
@@ -112,13 +116,15 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
     return TRUE;
 }
 
-static int fail(GError *error) {
+static int fail(GError *error)
+{
     log_error("%s", error != NULL ? error->message : "failed");
     g_clear_error(&error);
     return EXIT_FAILURE;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     struct settings *settings = NULL;
     struct listen_set listeners = {NULL, NULL};
     struct qid_map *map = NULL;
@@ -127,10 +133,15 @@ int main(int argc, char **argv) {
 
     log_init(false);
     switch (settings_read(&argc, &argv, &settings, &error)) {
-    case SETTINGS_OK: break;
-    case SETTINGS_DONE: return EXIT_SUCCESS;
-    case SETTINGS_USAGE: fail(error); return 2;
-    default: return fail(error);
+    case SETTINGS_OK:
+        break;
+    case SETTINGS_DONE:
+        return EXIT_SUCCESS;
+    case SETTINGS_USAGE:
+        fail(error);
+        return 2;
+    default:
+        return fail(error);
     }
     log_init(settings->debug);
     umask(0);

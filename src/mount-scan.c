@@ -136,13 +136,13 @@ static gboolean is_foreign(const struct mount_scan *scan, const struct qidmap_id
            (a->size != b->size || memcmp(a->bytes, b->bytes, a->size) != 0);
 }
 
-/* Adds what `fd` is on to the live filesystems of the export, where it is not among them. `path` for
- * overrides, may be NULL; `known` may be NULL: those of before, whose identity need not be found
- * again when the kernel vouches by a unique id that it is the same mount. */
+/* Adds what `fd` is on to the live filesystems of the export, where it is not among them. `path`
+ * for overrides, may be NULL; `known` may be NULL: those of before, whose identity need not be
+ * found again when the kernel vouches by a unique id that it is the same mount. */
 static int add_live(struct mount_scan *scan, int fd, const char *path, const GPtrArray *known,
                     struct mount_live **added)
 {
-    struct qidmap_identify_options options = { sizeof options, NULL };
+    struct qidmap_identify_options options = {sizeof options, NULL};
     struct qidmap_error error;
     struct statx stx;
     guint64 unique;
@@ -188,7 +188,7 @@ static int add_live(struct mount_scan *scan, int fd, const char *path, const GPt
 
 static void add_dir(struct mount_scan *scan, const struct statx *stx, guint64 unique)
 {
-    struct mount_dir key = { stx->stx_mnt_id, mount_stx_dev(stx), stx->stx_ino };
+    struct mount_dir key = {stx->stx_mnt_id, mount_stx_dev(stx), stx->stx_ino};
 
     g_array_append_val(scan->dirs, key);
     if (unique != 0) {
@@ -197,7 +197,8 @@ static void add_dir(struct mount_scan *scan, const struct statx *stx, guint64 un
     }
 }
 
-/* Finds the mount `line`, at `below` under the root, and the directory that holds its mount point. */
+/* Finds the mount `line`, at `below` under the root, and the directory that holds its mount point.
+ */
 static void add_mount(struct mount_scan *scan, const struct mount_line *line, const char *below,
                       const GPtrArray *known)
 {
@@ -287,7 +288,8 @@ static int register_store(const GPtrArray *scans, qidmap_store *store)
 
     for (guint i = 0; i < scans->len; i++) {
         const struct mount_scan *scan = g_ptr_array_index(scans, i);
-        for (guint k = 0; scan->store == store && scan->lives != NULL && k < scan->lives->len; k++) {
+        for (guint k = 0; scan->store == store && scan->lives != NULL && k < scan->lives->len;
+             k++) {
             struct mount_live *live = g_ptr_array_index(scan->lives, k);
             if (live->foreign)
                 continue;
@@ -382,7 +384,7 @@ GArray *mount_overrides_parse(char *const *texts, GError **error)
 
     g_array_set_clear_func(overrides, override_clear);
     for (; texts != NULL && *texts != NULL; texts++) {
-        struct override override = { 0 };
+        struct override override = {0};
         const char *equals = strrchr(*texts, '=');
         if (equals == NULL || **texts != '/' || !parse_uuid(equals + 1, override.uuid)) {
             g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL,

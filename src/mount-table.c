@@ -68,11 +68,10 @@ gboolean mount_table_find(const struct mount_table *table, const struct statx *s
         }
     }
     if (S_ISDIR(stx->stx_mode)) {
-        struct mount_dir key = { id, dev, stx->stx_ino };
+        struct mount_dir key = {id, dev, stx->stx_ino};
         entry->has_mounts =
-            table->any_dir ||
-            (table->n_dirs > 0 &&
-             bsearch(&key, table->dirs, table->n_dirs, sizeof key, compare_dirs) != NULL);
+            table->any_dir || (table->n_dirs > 0 && bsearch(&key, table->dirs, table->n_dirs,
+                                                            sizeof key, compare_dirs) != NULL);
     }
     return TRUE;
 }
@@ -88,7 +87,7 @@ void mount_table_free(struct mount_table *table)
 
 static guint8 trust_of(const char *type)
 {
-    static const char *const all[] = { "ext2", "ext3", "ext4", "xfs", "tmpfs" };
+    static const char *const all[] = {"ext2", "ext3", "ext4", "xfs", "tmpfs"};
 
     for (gsize i = 0; i < G_N_ELEMENTS(all); i++) {
         if (strcmp(type, all[i]) == 0)

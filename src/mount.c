@@ -3,29 +3,31 @@
  * The table of mounts below the exports.
  *
  * All mounts below all exports are identified and registered together, at start and whenever
- * mountinfo changes, so that the order of access never decides which row a filesystem gets. What the
- * mount table does not show (subvolumes of btrfs within one mount) is identified when it is first
- * met, and registered together with everything that is live.
+ * mountinfo changes, so that the order of access never decides which row a filesystem gets. What
+ * the mount table does not show (subvolumes of btrfs within one mount) is identified when it is
+ * first met, and registered together with everything that is live.
  *
- * Readers look into an immutable table and never wait for each other. A new table is swapped in, and
- * the old one freed once each shard of the reader counts was seen at zero after the swap: whoever
- * comes later takes the new table. Rejected: a lock for reading (its cache line is contended by every
- * request), keeping old tables (a host where containers come and go makes many).
+ * Readers look into an immutable table and never wait for each other. A new table is swapped in,
+ * and the old one freed once each shard of the reader counts was seen at zero after the swap:
+ * whoever comes later takes the new table. Rejected: a lock for reading (its cache line is
+ * contended by every request), keeping old tables (a host where containers come and go makes many).
  *
- * One thread, the watcher, does all identifying: it keeps the rights of the daemon, while the threads
- * that serve act as their guests' users, who may not be allowed to open what must be looked into. It
- * first raises the generation, which closes the old table to readers, then reads mountinfo, then
- * answers. A reader whose file is not in the table, or who finds the table closed, asks the watcher.
+ * One thread, the watcher, does all identifying: it keeps the rights of the daemon, while the
+ * threads that serve act as their guests' users, who may not be allowed to open what must be looked
+ * into. It first raises the generation, which closes the old table to readers, then reads
+ * mountinfo, then answers. A reader whose file is not in the table, or who finds the table closed,
+ * asks the watcher.
  *
- * Ids of mounts are given again as soon as a mount is gone, and so are device numbers; a table that is
- * a moment old would take the new mount for the old one. Where the statx results carry unique ids
- * (STATX_MNT_ID_UNIQUE, Linux 6.8) these are the key, and an old table merely lacks the new mount.
- * Elsewhere each lookup first polls mountinfo, on a descriptor of its thread: a call of some 0.2 us
- * beside the statx that came before it. What changed before the poll is seen by it; what is mounted
- * after the caller's statx cannot have taken the id, since the caller holds the file open. Changes
- * show once on each descriptor, so a process has one watch at a time.
+ * Ids of mounts are given again as soon as a mount is gone, and so are device numbers; a table that
+ * is a moment old would take the new mount for the old one. Where the statx results carry unique
+ * ids (STATX_MNT_ID_UNIQUE, Linux 6.8) these are the key, and an old table merely lacks the new
+ * mount. Elsewhere each lookup first polls mountinfo, on a descriptor of its thread: a call of some
+ * 0.2 us beside the statx that came before it. What changed before the poll is seen by it; what is
+ * mounted after the caller's statx cannot have taken the id, since the caller holds the file open.
+ * Changes show once on each descriptor, so a process has one watch at a time.
  *
- * A mount that was detached (umount -l) is in no table any more: -ENODEV for what is still open there.
+ * A mount that was detached (umount -l) is in no table any more: -ENODEV for what is still open
+ * there.
  */
 #include "config.h"
 
@@ -94,8 +96,7 @@ static void wait_for_readers(struct mount_watch *watch)
 static void publish(struct mount_export *exp)
 {
     struct mount_watch *watch = exp->watch;
-    struct mount_table *table =
-        mount_table_new(exp->scan.lives, exp->scan.dirs, exp->scan.any_dir);
+    struct mount_table *table = mount_table_new(exp->scan.lives, exp->scan.dirs, exp->scan.any_dir);
     table->generation = __atomic_load_n(&watch->generation, __ATOMIC_SEQ_CST);
     struct mount_table *old = __atomic_exchange_n(&exp->table, table, __ATOMIC_SEQ_CST);
 
@@ -113,7 +114,7 @@ static void close_poll_fd(gpointer data)
 static gboolean may_have_changed(void)
 {
     static GPrivate poll_fd = G_PRIVATE_INIT(close_poll_fd); /* + 1 */
-    struct pollfd pfd = { .fd = GPOINTER_TO_INT(g_private_get(&poll_fd)) - 1, .events = POLLPRI };
+    struct pollfd pfd = {.fd = GPOINTER_TO_INT(g_private_get(&poll_fd)) - 1, .events = POLLPRI};
 
     if (pfd.fd < 0) {
         pfd.fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
@@ -124,9 +125,9 @@ static gboolean may_have_changed(void)
     return poll(&pfd, 1, 0) != 0;
 }
 
-/* Looks into the table as it is. `current`: a table that is just being renewed does not count; unique
- * ids need that only where mount points in a directory matter, so that a mount that answers nobody
- * and holds up the watcher does not hold up the others. */
+/* Looks into the table as it is. `current`: a table that is just being renewed does not count;
+ * unique ids need that only where mount points in a directory matter, so that a mount that answers
+ * nobody and holds up the watcher does not hold up the others. */
 static gboolean find(struct mount_export *exp, const struct statx *stx, struct mount_entry *entry,
                      gboolean current)
 {
@@ -181,8 +182,8 @@ static int renew(struct mount_watch *watch)
 static gboolean has_changed(struct mount_watch *watch, int timeout)
 {
     struct pollfd fds[2] = {
-        { .fd = watch->mountinfo_fd, .events = POLLPRI },
-        { .fd = watch->wake_fd, .events = POLLIN },
+        {.fd = watch->mountinfo_fd, .events = POLLPRI},
+        {.fd = watch->wake_fd, .events = POLLIN},
     };
     eventfd_t count;
 
@@ -256,7 +257,7 @@ static int ask(struct mount_export *exp, int fd, const struct statx *stx, struct
 
     if (mount_stx_key(stx) == 0)
         return -ENODEV;
-    struct request request = { .exp = exp, .fd = fd, .stx = stx, .entry = entry };
+    struct request request = {.exp = exp, .fd = fd, .stx = stx, .entry = entry};
     pthread_mutex_lock(&watch->lock);
     if (watch->stop || watch->thread == NULL) {
         pthread_mutex_unlock(&watch->lock);
@@ -292,7 +293,8 @@ char *mount_describe(struct mount_export *exp, const struct statx *stx)
         const struct mount_live *live = g_ptr_array_index(exp->scan.lives, i);
         const struct qidmap_hints *hints = &live->identity.hints;
         guint64 id = mount_stx_key(stx);
-        if (live->dev == mount_stx_dev(stx) && (live->id == id || (live->unique | MOUNT_UNIQUE_KEY) == id))
+        if (live->dev == mount_stx_dev(stx) &&
+            (live->id == id || (live->unique | MOUNT_UNIQUE_KEY) == id))
             text = g_strdup_printf("%s %s on %s", hints->type, hints->source, hints->mount_path);
     }
     pthread_mutex_unlock(&exp->watch->work);

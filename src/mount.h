@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Which filesystem a served file is on: a table from (mount id, st_dev) to fs number for each export,
- * kept true by a watch on mountinfo. Knows nothing of qids.
+ * Which filesystem a served file is on: a table from (mount id, st_dev) to fs number for each
+ * export, kept true by a watch on mountinfo. Knows nothing of qids.
  */
 #ifndef MOUNT_H
 #define MOUNT_H
@@ -27,11 +27,11 @@ enum mount_trust {
 
 /* What the table says about one file. */
 struct mount_entry {
-    guint32 fs;            /* 0 where foreign, and with MOUNT_LOOK_ONLY */
-    guint8 trust;          /* enum mount_trust */
-    gboolean foreign;      /* MOUNT_ROOT_ONLY: not on the root's filesystem */
+    guint32 fs;       /* 0 where foreign, and with MOUNT_LOOK_ONLY */
+    guint8 trust;     /* enum mount_trust */
+    gboolean foreign; /* MOUNT_ROOT_ONLY: not on the root's filesystem */
     gboolean btrfs;
-    gboolean has_mounts;   /* the file is a directory that holds, or may hold, a mount point */
+    gboolean has_mounts; /* the file is a directory that holds, or may hold, a mount point */
 };
 
 struct mount_watch;
@@ -58,8 +58,8 @@ void mount_watch_free(struct mount_watch *watch);
  * Meant for whoever holds the file open, or asks mount_lookup() again with it open. */
 gboolean mount_find(struct mount_export *exp, const struct statx *stx, struct mount_entry *entry);
 
-/* The same with the file open as `fd`: what is not in the table is identified and added. Returns 0 or
- * a negative errno. */
+/* The same with the file open as `fd`: what is not in the table is identified and added. Returns 0
+ * or a negative errno. */
 int mount_lookup(struct mount_export *exp, int fd, const struct statx *stx,
                  struct mount_entry *entry);
 
@@ -67,7 +67,8 @@ int mount_lookup(struct mount_export *exp, int fd, const struct statx *stx,
 int mount_lookup_dir(struct mount_export *exp, int fd, const struct statx *stx,
                      struct mount_entry *entry);
 
-/* Name of the filesystem of `stx` for people, for example "ext4 /dev/sdb1 on /srv/b". To be freed. */
+/* Name of the filesystem of `stx` for people, for example "ext4 /dev/sdb1 on /srv/b". To be freed.
+ */
 char *mount_describe(struct mount_export *exp, const struct statx *stx);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  *   Tgetattr tag fid[4] request_mask[8]
- *   Rgetattr tag valid[8] qid[13] mode[4] uid[4] gid[4] nlink[8] rdev[8] size[8] blksize[8] blocks[8]
- *            atime_sec[8] atime_nsec[8] mtime_sec[8] mtime_nsec[8] ctime_sec[8] ctime_nsec[8]
+ *   Rgetattr tag valid[8] qid[13] mode[4] uid[4] gid[4] nlink[8] rdev[8] size[8] blksize[8]
+ * blocks[8] atime_sec[8] atime_nsec[8] mtime_sec[8] mtime_nsec[8] ctime_sec[8] ctime_nsec[8]
  *            btime_sec[8] btime_nsec[8] gen[8] data_version[8]
  *   Tsetattr tag fid[4] valid[4] mode[4] uid[4] gid[4] size[8] atime_sec[8] atime_nsec[8]
  *            mtime_sec[8] mtime_nsec[8]                             Rsetattr tag
@@ -24,9 +24,10 @@
 
 #define HANDLE_BYTES 128
 
-/* A number that tells a file from an earlier one with the same inode number: the file handle, folded
- * to 32 bits, as a Linux client takes no more. False: this filesystem has no handles. */
-static bool generation(int fd, uint32_t *gen) {
+/* A number that tells a file from an earlier one with the same inode number: the file handle,
+ * folded to 32 bits, as a Linux client takes no more. False: this filesystem has no handles. */
+static bool generation(int fd, uint32_t *gen)
+{
     union {
         struct file_handle handle;
         uint8_t room[sizeof(struct file_handle) + HANDLE_BYTES];
@@ -44,11 +45,13 @@ static bool generation(int fd, uint32_t *gen) {
 }
 
 /* As the client's kernel packs device numbers: 12 bits of major, 20 of minor (new_encode_dev). */
-static uint64_t wire_rdev(uint32_t major, uint32_t minor) {
+static uint64_t wire_rdev(uint32_t major, uint32_t minor)
+{
     return (minor & 0xff) | ((uint64_t)major << 8) | ((uint64_t)(minor & ~0xffu) << 12);
 }
 
-int op_getattr(struct request *request) {
+int op_getattr(struct request *request)
+{
     struct wire_out *out = &request->out;
     struct fid *fid = op_fid(request);
     uint64_t valid = P9_GETATTR_BASIC, change;
@@ -92,14 +95,16 @@ int op_getattr(struct request *request) {
     return 0;
 }
 
-static int set_owner(const struct fid *fid, const struct wire_msg *msg) {
+static int set_owner(const struct fid *fid, const struct wire_msg *msg)
+{
     uid_t uid = msg->valid & P9_SETATTR_UID ? msg->uid : (uid_t)-1;
     gid_t gid = msg->valid & P9_SETATTR_GID ? msg->gid : (gid_t)-1;
 
     return fchownat(fid->fd, "", uid, gid, AT_EMPTY_PATH) < 0 ? -errno : 0;
 }
 
-static int set_size(const struct fid *fid, const struct wire_msg *msg) {
+static int set_size(const struct fid *fid, const struct wire_msg *msg)
+{
     char path[PATH_PROC_SIZE];
     bool writable = fid->open && (fid->open_flags & O_ACCMODE) != O_RDONLY;
 
@@ -113,7 +118,8 @@ static int set_size(const struct fid *fid, const struct wire_msg *msg) {
     return truncate(path_proc(fid->fd, path), (off_t)msg->length) < 0 ? -errno : 0;
 }
 
-static int one_time(bool wanted, bool given, uint64_t sec, uint64_t nsec, struct timespec *time) {
+static int one_time(bool wanted, bool given, uint64_t sec, uint64_t nsec, struct timespec *time)
+{
     time->tv_sec = 0;
     time->tv_nsec = UTIME_OMIT;
     if (!wanted)
@@ -129,7 +135,8 @@ static int one_time(bool wanted, bool given, uint64_t sec, uint64_t nsec, struct
     return 0;
 }
 
-static int set_times(const struct fid *fid, const struct wire_msg *msg) {
+static int set_times(const struct fid *fid, const struct wire_msg *msg)
+{
     char path[PATH_PROC_SIZE];
     struct timespec times[2];
     int error;
@@ -144,7 +151,8 @@ static int set_times(const struct fid *fid, const struct wire_msg *msg) {
     return utimensat(AT_FDCWD, path_proc(fid->fd, path), times, 0) < 0 ? -errno : 0;
 }
 
-int op_setattr(struct request *request) {
+int op_setattr(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct fid *fid = op_fid(request);
     char path[PATH_PROC_SIZE];
@@ -162,7 +170,7 @@ int op_setattr(struct request *request) {
     if (error == 0 && (msg->valid & P9_SETATTR_SIZE))
         error = set_size(fid, msg);
     if (error == 0 && (msg->valid & P9_SETATTR_MODE))
-        error = fid->type == S_IFLNK ? -EOPNOTSUPP
+        error = fid->type == S_IFLNK                                     ? -EOPNOTSUPP
                 : chmod(path_proc(fid->fd, path), msg->mode & 07777) < 0 ? -errno
                                                                          : 0;
     if (error == 0 && (msg->valid & (P9_SETATTR_ATIME | P9_SETATTR_MTIME)))
@@ -173,7 +181,8 @@ int op_setattr(struct request *request) {
     return error;
 }
 
-int op_statfs(struct request *request) {
+int op_statfs(struct request *request)
+{
     struct wire_out *out = &request->out;
     struct fid *fid = op_fid(request);
     struct statfs fs;
@@ -190,13 +199,14 @@ int op_statfs(struct request *request) {
     wire_put64(out, (uint64_t)fs.f_bavail);
     wire_put64(out, (uint64_t)fs.f_files);
     wire_put64(out, (uint64_t)fs.f_ffree);
-    wire_put64(out, (uint64_t)(uint32_t)fs.f_fsid.__val[0] |
-                        (uint64_t)(uint32_t)fs.f_fsid.__val[1] << 32);
+    wire_put64(out, (uint64_t)(uint32_t)fs.f_fsid.__val[0] | (uint64_t)(uint32_t)fs.f_fsid.__val[1]
+                                                                 << 32);
     wire_put32(out, (uint32_t)MIN(fs.f_namelen, P9_NAME_MAX));
     return 0;
 }
 
-int op_readlink(struct request *request) {
+int op_readlink(struct request *request)
+{
     struct fid *fid = op_fid(request);
     char target[PATH_MAX];
     int error = op_check_file(fid);

@@ -3,9 +3,10 @@
  *   Treaddir tag fid[4] offset[8] count[4]    Rreaddir tag count[4] count*(entry)
  *   entry: qid[13] offset[8] type[1] name[s]
  *
- * The offset of an entry is d_off of the host: where the entry after it is found. So a client can go
- * on anywhere, after any time. Where it goes on just where the last reply ended, which is the rule,
- * no lseek(2) is needed, and what getdents64(2) gave beyond that reply is still in the buffer.
+ * The offset of an entry is d_off of the host: where the entry after it is found. So a client can
+ * go on anywhere, after any time. Where it goes on just where the last reply ended, which is the
+ * rule, no lseek(2) is needed, and what getdents64(2) gave beyond that reply is still in the
+ * buffer.
  */
 #include "config.h"
 
@@ -17,8 +18,8 @@
 
 #include "src/op.h"
 
-#define DENTS_SIZE 32768
-#define ENTRIES_MAX (DENTS_SIZE / 24)
+#define DENTS_SIZE   32768
+#define ENTRIES_MAX  (DENTS_SIZE / 24)
 #define ENTRY_HEADER (P9_QID_SIZE + 8 + 1 + 2)
 
 struct dent { /* as getdents64(2) gives it */
@@ -30,16 +31,20 @@ struct dent { /* as getdents64(2) gives it */
 };
 
 struct fid_dir {
-    uint64_t next;   /* offset of what stands at `at` */
+    uint64_t next; /* offset of what stands at `at` */
     bool valid;
     size_t at, end;
     _Alignas(8) uint8_t bytes[DENTS_SIZE];
 };
 
-void fid_dir_free(struct fid_dir *dir) { g_free(dir); }
+void fid_dir_free(struct fid_dir *dir)
+{
+    g_free(dir);
+}
 
 /* Sees to it that the entry at `offset` stands at dir->at. 1, 0 at the end, or a negative errno. */
-static int load(struct fid *fid, uint64_t offset) {
+static int load(struct fid *fid, uint64_t offset)
+{
     struct fid_dir *dir = fid->dir;
     long n;
 
@@ -64,7 +69,8 @@ static int load(struct fid *fid, uint64_t offset) {
 
 /* Collects the entries from dir->at on that fit into `room` bytes. */
 static size_t collect(const struct fid_dir *dir, size_t room, struct qid_dirent *entries,
-                      const struct dent **dents, bool *dotdot) {
+                      const struct dent **dents, bool *dotdot)
+{
     size_t count = 0, at = dir->at;
 
     *dotdot = false;
@@ -78,15 +84,16 @@ static size_t collect(const struct fid_dir *dir, size_t room, struct qid_dirent 
         if (strcmp(dent->d_name, "..") == 0)
             *dotdot = true;
         dents[count] = dent;
-        entries[count++] = (struct qid_dirent){
-            .name = dent->d_name, .d_ino = dent->d_ino, .d_type = dent->d_type};
+        entries[count++] =
+            (struct qid_dirent){.name = dent->d_name, .d_ino = dent->d_ino, .d_type = dent->d_type};
         at += dent->d_reclen;
     }
     return count;
 }
 
 static void put_entries(struct fid_dir *dir, struct wire_out *out, const struct qid_dirent *entries,
-                        const struct dent *const *dents, size_t count) {
+                        const struct dent *const *dents, size_t count)
+{
     for (size_t i = 0; i < count; i++) {
         if (entries[i].result == 0) {
             wire_put_qid(out, &entries[i].qid);
@@ -100,7 +107,8 @@ static void put_entries(struct fid_dir *dir, struct wire_out *out, const struct 
 }
 
 /* One batch from `offset`. 1: go on; 0: the reply is complete; or a negative errno. */
-static int fill(struct fid *fid, uint64_t offset, struct wire_out *out, size_t room) {
+static int fill(struct fid *fid, uint64_t offset, struct wire_out *out, size_t room)
+{
     static __thread struct qid_dirent entries[ENTRIES_MAX];
     static __thread const struct dent *dents[ENTRIES_MAX];
     struct statx stx;
@@ -127,15 +135,16 @@ static int fill(struct fid *fid, uint64_t offset, struct wire_out *out, size_t r
         return error;
     for (size_t i = 0; i < count; i++)
         /* What vanished or is not shown is left out; a store that is full or broken is told. */
-        if (entries[i].result != 0 && entries[i].result != -ENOENT &&
-            entries[i].result != -EXDEV && entries[i].result != -ENODEV &&
-            entries[i].result != -EPERM && entries[i].result != -EACCES)
+        if (entries[i].result != 0 && entries[i].result != -ENOENT && entries[i].result != -EXDEV &&
+            entries[i].result != -ENODEV && entries[i].result != -EPERM &&
+            entries[i].result != -EACCES)
             return entries[i].result;
     put_entries(fid->dir, out, entries, dents, count);
     return 1;
 }
 
-int op_readdir(struct request *request) {
+int op_readdir(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct wire_out *out = &request->out;
     struct fid *fid = op_fid(request);

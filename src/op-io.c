@@ -6,8 +6,8 @@
  *   Twrite   tag fid[4] offset[8] count[4] data                  Rwrite   tag count[4]
  *   Tfsync   tag fid[4] datasync[4]                              Rfsync   tag
  *
- * Only regular files and directories are opened: a client handles devices, FIFOs and sockets itself,
- * and for the server to open one could hang it, or act on the host's hardware.
+ * Only regular files and directories are opened: a client handles devices, FIFOs and sockets
+ * itself, and for the server to open one could hang it, or act on the host's hardware.
  */
 #include "config.h"
 
@@ -19,24 +19,28 @@
 #define CREATE_TRIES 16
 
 /* Flags of the wire to those of this machine; O_CREAT and O_EXCL are the callers'. */
-static int host_flags(uint32_t flags) {
+static int host_flags(uint32_t flags)
+{
     static const struct {
         uint32_t wire;
         int host;
-    } table[] = {{P9_DOTL_TRUNC, O_TRUNC},
-                 {P9_DOTL_APPEND, O_APPEND},
-                 {P9_DOTL_DSYNC, O_DSYNC},
-                 {P9_DOTL_DIRECTORY, O_DIRECTORY},
-                 {P9_DOTL_NOATIME, O_NOATIME},
-                 {P9_DOTL_SYNC, O_SYNC}};
+    } table[] = {{P9_DOTL_TRUNC, O_TRUNC},     {P9_DOTL_APPEND, O_APPEND},
+                 {P9_DOTL_DSYNC, O_DSYNC},     {P9_DOTL_DIRECTORY, O_DIRECTORY},
+                 {P9_DOTL_NOATIME, O_NOATIME}, {P9_DOTL_SYNC, O_SYNC}};
     int host = O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
 
     /* O_DIRECT is left to the client's cache: the buffers here are not aligned. The others of the
      * client's flags say nothing to a server. */
     switch (flags & P9_DOTL_ACCMODE) {
-    case P9_DOTL_WRONLY: host |= O_WRONLY; break;
-    case P9_DOTL_RDWR: host |= O_RDWR; break;
-    default: host |= O_RDONLY; break;
+    case P9_DOTL_WRONLY:
+        host |= O_WRONLY;
+        break;
+    case P9_DOTL_RDWR:
+        host |= O_RDWR;
+        break;
+    default:
+        host |= O_RDONLY;
+        break;
     }
     for (size_t i = 0; i < G_N_ELEMENTS(table); i++)
         if (flags & table[i].wire)
@@ -44,16 +48,21 @@ static int host_flags(uint32_t flags) {
     return host;
 }
 
-static int check_type(mode_t type) {
+static int check_type(mode_t type)
+{
     if (type == S_IFREG || type == S_IFDIR)
         return 0;
     return type == S_IFLNK ? -ELOOP : -ENXIO;
 }
 
-static bool wants_write(int flags) { return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC); }
+static bool wants_write(int flags)
+{
+    return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+}
 
 /* Opens again what `fd` is. As O_NOATIME is for owners only, it is tried without it, too. */
-static int open_again(int fd, int flags) {
+static int open_again(int fd, int flags)
+{
     int got = path_reopen(fd, flags);
 
     if (got == -EPERM && (flags & O_NOATIME))
@@ -61,12 +70,14 @@ static int open_again(int fd, int flags) {
     return got;
 }
 
-static void put_open(struct request *request, const struct qid *qid) {
+static void put_open(struct request *request, const struct qid *qid)
+{
     wire_put_qid(&request->out, qid);
     wire_put32(&request->out, 0); /* iounit: as msize allows */
 }
 
-int op_lopen(struct request *request) {
+int op_lopen(struct request *request)
+{
     struct fid *fid = op_fid(request);
     int flags = host_flags(request->msg.flags), error, got;
     struct statx stx;
@@ -95,7 +106,8 @@ int op_lopen(struct request *request) {
 }
 
 /* Opens or makes the regular file. A descriptor or a negative errno. */
-static int create(const struct fid *dir, const struct wire_msg *msg, int flags) {
+static int create(const struct fid *dir, const struct wire_msg *msg, int flags)
+{
     mode_t mode = msg->mode & 07777;
 
     for (int tries = 0; tries < CREATE_TRIES; tries++) {
@@ -131,7 +143,8 @@ static int create(const struct fid *dir, const struct wire_msg *msg, int flags) 
     return -EAGAIN;
 }
 
-int op_lcreate(struct request *request) {
+int op_lcreate(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct fid *fid = op_fid(request);
     int flags = host_flags(msg->flags & ~P9_DOTL_DIRECTORY), error, fd;
@@ -160,7 +173,8 @@ int op_lcreate(struct request *request) {
     return 0;
 }
 
-int op_read(struct request *request) {
+int op_read(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct wire_out *out = &request->out;
     struct fid *fid = op_fid(request);
@@ -194,7 +208,8 @@ int op_read(struct request *request) {
     return 0;
 }
 
-int op_write(struct request *request) {
+int op_write(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct fid *fid = op_fid(request);
     size_t used = 0;
@@ -208,8 +223,8 @@ int op_write(struct request *request) {
     if (msg->offset > INT64_MAX || msg->offset + msg->count > INT64_MAX)
         return -EFBIG;
     while (used < msg->count) {
-        ssize_t n = pwrite(fid->fd, msg->data + used, msg->count - used,
-                           (off_t)(msg->offset + used));
+        ssize_t n =
+            pwrite(fid->fd, msg->data + used, msg->count - used, (off_t)(msg->offset + used));
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -223,7 +238,8 @@ int op_write(struct request *request) {
     return 0;
 }
 
-int op_fsync(struct request *request) {
+int op_fsync(struct request *request)
+{
     struct fid *fid = op_fid(request);
     int fd = fid->fd, error = op_check_file(fid), result;
 

@@ -19,11 +19,12 @@
 
 #include "src/op.h"
 
-#define OWNERS_MAX 4096 /* of one fid */
+#define OWNERS_MAX    4096 /* of one fid */
 #define CLIENT_ID_MAX 255
 
 /* With fid->mutex held: the owner, or NULL. */
-static struct fid_lock_owner *find_owner(const struct fid *fid, const struct wire_msg *msg) {
+static struct fid_lock_owner *find_owner(const struct fid *fid, const struct wire_msg *msg)
+{
     for (guint i = 0; fid->lock_owners != NULL && i < fid->lock_owners->len; i++) {
         struct fid_lock_owner *owner = g_ptr_array_index(fid->lock_owners, i);
 
@@ -34,7 +35,8 @@ static struct fid_lock_owner *find_owner(const struct fid *fid, const struct wir
 }
 
 /* With fid->mutex held: makes the owner. 0 or a negative errno. */
-static int new_owner(struct fid *fid, const struct wire_msg *msg, struct fid_lock_owner **result) {
+static int new_owner(struct fid *fid, const struct wire_msg *msg, struct fid_lock_owner **result)
+{
     struct fid_lock_owner *owner;
     int fd;
 
@@ -54,13 +56,21 @@ static int new_owner(struct fid *fid, const struct wire_msg *msg, struct fid_loc
     return 0;
 }
 
-static int to_flock(const struct wire_msg *msg, struct flock *lock) {
+static int to_flock(const struct wire_msg *msg, struct flock *lock)
+{
     memset(lock, 0, sizeof *lock); /* OFD locks want l_pid 0 */
     switch (msg->lock_type) {
-    case P9_LOCK_TYPE_RDLCK: lock->l_type = F_RDLCK; break;
-    case P9_LOCK_TYPE_WRLCK: lock->l_type = F_WRLCK; break;
-    case P9_LOCK_TYPE_UNLCK: lock->l_type = F_UNLCK; break;
-    default: return -EINVAL;
+    case P9_LOCK_TYPE_RDLCK:
+        lock->l_type = F_RDLCK;
+        break;
+    case P9_LOCK_TYPE_WRLCK:
+        lock->l_type = F_WRLCK;
+        break;
+    case P9_LOCK_TYPE_UNLCK:
+        lock->l_type = F_UNLCK;
+        break;
+    default:
+        return -EINVAL;
     }
     if (msg->offset > INT64_MAX || msg->length > INT64_MAX ||
         msg->offset > (uint64_t)INT64_MAX - msg->length)
@@ -71,7 +81,8 @@ static int to_flock(const struct wire_msg *msg, struct flock *lock) {
     return 0;
 }
 
-static int check(const struct fid *fid, const struct wire_msg *msg) {
+static int check(const struct fid *fid, const struct wire_msg *msg)
+{
     if (msg->name2_len > CLIENT_ID_MAX)
         return -EINVAL;
     if (op_check_file(fid) != 0 || !fid->open)
@@ -82,7 +93,8 @@ static int check(const struct fid *fid, const struct wire_msg *msg) {
 /* Sets the lock; -1 and errno where it cannot. A client asks only after its own table granted the
  * lock, so what another owner of the same client still holds here was given up there by another
  * process than took it (flock -u in a shell script), and is taken from it. */
-static int set_lock(struct fid *fid, const struct fid_lock_owner *owner, struct flock *lock) {
+static int set_lock(struct fid *fid, const struct fid_lock_owner *owner, struct flock *lock)
+{
     bool taken = false;
 
     if (fcntl(owner->fd, F_OFD_SETLK, lock) == 0)
@@ -104,7 +116,8 @@ static int set_lock(struct fid *fid, const struct fid_lock_owner *owner, struct 
     return -1;
 }
 
-int op_lock(struct request *request) {
+int op_lock(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct fid *fid = op_fid(request);
     struct fid_lock_owner *owner = NULL;
@@ -137,21 +150,24 @@ int op_lock(struct request *request) {
 /* With fid->mutex held: which owner of the same fid is in the way, if the host says one is. The
  * kernel gives no pid for OFD locks, so that only our own owners can be told. */
 static const struct fid_lock_owner *who(const struct fid *fid, const struct fid_lock_owner *self,
-                                        const struct flock *found) {
+                                        const struct flock *found)
+{
     for (guint i = 0; fid->lock_owners != NULL && i < fid->lock_owners->len; i++) {
         const struct fid_lock_owner *owner = g_ptr_array_index(fid->lock_owners, i);
-        struct flock probe = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = found->l_start,
+        struct flock probe = {.l_type = F_WRLCK,
+                              .l_whence = SEEK_SET,
+                              .l_start = found->l_start,
                               .l_len = found->l_len};
 
         /* Seen through its own description, a lock is not in the way. */
-        if (owner != self && fcntl(owner->fd, F_OFD_GETLK, &probe) == 0 &&
-            probe.l_type == F_UNLCK)
+        if (owner != self && fcntl(owner->fd, F_OFD_GETLK, &probe) == 0 && probe.l_type == F_UNLCK)
             return owner;
     }
     return NULL;
 }
 
-int op_getlock(struct request *request) {
+int op_getlock(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct fid *fid = op_fid(request);
     const struct fid_lock_owner *owner, *other = NULL;
@@ -163,8 +179,9 @@ int op_getlock(struct request *request) {
         error = to_flock(msg, &lock);
     if (error != 0)
         return error;
-    /* Linux asks its own table first, and that sets the type to UNLCK where nothing of the guest's own
-     * is in the way: which type was asked for is lost, so the question is whether anything is. */
+    /* Linux asks its own table first, and that sets the type to UNLCK where nothing of the guest's
+     * own is in the way: which type was asked for is lost, so the question is whether anything is.
+     */
     if (lock.l_type == F_UNLCK)
         lock.l_type = F_WRLCK;
     pthread_mutex_lock(&fid->mutex);

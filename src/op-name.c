@@ -22,7 +22,8 @@
 
 #include "src/op.h"
 
-int op_check_change(const struct fid *dir, const char *name, size_t len) {
+int op_check_change(const struct fid *dir, const char *name, size_t len)
+{
     int error = op_check_file(dir);
 
     if (error == 0)
@@ -36,7 +37,8 @@ int op_check_change(const struct fid *dir, const char *name, size_t len) {
 
 /* Answers with the qid of what was just made; where that fails the thing stays, as another client
  * may have it already. */
-static int put_made(struct request *request, const struct fid *dir, const char *name) {
+static int put_made(struct request *request, const struct fid *dir, const char *name)
+{
     int fd = path_lookup(dir->fd, name), error;
     struct statx stx;
     struct qid qid;
@@ -50,7 +52,8 @@ static int put_made(struct request *request, const struct fid *dir, const char *
     return error;
 }
 
-static int prepare(struct request *request) {
+static int prepare(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct fid *dir = op_fid(request);
     int error = op_check_change(dir, msg->name, msg->name_len);
@@ -58,7 +61,8 @@ static int prepare(struct request *request) {
     return error != 0 ? error : privs_become_group(dir->user, msg->gid);
 }
 
-int op_mkdir(struct request *request) {
+int op_mkdir(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct fid *dir = op_fid(request);
     int error = prepare(request);
@@ -70,7 +74,8 @@ int op_mkdir(struct request *request) {
     return put_made(request, dir, msg->name);
 }
 
-int op_mknod(struct request *request) {
+int op_mknod(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct fid *dir = op_fid(request);
     mode_t type = msg->mode & S_IFMT;
@@ -87,7 +92,8 @@ int op_mknod(struct request *request) {
     return put_made(request, dir, msg->name);
 }
 
-int op_symlink(struct request *request) {
+int op_symlink(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct fid *dir = op_fid(request);
     int error = prepare(request);
@@ -101,7 +107,8 @@ int op_symlink(struct request *request) {
     return put_made(request, dir, msg->name);
 }
 
-int op_link(struct request *request) {
+int op_link(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct fid *file = op_fid(request), *dir = op_other_fid(request);
     char path[PATH_PROC_SIZE];
@@ -121,7 +128,8 @@ int op_link(struct request *request) {
                : 0;
 }
 
-int op_renameat(struct request *request) {
+int op_renameat(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct fid *from = op_fid(request), *to = op_other_fid(request);
     int error = op_check_change(from, msg->name, msg->name_len);
@@ -135,7 +143,8 @@ int op_renameat(struct request *request) {
     return renameat(from->fd, msg->name, to->fd, msg->name2) < 0 ? -errno : 0;
 }
 
-int op_rename(struct request *request) {
+int op_rename(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct fid *fid = op_fid(request), *to = op_other_fid(request);
     char name[P9_NAME_MAX + 1];
@@ -155,7 +164,8 @@ int op_rename(struct request *request) {
     return error;
 }
 
-int op_unlinkat(struct request *request) {
+int op_unlinkat(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct fid *dir = op_fid(request);
     int error = op_check_change(dir, msg->name, msg->name_len);
@@ -169,7 +179,8 @@ int op_unlinkat(struct request *request) {
                : 0;
 }
 
-int op_remove(struct request *request) {
+int op_remove(struct request *request)
+{
     struct fid *fid = op_fid(request);
     char name[P9_NAME_MAX + 1];
     int error = op_check_file(fid), dir_fd;

@@ -16,7 +16,8 @@
 
 #include "src/op.h"
 
-int op_version(struct request *request) {
+int op_version(struct request *request)
+{
     struct conn *conn = request->conn;
     const struct wire_msg *msg = &request->msg;
     uint32_t msize = MIN(msg->msize, conn->server->msize_max);
@@ -32,16 +33,19 @@ int op_version(struct request *request) {
         conn->versioned = true;
     }
     wire_put32(&request->out, msize);
-    wire_put_str(&request->out, known ? P9_VERSION : "unknown", strlen(known ? P9_VERSION : "unknown"));
+    wire_put_str(&request->out, known ? P9_VERSION : "unknown",
+                 strlen(known ? P9_VERSION : "unknown"));
     return 0;
 }
 
-int op_auth(struct request *request) {
+int op_auth(struct request *request)
+{
     (void)request;
     return -EOPNOTSUPP; /* no authentication is needed: clients go on with Tattach */
 }
 
-static const struct path_export *find_export(const struct server *server, const char *aname) {
+static const struct path_export *find_export(const struct server *server, const char *aname)
+{
     if (aname[0] == '\0' && server->export_count == 1)
         return &server->exports[0];
     for (size_t i = 0; i < server->export_count; i++)
@@ -50,7 +54,8 @@ static const struct path_export *find_export(const struct server *server, const 
     return NULL;
 }
 
-int op_attach(struct request *request) {
+int op_attach(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct fid *fid = op_fid(request);
     struct statx stx;
@@ -80,13 +85,15 @@ int op_attach(struct request *request) {
     return 0;
 }
 
-int op_flush(struct request *request) {
+int op_flush(struct request *request)
+{
     /* Where the old request is in flight, the connection answers once that was answered. */
     (void)request;
     return 0;
 }
 
-int op_clunk(struct request *request) {
+int op_clunk(struct request *request)
+{
     struct fid *fid = op_fid(request);
 
     return fid->kind == FID_XATTR_WRITE ? op_xattr_commit(fid) : 0;

@@ -2,8 +2,8 @@
 /*
  *   Twalk tag fid[4] newfid[4] nwname[2] nwname*(wname[s])    Rwalk tag nwqid[2] nwqid*(qid[13])
  *
- * When the first name fails the answer is an error; when a later one does, the answer holds the qids
- * up to it, and newfid is not made.
+ * When the first name fails the answer is an error; when a later one does, the answer holds the
+ * qids up to it, and newfid is not made.
  */
 #include "config.h"
 
@@ -13,7 +13,8 @@
 #include "src/op.h"
 
 /* A descriptor for one step from `fd`, or a negative errno. */
-static int step(const struct fid *fid, int fd, mode_t type, const char *name, size_t len) {
+static int step(const struct fid *fid, int fd, mode_t type, const char *name, size_t len)
+{
     int error = path_check_name(name, len, false);
 
     if (error != 0)
@@ -28,7 +29,8 @@ static int step(const struct fid *fid, int fd, mode_t type, const char *name, si
 /* Walks as far as it gets. *done: how many names were walked; *fd: where that led (-1: no name was
  * walked); *type: what it is. 0, or the negative errno of the name that failed. */
 static int walk(struct request *request, const struct fid *fid, mode_t *type, uint16_t *done,
-                int *fd) {
+                int *fd)
+{
     const struct wire_msg *msg = &request->msg;
 
     *done = 0;
@@ -59,7 +61,8 @@ static int walk(struct request *request, const struct fid *fid, mode_t *type, ui
     return 0;
 }
 
-int op_walk(struct request *request) {
+int op_walk(struct request *request)
+{
     struct fid *fid = op_fid(request), *newfid = op_fid2(request);
     const struct wire_msg *msg = &request->msg;
     uint16_t done;
@@ -88,8 +91,7 @@ int op_walk(struct request *request) {
         if (newfid == NULL)
             return 0;
         /* An open descriptor has an offset and a mode; the clone gets one of its own. */
-        fd = fid->open ? path_reopen(fid->fd, O_PATH)
-                       : fcntl(fid->fd, F_DUPFD_CLOEXEC, 0);
+        fd = fid->open ? path_reopen(fid->fd, O_PATH) : fcntl(fid->fd, F_DUPFD_CLOEXEC, 0);
         if (fd < 0)
             return fid->open ? fd : -errno;
     }

@@ -4,12 +4,13 @@
  *   Txattrcreate tag fid[4] name[s] attr_size[8] flags[4]  Rxattrcreate tag
  *
  * Txattrwalk makes newfid stand for the value of an xattr (name empty: the list of names), to be
- * read with Tread. Txattrcreate turns fid into one that collects a value from Twrite; the clunk sets
- * it, and reports what came of that. attr_size 0 with the flag REPLACE removes the xattr: so Linux sends
- * removexattr(2), and without the flag an empty value.
+ * read with Tread. Txattrcreate turns fid into one that collects a value from Twrite; the clunk
+ * sets it, and reports what came of that. attr_size 0 with the flag REPLACE removes the xattr: so
+ * Linux sends removexattr(2), and without the flag an empty value.
  *
  * Names that are the stores' or the markers' are as absent to clients. The system calls go through
- * /proc/self/fd, as those with a descriptor refuse O_PATH; on a symlink they act on the link itself.
+ * /proc/self/fd, as those with a descriptor refuse O_PATH; on a symlink they act on the link
+ * itself.
  */
 #include "config.h"
 
@@ -23,14 +24,16 @@
 
 #define TRIES 8
 
-static int check_name(size_t len) {
+static int check_name(size_t len)
+{
     if (len == 0)
         return -EINVAL;
     return len > XATTR_NAME_MAX ? -ERANGE : 0;
 }
 
 /* Takes the hidden names out of a list of names. */
-static size_t filter(uint8_t *list, size_t size) {
+static size_t filter(uint8_t *list, size_t size)
+{
     size_t kept = 0;
 
     for (size_t at = 0; at < size;) {
@@ -48,7 +51,8 @@ static size_t filter(uint8_t *list, size_t size) {
 }
 
 /* Reads the value, or with an empty name the list. 0 or a negative errno. */
-static int read_value(int fd, const char *name, struct fid_xattr *value) {
+static int read_value(int fd, const char *name, struct fid_xattr *value)
+{
     char path[PATH_PROC_SIZE];
 
     path_proc(fd, path);
@@ -76,7 +80,8 @@ static int read_value(int fd, const char *name, struct fid_xattr *value) {
     return -EAGAIN;
 }
 
-int op_xattrwalk(struct request *request) {
+int op_xattrwalk(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct fid *fid = op_fid(request), *newfid = op_fid2(request);
     struct fid_xattr *value;
@@ -102,7 +107,8 @@ int op_xattrwalk(struct request *request) {
     return 0;
 }
 
-int op_xattrcreate(struct request *request) {
+int op_xattrcreate(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct fid *fid = op_fid(request);
     struct fid_xattr *value;
@@ -133,7 +139,8 @@ int op_xattrcreate(struct request *request) {
     return 0;
 }
 
-int op_xattr_read(struct request *request) {
+int op_xattr_read(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     const struct fid_xattr *value = op_fid(request)->xattr;
     struct wire_out *out = &request->out;
@@ -151,7 +158,8 @@ int op_xattr_read(struct request *request) {
     return 0;
 }
 
-int op_xattr_write(struct request *request) {
+int op_xattr_write(struct request *request)
+{
     const struct wire_msg *msg = &request->msg;
     struct fid *fid = op_fid(request);
     struct fid_xattr *value = fid->xattr;
@@ -172,7 +180,8 @@ int op_xattr_write(struct request *request) {
     return error;
 }
 
-int op_xattr_commit(struct fid *fid) {
+int op_xattr_commit(struct fid *fid)
+{
     struct fid_xattr *value = fid->xattr;
     char path[PATH_PROC_SIZE];
 

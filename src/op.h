@@ -48,17 +48,25 @@ int op_xattr_read(struct request *request);
 int op_xattr_write(struct request *request);
 int op_xattr_commit(struct fid *fid);
 
-static inline struct fid *op_fid(struct request *request) { return request->turns[0].fid; }
+static inline struct fid *op_fid(struct request *request)
+{
+    return request->turns[0].fid;
+}
 
-static inline struct fid *op_fid2(struct request *request) { return request->turns[1].fid; }
+static inline struct fid *op_fid2(struct request *request)
+{
+    return request->turns[1].fid;
+}
 
 /* The second fid of an operation for which both may be the same. */
-static inline struct fid *op_other_fid(struct request *request) {
+static inline struct fid *op_other_fid(struct request *request)
+{
     return request->turns[1].fid != NULL ? request->turns[1].fid : request->turns[0].fid;
 }
 
 /* A fid that stands for a file, not for an xattr. */
-static inline int op_check_file(const struct fid *fid) {
+static inline int op_check_file(const struct fid *fid)
+{
     return fid->kind == FID_FILE && fid->fd >= 0 ? 0 : -EBADF;
 }
 

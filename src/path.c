@@ -21,13 +21,15 @@
 static int proc_fd = -1;
 static int no_openat2; /* set once, atomically, when the kernel lacks the call */
 
-int path_init(void) {
+int path_init(void)
+{
     if (proc_fd < 0)
         proc_fd = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
     return proc_fd < 0 ? -errno : 0;
 }
 
-int path_check_name(const char *name, size_t len, bool create) {
+int path_check_name(const char *name, size_t len, bool create)
+{
     if (len == 0)
         return -ENOENT;
     if (len > P9_NAME_MAX)
@@ -39,7 +41,8 @@ int path_check_name(const char *name, size_t len, bool create) {
     return 0;
 }
 
-int path_lookup(int dir_fd, const char *name) {
+int path_lookup(int dir_fd, const char *name)
+{
     int fd;
 
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
@@ -65,23 +68,29 @@ int path_lookup(int dir_fd, const char *name) {
     return fd < 0 ? -errno : fd;
 }
 
-static bool same_file(const struct statx *a, const struct statx *b) {
+static bool same_file(const struct statx *a, const struct statx *b)
+{
     return a->stx_ino == b->stx_ino && a->stx_dev_major == b->stx_dev_major &&
            a->stx_dev_minor == b->stx_dev_minor;
 }
 
-static bool same_place(const struct statx *a, const struct statx *b) {
-    return same_file(a, b) && (!(a->stx_mask & b->stx_mask & STATX_MNT_ID) ||
-                               a->stx_mnt_id == b->stx_mnt_id);
+static bool same_place(const struct statx *a, const struct statx *b)
+{
+    return same_file(a, b) &&
+           (!(a->stx_mask & b->stx_mask & STATX_MNT_ID) || a->stx_mnt_id == b->stx_mnt_id);
 }
 
-static int statx_of(int fd, struct statx *stx) {
+static int statx_of(int fd, struct statx *stx)
+{
     return statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_INO | STATX_TYPE | STATX_MNT_ID,
-                 stx) < 0 ? -errno : 0;
+                 stx) < 0
+               ? -errno
+               : 0;
 }
 
 /* 0 when the directory `fd` is the root or below it. Takes `fd`. */
-static int check_beneath(const struct statx *root, int fd) {
+static int check_beneath(const struct statx *root, int fd)
+{
     struct statx here, last;
     int error = 0;
 
@@ -111,7 +120,8 @@ static int check_beneath(const struct statx *root, int fd) {
     return error;
 }
 
-int path_parent(const struct path_export *exp, int fd) {
+int path_parent(const struct path_export *exp, int fd)
+{
     struct statx root, here;
     int up, again, error;
 
@@ -135,7 +145,8 @@ int path_parent(const struct path_export *exp, int fd) {
     return up;
 }
 
-int path_reopen(int fd, int flags) {
+int path_reopen(int fd, int flags)
+{
     char name[16];
     int got;
 
@@ -144,17 +155,20 @@ int path_reopen(int fd, int flags) {
     return got < 0 ? -errno : got;
 }
 
-const char *path_proc(int fd, char buffer[PATH_PROC_SIZE]) {
+const char *path_proc(int fd, char buffer[PATH_PROC_SIZE])
+{
     snprintf(buffer, PATH_PROC_SIZE, "/proc/self/fd/%d", fd);
     return buffer;
 }
 
-int path_statx(int fd, struct statx *stx) {
+int path_statx(int fd, struct statx *stx)
+{
     return statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, QID_STATX_MASK, stx) < 0 ? -errno : 0;
 }
 
 /* Opens the directory that stands at `path`, relative to the root, component by component. */
-static int walk_down(int root_fd, char *path) {
+static int walk_down(int root_fd, char *path)
+{
     int fd = fcntl(root_fd, F_DUPFD_CLOEXEC, 0);
 
     while (fd >= 0 && *path != '\0') {
@@ -171,7 +185,8 @@ static int walk_down(int root_fd, char *path) {
     return fd < 0 && fd == -1 ? -errno : fd;
 }
 
-int path_whereabouts(const struct path_export *exp, int fd, char *name) {
+int path_whereabouts(const struct path_export *exp, int fd, char *name)
+{
     char link[16], root[PATH_MAX], full[PATH_MAX];
     struct statx want, got;
     ssize_t root_len, len;

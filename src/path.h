@@ -39,7 +39,8 @@ int path_lookup(int dir_fd, const char *name);
  * export, and where the directory was moved out of it: -ENOENT. */
 int path_parent(const struct path_export *exp, int fd);
 
-/* Opens what an O_PATH descriptor means, with `flags` of open(2). A descriptor or a negative errno. */
+/* Opens what an O_PATH descriptor means, with `flags` of open(2). A descriptor or a negative errno.
+ */
 int path_reopen(int fd, int flags);
 
 /* The name by which system calls without a descriptor reach `fd` itself, symlinks included. */

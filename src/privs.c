@@ -15,16 +15,16 @@
 
 #include "src/proto.h"
 
-#define NOBODY 65534u
+#define NOBODY     65534u
 #define GROUPS_MAX 65536
 
 #if defined(SYS_setfsuid32)
-#define CALL_SETFSUID SYS_setfsuid32
-#define CALL_SETFSGID SYS_setfsgid32
+#define CALL_SETFSUID  SYS_setfsuid32
+#define CALL_SETFSGID  SYS_setfsgid32
 #define CALL_SETGROUPS SYS_setgroups32
 #else
-#define CALL_SETFSUID SYS_setfsuid
-#define CALL_SETFSGID SYS_setfsgid
+#define CALL_SETFSUID  SYS_setfsuid
+#define CALL_SETFSGID  SYS_setfsgid
 #define CALL_SETGROUPS SYS_setgroups
 #endif
 
@@ -37,7 +37,8 @@ static struct __user_cap_data_struct daemon_caps[_LINUX_CAPABILITY_U32S_3];
 static __thread struct privs_user *current_user;
 static __thread uint32_t current_gid;
 
-void privs_init(bool trusted) {
+void privs_init(bool trusted)
+{
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     int count = getgroups(0, NULL);
 
@@ -55,7 +56,8 @@ void privs_init(bool trusted) {
     daemon_user->group_count = count < 0 ? 0 : count;
 }
 
-static struct privs_user *user_of(const struct passwd *entry, uint32_t uid) {
+static struct privs_user *user_of(const struct passwd *entry, uint32_t uid)
+{
     struct privs_user *user;
     int count = 64;
 
@@ -89,7 +91,8 @@ static struct privs_user *user_of(const struct passwd *entry, uint32_t uid) {
     return user;
 }
 
-struct privs_user *privs_user_new(uint32_t uid, const char *name) {
+struct privs_user *privs_user_new(uint32_t uid, const char *name)
+{
     struct passwd entry, *found = NULL;
     size_t size = 16384;
     g_autofree char *buffer = NULL;
@@ -111,19 +114,22 @@ struct privs_user *privs_user_new(uint32_t uid, const char *name) {
     return user_of(found, uid == P9_NONUNAME ? NOBODY : uid);
 }
 
-struct privs_user *privs_user_ref(struct privs_user *user) {
+struct privs_user *privs_user_ref(struct privs_user *user)
+{
     if (user != NULL)
         __atomic_fetch_add(&user->refs, 1, __ATOMIC_RELAXED);
     return user;
 }
 
-void privs_user_unref(struct privs_user *user) {
+void privs_user_unref(struct privs_user *user)
+{
     if (user != NULL && __atomic_sub_fetch(&user->refs, 1, __ATOMIC_ACQ_REL) == 0)
         g_free(user);
 }
 
 /* The effective capabilities of this thread: all that the daemon has, or none. */
-static int set_caps(bool all) {
+static int set_caps(bool all)
+{
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3];
 
@@ -133,7 +139,8 @@ static int set_caps(bool all) {
     return syscall(SYS_capset, &header, caps) < 0 ? -errno : 0;
 }
 
-static int set_ids(struct privs_user *user, uint32_t gid) {
+static int set_ids(struct privs_user *user, uint32_t gid)
+{
     bool known = current_user != NULL;
 
     if (user != current_user) {
@@ -161,7 +168,8 @@ static int set_ids(struct privs_user *user, uint32_t gid) {
 /* A change of fsuid takes the capabilities about files away, but leaves CAP_SYS_ADMIN, with which a
  * user would set trusted.* xattrs, CAP_SETFCAP and others: therefore a user other than root acts
  * with none at all. They stay permitted, and come back for the next change. */
-static int switch_to(struct privs_user *user, uint32_t gid) {
+static int switch_to(struct privs_user *user, uint32_t gid)
+{
     int error;
 
     if (!act_for_others || (user == current_user && gid == current_gid))
@@ -180,13 +188,15 @@ static int switch_to(struct privs_user *user, uint32_t gid) {
     return user->uid != 0 ? set_caps(false) : 0;
 }
 
-int privs_become(struct privs_user *user) {
+int privs_become(struct privs_user *user)
+{
     if (user == NULL)
         user = daemon_user;
     return switch_to(user, user->gid);
 }
 
-static bool may_give(const struct privs_user *user, uint32_t gid) {
+static bool may_give(const struct privs_user *user, uint32_t gid)
+{
     if (user->uid == 0 || gid == user->gid)
         return true;
     /* Guests have users that the host does not know: their private group has their own number. */
@@ -198,13 +208,15 @@ static bool may_give(const struct privs_user *user, uint32_t gid) {
     return false;
 }
 
-int privs_become_group(struct privs_user *user, uint32_t gid) {
+int privs_become_group(struct privs_user *user, uint32_t gid)
+{
     if (user == NULL || gid == (uint32_t)-1 || !may_give(user, gid))
         return privs_become(user);
     return switch_to(user, gid);
 }
 
-void privs_thread_end(void) {
+void privs_thread_end(void)
+{
     privs_user_unref(current_user);
     current_user = NULL;
 }

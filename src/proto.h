@@ -71,83 +71,83 @@ enum {
     P9_RREMOVE
 };
 
-#define P9_NOTAG 0xFFFFu
-#define P9_NOFID 0xFFFFFFFFu
+#define P9_NOTAG    0xFFFFu
+#define P9_NOFID    0xFFFFFFFFu
 #define P9_NONUNAME 0xFFFFFFFFu
 #define P9_MAXWELEM 16
 #define P9_NAME_MAX 255
 
-#define P9_HEADER 7u    /* size[4] type[1] tag[2] */
+#define P9_HEADER      7u  /* size[4] type[1] tag[2] */
 #define P9_READ_HEADER 11u /* Rread, Rreaddir: header, count[4] */
-#define P9_IOHDRSZ 24u  /* what Linux and others take off msize for the payload of I/O */
-#define P9_QID_SIZE 13u
-#define P9_MSIZE_MIN 4096u
-#define P9_VERSION "9P2000.L"
+#define P9_IOHDRSZ     24u /* what Linux and others take off msize for the payload of I/O */
+#define P9_QID_SIZE    13u
+#define P9_MSIZE_MIN   4096u
+#define P9_VERSION     "9P2000.L"
 
 /* Tlopen, Tlcreate */
-#define P9_DOTL_ACCMODE 00000003u
-#define P9_DOTL_WRONLY 00000001u
-#define P9_DOTL_RDWR 00000002u
-#define P9_DOTL_CREATE 00000100u
-#define P9_DOTL_EXCL 00000200u
-#define P9_DOTL_NOCTTY 00000400u
-#define P9_DOTL_TRUNC 00001000u
-#define P9_DOTL_APPEND 00002000u
-#define P9_DOTL_NONBLOCK 00004000u
-#define P9_DOTL_DSYNC 00010000u
-#define P9_DOTL_FASYNC 00020000u
-#define P9_DOTL_DIRECT 00040000u
+#define P9_DOTL_ACCMODE   00000003u
+#define P9_DOTL_WRONLY    00000001u
+#define P9_DOTL_RDWR      00000002u
+#define P9_DOTL_CREATE    00000100u
+#define P9_DOTL_EXCL      00000200u
+#define P9_DOTL_NOCTTY    00000400u
+#define P9_DOTL_TRUNC     00001000u
+#define P9_DOTL_APPEND    00002000u
+#define P9_DOTL_NONBLOCK  00004000u
+#define P9_DOTL_DSYNC     00010000u
+#define P9_DOTL_FASYNC    00020000u
+#define P9_DOTL_DIRECT    00040000u
 #define P9_DOTL_LARGEFILE 00100000u
 #define P9_DOTL_DIRECTORY 00200000u
-#define P9_DOTL_NOFOLLOW 00400000u
-#define P9_DOTL_NOATIME 01000000u
-#define P9_DOTL_CLOEXEC 02000000u
-#define P9_DOTL_SYNC 04000000u
+#define P9_DOTL_NOFOLLOW  00400000u
+#define P9_DOTL_NOATIME   01000000u
+#define P9_DOTL_CLOEXEC   02000000u
+#define P9_DOTL_SYNC      04000000u
 
 #define P9_DOTL_AT_REMOVEDIR 0x200u
 
 /* Tgetattr */
-#define P9_GETATTR_MODE 0x00000001u
-#define P9_GETATTR_NLINK 0x00000002u
-#define P9_GETATTR_UID 0x00000004u
-#define P9_GETATTR_GID 0x00000008u
-#define P9_GETATTR_RDEV 0x00000010u
-#define P9_GETATTR_ATIME 0x00000020u
-#define P9_GETATTR_MTIME 0x00000040u
-#define P9_GETATTR_CTIME 0x00000080u
-#define P9_GETATTR_INO 0x00000100u
-#define P9_GETATTR_SIZE 0x00000200u
-#define P9_GETATTR_BLOCKS 0x00000400u
-#define P9_GETATTR_BTIME 0x00000800u
-#define P9_GETATTR_GEN 0x00001000u
+#define P9_GETATTR_MODE         0x00000001u
+#define P9_GETATTR_NLINK        0x00000002u
+#define P9_GETATTR_UID          0x00000004u
+#define P9_GETATTR_GID          0x00000008u
+#define P9_GETATTR_RDEV         0x00000010u
+#define P9_GETATTR_ATIME        0x00000020u
+#define P9_GETATTR_MTIME        0x00000040u
+#define P9_GETATTR_CTIME        0x00000080u
+#define P9_GETATTR_INO          0x00000100u
+#define P9_GETATTR_SIZE         0x00000200u
+#define P9_GETATTR_BLOCKS       0x00000400u
+#define P9_GETATTR_BTIME        0x00000800u
+#define P9_GETATTR_GEN          0x00001000u
 #define P9_GETATTR_DATA_VERSION 0x00002000u
-#define P9_GETATTR_BASIC 0x000007ffu
+#define P9_GETATTR_BASIC        0x000007ffu
 
 /* Tsetattr */
-#define P9_SETATTR_MODE 0x00000001u
-#define P9_SETATTR_UID 0x00000002u
-#define P9_SETATTR_GID 0x00000004u
-#define P9_SETATTR_SIZE 0x00000008u
-#define P9_SETATTR_ATIME 0x00000010u
-#define P9_SETATTR_MTIME 0x00000020u
-#define P9_SETATTR_CTIME 0x00000040u
+#define P9_SETATTR_MODE      0x00000001u
+#define P9_SETATTR_UID       0x00000002u
+#define P9_SETATTR_GID       0x00000004u
+#define P9_SETATTR_SIZE      0x00000008u
+#define P9_SETATTR_ATIME     0x00000010u
+#define P9_SETATTR_MTIME     0x00000020u
+#define P9_SETATTR_CTIME     0x00000040u
 #define P9_SETATTR_ATIME_SET 0x00000080u
 #define P9_SETATTR_MTIME_SET 0x00000100u
-#define P9_SETATTR_ALL 0x000001ffu
+#define P9_SETATTR_ALL       0x000001ffu
 
 /* Tlock, Tgetlock */
-#define P9_LOCK_TYPE_RDLCK 0
-#define P9_LOCK_TYPE_WRLCK 1
-#define P9_LOCK_TYPE_UNLCK 2
-#define P9_LOCK_SUCCESS 0
-#define P9_LOCK_BLOCKED 1
-#define P9_LOCK_ERROR 2
-#define P9_LOCK_GRACE 3
-#define P9_LOCK_FLAGS_BLOCK 1u
+#define P9_LOCK_TYPE_RDLCK    0
+#define P9_LOCK_TYPE_WRLCK    1
+#define P9_LOCK_TYPE_UNLCK    2
+#define P9_LOCK_SUCCESS       0
+#define P9_LOCK_BLOCKED       1
+#define P9_LOCK_ERROR         2
+#define P9_LOCK_GRACE         3
+#define P9_LOCK_FLAGS_BLOCK   1u
 #define P9_LOCK_FLAGS_RECLAIM 2u
 
 /* Txattrcreate */
-#define P9_XATTR_CREATE 1u
+#define P9_XATTR_CREATE  1u
 #define P9_XATTR_REPLACE 2u
 
 #define P9_STATFS_TYPE 0x01021997u /* V9FS_MAGIC */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Qids: the path comes from the store by (filesystem, inode), the type from the mode, and the version
- * is a constant.
+ * Qids: the path comes from the store by (filesystem, inode), the type from the mode, and the
+ * version is a constant.
  *
- * The version is never 0, which tells Linux guests not to cache, and never made from times or sizes:
- * a guest that sees another version drops the inode it holds open. That an inode number was given to
- * another file is told by st_gen.
+ * The version is never 0, which tells Linux guests not to cache, and never made from times or
+ * sizes: a guest that sees another version drops the inode it holds open. That an inode number was
+ * given to another file is told by st_gen.
  *
  * multidevs=warn shows raw inode numbers, as servers do that know of one filesystem only: it has no
  * store, and says once for each export which two filesystems may now be taken for each other.
@@ -27,7 +27,7 @@
 #include "src/mount.h"
 #include "store/qidmap.h"
 
-#define QID_VERSION 1
+#define QID_VERSION           1
 #define BTRFS_PLACEHOLDER_INO 2
 
 struct qid_export {
@@ -159,9 +159,10 @@ struct qid_export *qid_map_add_export(struct qid_map *map, const char *name, con
         && !(stx.stx_mask & STATX_MNT_ID_UNIQUE)
 #endif
     ) {
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOSYS,
-                    "export %s: the kernel does not tell ids of mounts; Linux 5.8 or later is needed",
-                    name);
+        g_set_error(
+            error, G_FILE_ERROR, G_FILE_ERROR_NOSYS,
+            "export %s: the kernel does not tell ids of mounts; Linux 5.8 or later is needed",
+            name);
         return NULL;
     }
     if (multidevs != QID_MULTIDEVS_WARN && store_uri == NULL) {
@@ -203,7 +204,8 @@ static qidmap_store *open_once(struct qid_map *map, const char *uri, GError **er
         if (strcmp(store->uri, key) == 0)
             return store->store;
     }
-    int rc = qidmap_store_open(uri, QIDMAP_OPEN_WRITE | QIDMAP_OPEN_CREATE, NULL, &opened, &problem);
+    int rc =
+        qidmap_store_open(uri, QIDMAP_OPEN_WRITE | QIDMAP_OPEN_CREATE, NULL, &opened, &problem);
     if (rc < 0) {
         g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-rc), "%s", problem.text);
         return NULL;
@@ -266,8 +268,8 @@ static void warn_once(struct qid_export *exp, const struct statx *stx)
 }
 
 /*
- * A btrfs snapshot shows a nested subvolume as an empty directory with inode number 2, and so all of
- * them: the key is the inode of the directory it is in, and its d_ino there.
+ * A btrfs snapshot shows a nested subvolume as an empty directory with inode number 2, and so all
+ * of them: the key is the inode of the directory it is in, and its d_ino there.
  */
 static int map_placeholder(struct qid_export *exp, uint32_t fs, uint64_t parent_ino, uint64_t d_ino,
                            uint64_t *path)
@@ -419,13 +421,14 @@ static int prepare(struct qid_export *exp, int dir_fd, const struct statx *dir_s
     } else if (is_trusted(dir, e)) {
         e->qid.type = type_of_d_type(e->d_type);
     } else {
-        struct statx stx = { .stx_ino = 0 };
+        struct statx stx = {.stx_ino = 0};
         gboolean dotdot = is_dotdot(e->name);
         rc = look_at(exp, dotdot ? parent_fd : dir_fd, dotdot ? "" : e->name, &stx, &at);
         gboolean placeholder =
             !warn && may_be_placeholder(&stx) && (rc == -ENODEV || (rc == 0 && at.btrfs));
         if (rc < 0 && !placeholder) /* a dead mount point, say: the other names are shown */
-            return rc == -ENFILE || rc == -EMFILE || rc == -ENOMEM || rc == -ENOSPC || rc == -EUCLEAN
+            return rc == -ENFILE || rc == -EMFILE || rc == -ENOMEM || rc == -ENOSPC ||
+                           rc == -EUCLEAN
                        ? rc
                        : -ENOENT;
         ino = stx.stx_ino;

@@ -5,8 +5,8 @@
  * Owns the stores that the daemon has open, and the cache from (mount id, st_dev) to fs number with
  * the watch on mountinfo that keeps it true (mount.c). Knows nothing of fids or messages.
  *
- * Threads: qid_from_stat() and qid_from_dirents() may be called from all workers at once; the others
- * from the main thread, before the workers start or after they ended.
+ * Threads: qid_from_stat() and qid_from_dirents() may be called from all workers at once; the
+ * others from the main thread, before the workers start or after they ended.
  */
 #ifndef QID_H
 #define QID_H
@@ -16,9 +16,9 @@
 #include <sys/stat.h>
 
 /* Values of qid.type (9P2000.L: directory, symlink, else file). */
-#define QID_TYPE_DIR 0x80
+#define QID_TYPE_DIR     0x80
 #define QID_TYPE_SYMLINK 0x02
-#define QID_TYPE_FILE 0x00
+#define QID_TYPE_FILE    0x00
 
 struct qid {
     uint8_t type;
@@ -30,8 +30,8 @@ struct qid {
 #define STATX_MNT_ID_UNIQUE 0x00004000U
 #endif
 
-/* What every statx(2) whose result comes here must ask for. Kernels before 6.8 give the mount id that
- * can come again, later ones the unique one. */
+/* What every statx(2) whose result comes here must ask for. Kernels before 6.8 give the mount id
+ * that can come again, later ones the unique one. */
 #define QID_STATX_MASK (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID | STATX_MNT_ID_UNIQUE)
 
 enum qid_multidevs { QID_MULTIDEVS_REMAP, QID_MULTIDEVS_FORBID, QID_MULTIDEVS_WARN };
@@ -39,11 +39,13 @@ enum qid_multidevs { QID_MULTIDEVS_REMAP, QID_MULTIDEVS_FORBID, QID_MULTIDEVS_WA
 struct qid_map;    /* all stores and exports of the daemon */
 struct qid_export; /* one export */
 
-/* A new, empty map. `overrides`: "PATH=UUID" strings of fs-id, NULL-terminated, may be NULL; copied. */
+/* A new, empty map. `overrides`: "PATH=UUID" strings of fs-id, NULL-terminated, may be NULL;
+ * copied. */
 struct qid_map *qid_map_new(char *const *overrides, GError **error);
 
-/* Adds the export `name` with the open root directory `root_fd` (borrowed until qid_map_free; O_PATH
- * is enough) and `root_path`, its absolute path. Checks that it can be served; opens no store. */
+/* Adds the export `name` with the open root directory `root_fd` (borrowed until qid_map_free;
+ * O_PATH is enough) and `root_path`, its absolute path. Checks that it can be served; opens no
+ * store. */
 struct qid_export *qid_map_add_export(struct qid_map *map, const char *name, const char *root_path,
                                       int root_fd, const char *store_uri,
                                       enum qid_multidevs multidevs, GError **error);
@@ -69,11 +71,12 @@ struct qid_dirent {
     struct qid qid;   /* out */
 };
 
-/* The qids of `count` entries of the directory open as `dir_fd` (readable or O_PATH), all new mappings
- * in one commit. `dir_stx`: its own statx; `parent_fd`: the directory that `..` must mean (the
- * export's root is its own parent). d_ino is taken where it is known to equal st_ino; mount points,
- * `..`, and what the filesystem type makes doubtful are looked at with statx. An entry that vanished
- * meanwhile gets -ENOENT. Returns 0, or a negative errno for the call as a whole. */
+/* The qids of `count` entries of the directory open as `dir_fd` (readable or O_PATH), all new
+ * mappings in one commit. `dir_stx`: its own statx; `parent_fd`: the directory that `..` must mean
+ * (the export's root is its own parent). d_ino is taken where it is known to equal st_ino; mount
+ * points,
+ * `..`, and what the filesystem type makes doubtful are looked at with statx. An entry that
+ * vanished meanwhile gets -ENOENT. Returns 0, or a negative errno for the call as a whole. */
 int qid_from_dirents(struct qid_export *exp, int dir_fd, const struct statx *dir_stx, int parent_fd,
                      struct qid_dirent *entries, size_t count);
 

@@ -13,13 +13,15 @@
 #include <systemd/sd-daemon.h>
 #endif
 
-static void fill(sigset_t *set) {
+static void fill(sigset_t *set)
+{
     sigemptyset(set);
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
 }
 
-void quit_prepare(void) {
+void quit_prepare(void)
+{
     sigset_t set;
 
     signal(SIGPIPE, SIG_IGN);
@@ -27,7 +29,8 @@ void quit_prepare(void) {
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
-int quit_wait(void) {
+int quit_wait(void)
+{
     sigset_t set;
     int number = 0;
 
@@ -37,7 +40,8 @@ int quit_wait(void) {
     return number;
 }
 
-void quit_tell_ready(int ready_fd) {
+void quit_tell_ready(int ready_fd)
+{
 #ifdef HAVE_SYSTEMD
     sd_notify(0, "READY=1\nSTATUS=Serving");
 #endif
@@ -49,7 +53,8 @@ void quit_tell_ready(int ready_fd) {
     }
 }
 
-void quit_tell_stopping(void) {
+void quit_tell_stopping(void)
+{
 #ifdef HAVE_SYSTEMD
     sd_notify(0, "STOPPING=1");
 #endif

@@ -3,7 +3,8 @@
 #ifndef QUIT_H
 #define QUIT_H
 
-/* Blocks the signals that end the daemon, in this thread and those started later; ignores SIGPIPE. */
+/* Blocks the signals that end the daemon, in this thread and those started later; ignores SIGPIPE.
+ */
 void quit_prepare(void);
 
 /* Waits for SIGTERM or SIGINT; returns its number. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What the operator asked for: command line and qidmapd.conf(5) in one struct, read-only afterwards.
+ * What the operator asked for: command line and qidmapd.conf(5) in one struct, read-only
+ * afterwards.
  *
  * (Named settings.h, as a src/config.h would hide the config.h of configure.)
  * Opens nothing but the configuration file; whether directories and addresses are good is found out
@@ -34,7 +35,12 @@ struct settings {
     int ready_fd; /* -1: none */
 };
 
-enum settings_result { SETTINGS_OK, SETTINGS_DONE /* --help, --version */, SETTINGS_USAGE, SETTINGS_BAD };
+enum settings_result {
+    SETTINGS_OK,
+    SETTINGS_DONE /* --help, --version */,
+    SETTINGS_USAGE,
+    SETTINGS_BAD
+};
 
 /* Reads both. On SETTINGS_USAGE and SETTINGS_BAD the error is set. */
 enum settings_result settings_read(int *argc, char ***argv, struct settings **settings,

@@ -18,7 +18,8 @@ struct reader {
     int error;
 };
 
-static uint64_t take(struct reader *in, unsigned bytes) {
+static uint64_t take(struct reader *in, unsigned bytes)
+{
     uint64_t value = 0;
 
     if (in->error != 0 || (size_t)(in->end - in->at) < bytes) {
@@ -32,7 +33,8 @@ static uint64_t take(struct reader *in, unsigned bytes) {
     return value;
 }
 
-static const char *take_str(struct reader *in, uint16_t *len) {
+static const char *take_str(struct reader *in, uint16_t *len)
+{
     uint16_t n = (uint16_t)take(in, 2);
     uint8_t *str;
 
@@ -63,41 +65,72 @@ static const char *take_str(struct reader *in, uint16_t *len) {
  *   n name     N name2    W nwname and names    D count and that many bytes  T times of Tsetattr
  *   ? the message may end here
  */
-static const char *layout_of(uint8_t type) {
+static const char *layout_of(uint8_t type)
+{
     switch (type) {
-    case P9_TVERSION: return "zn";
-    case P9_TAUTH: return "FNnu";
-    case P9_TATTACH: return "fFNnu";
-    case P9_TFLUSH: return "t";
-    case P9_TWALK: return "fFW";
-    case P9_TREAD: return "foc";
-    case P9_TWRITE: return "foD";
-    case P9_TCLUNK: return "f";
-    case P9_TREMOVE: return "f";
-    case P9_TSTATFS: return "f";
-    case P9_TLOPEN: return "fl";
-    case P9_TLCREATE: return "fnlmg";
-    case P9_TSYMLINK: return "fnNg";
-    case P9_TMKNOD: return "fnmjkg";
-    case P9_TRENAME: return "fFn";
-    case P9_TREADLINK: return "f";
-    case P9_TGETATTR: return "fM";
-    case P9_TSETATTR: return "fvmugLT";
-    case P9_TXATTRWALK: return "fFn";
-    case P9_TXATTRCREATE: return "fnLl";
-    case P9_TREADDIR: return "foc";
-    case P9_TFSYNC: return "f?l"; /* some clients leave datasync out */
-    case P9_TLOCK: return "fyloLpN";
-    case P9_TGETLOCK: return "fyoLpN";
-    case P9_TLINK: return "Ffn"; /* dfid, fid */
-    case P9_TMKDIR: return "fnmg";
-    case P9_TRENAMEAT: return "fnFN";
-    case P9_TUNLINKAT: return "fnl";
-    default: return NULL;
+    case P9_TVERSION:
+        return "zn";
+    case P9_TAUTH:
+        return "FNnu";
+    case P9_TATTACH:
+        return "fFNnu";
+    case P9_TFLUSH:
+        return "t";
+    case P9_TWALK:
+        return "fFW";
+    case P9_TREAD:
+        return "foc";
+    case P9_TWRITE:
+        return "foD";
+    case P9_TCLUNK:
+        return "f";
+    case P9_TREMOVE:
+        return "f";
+    case P9_TSTATFS:
+        return "f";
+    case P9_TLOPEN:
+        return "fl";
+    case P9_TLCREATE:
+        return "fnlmg";
+    case P9_TSYMLINK:
+        return "fnNg";
+    case P9_TMKNOD:
+        return "fnmjkg";
+    case P9_TRENAME:
+        return "fFn";
+    case P9_TREADLINK:
+        return "f";
+    case P9_TGETATTR:
+        return "fM";
+    case P9_TSETATTR:
+        return "fvmugLT";
+    case P9_TXATTRWALK:
+        return "fFn";
+    case P9_TXATTRCREATE:
+        return "fnLl";
+    case P9_TREADDIR:
+        return "foc";
+    case P9_TFSYNC:
+        return "f?l"; /* some clients leave datasync out */
+    case P9_TLOCK:
+        return "fyloLpN";
+    case P9_TGETLOCK:
+        return "fyoLpN";
+    case P9_TLINK:
+        return "Ffn"; /* dfid, fid */
+    case P9_TMKDIR:
+        return "fnmg";
+    case P9_TRENAMEAT:
+        return "fnFN";
+    case P9_TUNLINKAT:
+        return "fnl";
+    default:
+        return NULL;
     }
 }
 
-static void take_names(struct reader *in, struct wire_msg *msg) {
+static void take_names(struct reader *in, struct wire_msg *msg)
+{
     uint16_t count = (uint16_t)take(in, 2);
 
     if (in->error == 0 && count > P9_MAXWELEM)
@@ -108,7 +141,8 @@ static void take_names(struct reader *in, struct wire_msg *msg) {
     }
 }
 
-static void take_data(struct reader *in, struct wire_msg *msg) {
+static void take_data(struct reader *in, struct wire_msg *msg)
+{
     uint32_t count = (uint32_t)take(in, 4);
 
     if (in->error != 0)
@@ -122,45 +156,91 @@ static void take_data(struct reader *in, struct wire_msg *msg) {
     in->at += count;
 }
 
-static void take_field(struct reader *in, struct wire_msg *msg, char field) {
+static void take_field(struct reader *in, struct wire_msg *msg, char field)
+{
     switch (field) {
-    case 'f': msg->fid = (uint32_t)take(in, 4); break;
-    case 'F': msg->fid2 = (uint32_t)take(in, 4); break;
-    case 'g': msg->gid = (uint32_t)take(in, 4); break;
-    case 'u': msg->uid = (uint32_t)take(in, 4); break;
-    case 'm': msg->mode = (uint32_t)take(in, 4); break;
-    case 'l': msg->flags = (uint32_t)take(in, 4); break;
-    case 'c': msg->count = (uint32_t)take(in, 4); break;
-    case 'v': msg->valid = (uint32_t)take(in, 4); break;
-    case 'z': msg->msize = (uint32_t)take(in, 4); break;
-    case 'p': msg->proc_id = (uint32_t)take(in, 4); break;
-    case 'j': msg->major = (uint32_t)take(in, 4); break;
-    case 'k': msg->minor = (uint32_t)take(in, 4); break;
-    case 't': msg->oldtag = (uint16_t)take(in, 2); break;
-    case 'y': msg->lock_type = (uint8_t)take(in, 1); break;
-    case 'o': msg->offset = take(in, 8); break;
-    case 'L': msg->length = take(in, 8); break;
-    case 'M': msg->mask = take(in, 8); break;
+    case 'f':
+        msg->fid = (uint32_t)take(in, 4);
+        break;
+    case 'F':
+        msg->fid2 = (uint32_t)take(in, 4);
+        break;
+    case 'g':
+        msg->gid = (uint32_t)take(in, 4);
+        break;
+    case 'u':
+        msg->uid = (uint32_t)take(in, 4);
+        break;
+    case 'm':
+        msg->mode = (uint32_t)take(in, 4);
+        break;
+    case 'l':
+        msg->flags = (uint32_t)take(in, 4);
+        break;
+    case 'c':
+        msg->count = (uint32_t)take(in, 4);
+        break;
+    case 'v':
+        msg->valid = (uint32_t)take(in, 4);
+        break;
+    case 'z':
+        msg->msize = (uint32_t)take(in, 4);
+        break;
+    case 'p':
+        msg->proc_id = (uint32_t)take(in, 4);
+        break;
+    case 'j':
+        msg->major = (uint32_t)take(in, 4);
+        break;
+    case 'k':
+        msg->minor = (uint32_t)take(in, 4);
+        break;
+    case 't':
+        msg->oldtag = (uint16_t)take(in, 2);
+        break;
+    case 'y':
+        msg->lock_type = (uint8_t)take(in, 1);
+        break;
+    case 'o':
+        msg->offset = take(in, 8);
+        break;
+    case 'L':
+        msg->length = take(in, 8);
+        break;
+    case 'M':
+        msg->mask = take(in, 8);
+        break;
     case 'T':
         msg->atime_sec = take(in, 8);
         msg->atime_nsec = take(in, 8);
         msg->mtime_sec = take(in, 8);
         msg->mtime_nsec = take(in, 8);
         break;
-    case 'n': msg->name = take_str(in, &msg->name_len); break;
-    case 'N': msg->name2 = take_str(in, &msg->name2_len); break;
-    case 'W': take_names(in, msg); break;
-    case 'D': take_data(in, msg); break;
-    default: break;
+    case 'n':
+        msg->name = take_str(in, &msg->name_len);
+        break;
+    case 'N':
+        msg->name2 = take_str(in, &msg->name2_len);
+        break;
+    case 'W':
+        take_names(in, msg);
+        break;
+    case 'D':
+        take_data(in, msg);
+        break;
+    default:
+        break;
     }
 }
 
-uint32_t wire_peek_size(const uint8_t *bytes) {
+uint32_t wire_peek_size(const uint8_t *bytes)
+{
     return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
            (uint32_t)bytes[3] << 24;
 }
 
-int wire_decode(uint8_t *bytes, size_t size, struct wire_msg *msg) {
+int wire_decode(uint8_t *bytes, size_t size, struct wire_msg *msg)
+{
     struct reader in = {bytes, bytes + size, 0};
     const char *layout;
 
@@ -184,7 +264,8 @@ int wire_decode(uint8_t *bytes, size_t size, struct wire_msg *msg) {
     return in.error;
 }
 
-static uint8_t *make_room(struct wire_out *out, size_t bytes) {
+static uint8_t *make_room(struct wire_out *out, size_t bytes)
+{
     uint8_t *at;
 
     if (out->overflow || out->size - out->used < bytes) {
@@ -196,41 +277,58 @@ static uint8_t *make_room(struct wire_out *out, size_t bytes) {
     return at;
 }
 
-static void put(struct wire_out *out, uint64_t value, unsigned bytes) {
+static void put(struct wire_out *out, uint64_t value, unsigned bytes)
+{
     uint8_t *at = make_room(out, bytes);
 
     for (unsigned i = 0; at != NULL && i < bytes; i++)
         at[i] = (uint8_t)(value >> (8 * i));
 }
 
-void wire_begin(struct wire_out *out, uint8_t *bytes, size_t size, uint8_t type, uint16_t tag) {
+void wire_begin(struct wire_out *out, uint8_t *bytes, size_t size, uint8_t type, uint16_t tag)
+{
     *out = (struct wire_out){bytes, size, 0, false};
     wire_put32(out, 0);
     wire_put8(out, type);
     wire_put16(out, tag);
 }
 
-size_t wire_finish(struct wire_out *out) {
+size_t wire_finish(struct wire_out *out)
+{
     if (out->overflow)
         return 0;
     wire_patch32(out, 0, (uint32_t)out->used);
     return out->used;
 }
 
-void wire_error(struct wire_out *out, uint16_t tag, int error) {
+void wire_error(struct wire_out *out, uint16_t tag, int error)
+{
     wire_begin(out, out->bytes, out->size, P9_RLERROR, tag);
     wire_put32(out, (uint32_t)error);
 }
 
-void wire_put8(struct wire_out *out, uint8_t value) { put(out, value, 1); }
+void wire_put8(struct wire_out *out, uint8_t value)
+{
+    put(out, value, 1);
+}
 
-void wire_put16(struct wire_out *out, uint16_t value) { put(out, value, 2); }
+void wire_put16(struct wire_out *out, uint16_t value)
+{
+    put(out, value, 2);
+}
 
-void wire_put32(struct wire_out *out, uint32_t value) { put(out, value, 4); }
+void wire_put32(struct wire_out *out, uint32_t value)
+{
+    put(out, value, 4);
+}
 
-void wire_put64(struct wire_out *out, uint64_t value) { put(out, value, 8); }
+void wire_put64(struct wire_out *out, uint64_t value)
+{
+    put(out, value, 8);
+}
 
-void wire_put_str(struct wire_out *out, const char *str, size_t len) {
+void wire_put_str(struct wire_out *out, const char *str, size_t len)
+{
     uint8_t *at;
 
     if (len > UINT16_MAX) {
@@ -243,49 +341,81 @@ void wire_put_str(struct wire_out *out, const char *str, size_t len) {
         memcpy(at, str, len);
 }
 
-void wire_put_qid(struct wire_out *out, const struct qid *qid) {
+void wire_put_qid(struct wire_out *out, const struct qid *qid)
+{
     wire_put8(out, qid->type);
     wire_put32(out, qid->version);
     wire_put64(out, qid->path);
 }
 
-void wire_patch32(struct wire_out *out, size_t at, uint32_t value) {
+void wire_patch32(struct wire_out *out, size_t at, uint32_t value)
+{
     if (out->overflow || out->used < 4 || at > out->used - 4)
         return;
     for (unsigned i = 0; i < 4; i++)
         out->bytes[at + i] = (uint8_t)(value >> (8 * i));
 }
 
-const char *wire_type_name(uint8_t type) {
+const char *wire_type_name(uint8_t type)
+{
     switch (type) {
-    case P9_TVERSION: return "Tversion";
-    case P9_TAUTH: return "Tauth";
-    case P9_TATTACH: return "Tattach";
-    case P9_TFLUSH: return "Tflush";
-    case P9_TWALK: return "Twalk";
-    case P9_TREAD: return "Tread";
-    case P9_TWRITE: return "Twrite";
-    case P9_TCLUNK: return "Tclunk";
-    case P9_TREMOVE: return "Tremove";
-    case P9_TSTATFS: return "Tstatfs";
-    case P9_TLOPEN: return "Tlopen";
-    case P9_TLCREATE: return "Tlcreate";
-    case P9_TSYMLINK: return "Tsymlink";
-    case P9_TMKNOD: return "Tmknod";
-    case P9_TRENAME: return "Trename";
-    case P9_TREADLINK: return "Treadlink";
-    case P9_TGETATTR: return "Tgetattr";
-    case P9_TSETATTR: return "Tsetattr";
-    case P9_TXATTRWALK: return "Txattrwalk";
-    case P9_TXATTRCREATE: return "Txattrcreate";
-    case P9_TREADDIR: return "Treaddir";
-    case P9_TFSYNC: return "Tfsync";
-    case P9_TLOCK: return "Tlock";
-    case P9_TGETLOCK: return "Tgetlock";
-    case P9_TLINK: return "Tlink";
-    case P9_TMKDIR: return "Tmkdir";
-    case P9_TRENAMEAT: return "Trenameat";
-    case P9_TUNLINKAT: return "Tunlinkat";
-    default: return "?";
+    case P9_TVERSION:
+        return "Tversion";
+    case P9_TAUTH:
+        return "Tauth";
+    case P9_TATTACH:
+        return "Tattach";
+    case P9_TFLUSH:
+        return "Tflush";
+    case P9_TWALK:
+        return "Twalk";
+    case P9_TREAD:
+        return "Tread";
+    case P9_TWRITE:
+        return "Twrite";
+    case P9_TCLUNK:
+        return "Tclunk";
+    case P9_TREMOVE:
+        return "Tremove";
+    case P9_TSTATFS:
+        return "Tstatfs";
+    case P9_TLOPEN:
+        return "Tlopen";
+    case P9_TLCREATE:
+        return "Tlcreate";
+    case P9_TSYMLINK:
+        return "Tsymlink";
+    case P9_TMKNOD:
+        return "Tmknod";
+    case P9_TRENAME:
+        return "Trename";
+    case P9_TREADLINK:
+        return "Treadlink";
+    case P9_TGETATTR:
+        return "Tgetattr";
+    case P9_TSETATTR:
+        return "Tsetattr";
+    case P9_TXATTRWALK:
+        return "Txattrwalk";
+    case P9_TXATTRCREATE:
+        return "Txattrcreate";
+    case P9_TREADDIR:
+        return "Treaddir";
+    case P9_TFSYNC:
+        return "Tfsync";
+    case P9_TLOCK:
+        return "Tlock";
+    case P9_TGETLOCK:
+        return "Tgetlock";
+    case P9_TLINK:
+        return "Tlink";
+    case P9_TMKDIR:
+        return "Tmkdir";
+    case P9_TRENAMEAT:
+        return "Trenameat";
+    case P9_TUNLINKAT:
+        return "Tunlinkat";
+    default:
+        return "?";
     }
 }

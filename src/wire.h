@@ -20,11 +20,11 @@
 struct wire_msg {
     uint8_t type;
     uint16_t tag;
-    uint32_t fid;      /* the fid, dfid, afid or directory that the message is about */
-    uint32_t fid2;     /* newfid, dfid, newdirfid or afid: the second one */
-    uint32_t flags;    /* Tlopen, Tlcreate, Tunlinkat, Txattrcreate, Tlock; Tfsync: datasync */
+    uint32_t fid;   /* the fid, dfid, afid or directory that the message is about */
+    uint32_t fid2;  /* newfid, dfid, newdirfid or afid: the second one */
+    uint32_t flags; /* Tlopen, Tlcreate, Tunlinkat, Txattrcreate, Tlock; Tfsync: datasync */
     uint32_t mode;
-    uint32_t uid;      /* Tsetattr; Tattach: n_uname */
+    uint32_t uid; /* Tsetattr; Tattach: n_uname */
     uint32_t gid;
     uint32_t major, minor;
     uint32_t count;    /* Tread, Twrite, Treaddir */
@@ -58,7 +58,8 @@ uint32_t wire_peek_size(const uint8_t *bytes);
  */
 int wire_decode(uint8_t *bytes, size_t size, struct wire_msg *msg);
 
-/* A reply being written. `overflow` is set once something did not fit, and nothing more is written. */
+/* A reply being written. `overflow` is set once something did not fit, and nothing more is written.
+ */
 struct wire_out {
     uint8_t *bytes;
     size_t size; /* room */

@@ -15,11 +15,11 @@
 #include "src/log.h"
 #include "src/privs.h"
 
-#define TICK_US 2000
-#define QUIET_TICKS 50     /* the monitor sleeps after so many looks without a request */
-#define SPARE_WORKERS 4    /* idle ones beyond these end after a while */
+#define TICK_US       2000
+#define QUIET_TICKS   50    /* the monitor sleeps after so many looks without a request */
+#define SPARE_WORKERS 4     /* idle ones beyond these end after a while */
 #define SPARE_TIMEOUT 10000 /* ms */
-#define EVENT_QUEUE 0u     /* listeners are 1, 2, ... */
+#define EVENT_QUEUE   0u    /* listeners are 1, 2, ... */
 
 struct worker {
     struct worker *next; /* pool.lock */
@@ -28,9 +28,9 @@ struct worker {
     size_t out_size;
 
     pthread_mutex_t lock;
-    struct conn *held;   /* the role that may be taken away */
-    uint64_t sequence;   /* of requests run with the role in hand */
-    uint64_t seen;       /* the sequence at the monitor's last look */
+    struct conn *held; /* the role that may be taken away */
+    uint64_t sequence; /* of requests run with the role in hand */
+    uint64_t seen;     /* the sequence at the monitor's last look */
 };
 
 static struct {
@@ -47,9 +47,9 @@ static struct {
     bool stop;
     GQueue queue; /* of connections whose role waits for a worker */
 
-    int queued;  /* length of queue; atomic, a hint */
-    int idle;    /* in epoll_wait; atomic */
-    int blocked; /* in recv; atomic */
+    int queued;   /* length of queue; atomic, a hint */
+    int idle;     /* in epoll_wait; atomic */
+    int blocked;  /* in recv; atomic */
     int stopping; /* atomic copy of stop */
 
     pthread_mutex_t monitor_lock;
@@ -64,9 +64,13 @@ static struct {
 
 static void *worker_main(void *data);
 
-int worker_epoll(void) { return pool.epoll; }
+int worker_epoll(void)
+{
+    return pool.epoll;
+}
 
-static void wake_one(void) {
+static void wake_one(void)
+{
     uint64_t one = 1;
 
     if (write(pool.event, &one, sizeof one) < 0 && errno != EAGAIN)
@@ -74,7 +78,8 @@ static void wake_one(void) {
 }
 
 /* Starts one more worker, if there may be one. */
-static void grow(void) {
+static void grow(void)
+{
     struct worker *worker = NULL;
     pthread_t thread;
 
@@ -106,7 +111,8 @@ static void grow(void) {
     log_warning("cannot start another thread; going on with those that run");
 }
 
-void worker_queue(struct conn *conn) {
+void worker_queue(struct conn *conn)
+{
     pthread_mutex_lock(&pool.lock);
     g_queue_push_tail(&pool.queue, conn);
     __atomic_fetch_add(&pool.queued, 1, __ATOMIC_SEQ_CST);
@@ -116,7 +122,8 @@ void worker_queue(struct conn *conn) {
     wake_one();
 }
 
-static struct conn *take_queued(void) {
+static struct conn *take_queued(void)
+{
     struct conn *conn;
 
     if (__atomic_load_n(&pool.queued, __ATOMIC_SEQ_CST) == 0)
@@ -129,9 +136,13 @@ static struct conn *take_queued(void) {
     return conn;
 }
 
-static bool is_stopping(void) { return __atomic_load_n(&pool.stopping, __ATOMIC_ACQUIRE) != 0; }
+static bool is_stopping(void)
+{
+    return __atomic_load_n(&pool.stopping, __ATOMIC_ACQUIRE) != 0;
+}
 
-static void serve_listener(unsigned index) {
+static void serve_listener(unsigned index)
+{
     struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.u64 = index + 1};
 
     pool.on_listener(pool.listeners[index]);
@@ -140,7 +151,8 @@ static void serve_listener(unsigned index) {
 }
 
 /* True: this worker is one too many. */
-static bool leave_if_spare(struct worker *worker) {
+static bool leave_if_spare(struct worker *worker)
+{
     bool leave = false;
 
     pthread_mutex_lock(&pool.lock);
@@ -152,7 +164,8 @@ static bool leave_if_spare(struct worker *worker) {
     return leave;
 }
 
-static void worker_end(struct worker *worker) {
+static void worker_end(struct worker *worker)
+{
     privs_thread_end();
     pthread_mutex_lock(&pool.lock);
     for (struct worker **at = &pool.workers; *at != NULL; at = &(*at)->next)
@@ -170,7 +183,8 @@ static void worker_end(struct worker *worker) {
     pthread_mutex_unlock(&pool.lock);
 }
 
-static void *worker_main(void *data) {
+static void *worker_main(void *data)
+{
     struct worker *worker = data;
 
     while (!is_stopping()) {
@@ -211,7 +225,8 @@ static void *worker_main(void *data) {
 
 /* ---- the role in hand, and the monitor ------------------------------------------------------- */
 
-void worker_hold(struct worker *worker, struct conn *conn) {
+void worker_hold(struct worker *worker, struct conn *conn)
+{
     pthread_mutex_lock(&worker->lock);
     worker->held = conn;
     worker->sequence++;
@@ -224,7 +239,8 @@ void worker_hold(struct worker *worker, struct conn *conn) {
     }
 }
 
-bool worker_let_go(struct worker *worker) {
+bool worker_let_go(struct worker *worker)
+{
     bool kept;
 
     pthread_mutex_lock(&worker->lock);
@@ -235,7 +251,8 @@ bool worker_let_go(struct worker *worker) {
 }
 
 /* Returns whether any worker has a role in hand. */
-static bool look_at_workers(void) {
+static bool look_at_workers(void)
+{
     struct conn *taken[16];
     unsigned count = 0;
     bool busy = false;
@@ -260,7 +277,8 @@ static bool look_at_workers(void) {
     return busy;
 }
 
-static void *monitor_main(void *data) {
+static void *monitor_main(void *data)
+{
     int last = 0;
     unsigned quiet = 0;
 
@@ -288,7 +306,8 @@ static void *monitor_main(void *data) {
 
 /* ---- small things ---------------------------------------------------------------------------- */
 
-bool worker_block_begin(void) {
+bool worker_block_begin(void)
+{
     /* Half of the threads at most wait for one client each, and never when nobody is left to wait
      * for all the others. */
     if (__atomic_load_n(&pool.idle, __ATOMIC_SEQ_CST) == 0)
@@ -300,11 +319,18 @@ bool worker_block_begin(void) {
     return true;
 }
 
-void worker_block_end(void) { __atomic_fetch_sub(&pool.blocked, 1, __ATOMIC_SEQ_CST); }
+void worker_block_end(void)
+{
+    __atomic_fetch_sub(&pool.blocked, 1, __ATOMIC_SEQ_CST);
+}
 
-struct request *worker_request(struct worker *worker) { return &worker->request; }
+struct request *worker_request(struct worker *worker)
+{
+    return &worker->request;
+}
 
-uint8_t *worker_out(struct worker *worker, size_t size) {
+uint8_t *worker_out(struct worker *worker, size_t size)
+{
     if (worker->out_size < size) {
         g_free(worker->out);
         worker->out = g_malloc(size);
@@ -314,7 +340,8 @@ uint8_t *worker_out(struct worker *worker, size_t size) {
 }
 
 int worker_pool_start(unsigned max, const int *listeners, unsigned count,
-                      void (*on_listener)(int fd)) {
+                      void (*on_listener)(int fd))
+{
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = EVENT_QUEUE};
     bool started;
 
@@ -342,12 +369,14 @@ int worker_pool_start(unsigned max, const int *listeners, unsigned count,
     return started ? 0 : -EAGAIN;
 }
 
-void worker_pool_close_listeners(void) {
+void worker_pool_close_listeners(void)
+{
     for (unsigned i = 0; i < pool.listener_count; i++)
         epoll_ctl(pool.epoll, EPOLL_CTL_DEL, pool.listeners[i], NULL);
 }
 
-void worker_pool_stop(void) {
+void worker_pool_stop(void)
+{
     pthread_mutex_lock(&pool.lock);
     pool.stop = true;
     __atomic_store_n(&pool.stopping, 1, __ATOMIC_RELEASE);

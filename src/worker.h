@@ -21,8 +21,9 @@ struct conn;
 struct request;
 struct worker;
 
-/* Starts the pool: at most `max` workers, and the monitor. `on_listener` is called, by one thread at
- * a time for each, for each of the listening descriptors that can accept. 0 or a negative errno. */
+/* Starts the pool: at most `max` workers, and the monitor. `on_listener` is called, by one thread
+ * at a time for each, for each of the listening descriptors that can accept. 0 or a negative errno.
+ */
 int worker_pool_start(unsigned max, const int *listeners, unsigned count,
                       void (*on_listener)(int fd));
 

@@ -164,8 +164,8 @@ static int make_room(struct lmdb_backend *b, size_t rows)
     if (rc == EOPNOTSUPP || rc == ENOSYS) {
         struct stat st;
 
-        /* Pages that a transaction took and did not need are never written: the file must be as long
-         * as what it counts all the same. */
+        /* Pages that a transaction took and did not need are never written: the file must be as
+         * long as what it counts all the same. */
         rc = fstat(fd, &st) != 0 || (st.st_size < (off_t)want && ftruncate(fd, (off_t)want) != 0)
                  ? errno
                  : 0;
@@ -355,9 +355,10 @@ static int lmdb_grow(struct qm_backend *backend)
         pthread_mutex_unlock(&t->lock);
     }
     g_ptr_array_set_size(b->snapshots, 0);
-    /* LMDB gives the old map back before it asks for the new one, and is left without any where that
-     * fails: whether there is address space must be known before. */
-    probe = mmap(NULL, b->map_size * 2, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    /* LMDB gives the old map back before it asks for the new one, and is left without any where
+     * that fails: whether there is address space must be known before. */
+    probe =
+        mmap(NULL, b->map_size * 2, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (probe == MAP_FAILED) {
         rc = ENOMEM;
     } else {

@@ -57,8 +57,7 @@ int qm_error_code(int code, const char *name, struct qidmap_error *out)
 
     switch (-code) {
     case EUCLEAN:
-        text =
-            "the store is damaged; nothing was changed: restore it from a backup";
+        text = "the store is damaged; nothing was changed: restore it from a backup";
         break;
     case ENFILE:
         text = "nothing more can be mapped: the counters of the store are used up";

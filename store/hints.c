@@ -85,11 +85,11 @@ static void collect_backing(const char *disk, struct qidmap_hints *hints)
 /* PARTUUID as the kernel (from 6.9), udev, or the partition table itself has it. */
 static void collect_part_uuid(struct qm_probe *probe, const char *dir, struct qidmap_hints *hints)
 {
-    static const char *const keys[] = { "\nPARTUUID=", "\nE:ID_PART_ENTRY_UUID=" };
+    static const char *const keys[] = {"\nPARTUUID=", "\nE:ID_PART_ENTRY_UUID="};
     g_autofree char *uevent = g_build_filename(dir, "uevent", NULL);
     g_autofree char *udev =
         g_strdup_printf("/run/udev/data/b%u:%u", probe->dev_major, probe->dev_minor);
-    const char *const files[] = { uevent, udev };
+    const char *const files[] = {uevent, udev};
 
     for (gsize i = 0; i < G_N_ELEMENTS(files); i++) {
         g_autofree char *content = NULL;
@@ -110,7 +110,7 @@ static void collect_part_uuid(struct qm_probe *probe, const char *dir, struct qi
 
 static void collect_device(struct qm_probe *probe, struct qidmap_hints *hints)
 {
-    static const char *const wwids[] = { "wwid", "device/wwid", "serial", "device/serial", NULL };
+    static const char *const wwids[] = {"wwid", "device/wwid", "serial", "device/serial", NULL};
     g_autofree char *dir =
         g_strdup_printf("/sys/dev/block/%u:%u", probe->dev_major, probe->dev_minor);
     g_autofree char *partition = read_sys(dir, "partition");
@@ -218,13 +218,14 @@ static gboolean sysfs_has(const char *const *names, const char *value, gsize siz
 
 gboolean qm_hints_device_present(const struct qidmap_hints *old, const struct qidmap_hints *now)
 {
-    static const char *const dm[] = { "dm/uuid", NULL };
-    static const char *const wwid[] = { "wwid", "device/wwid", "serial", "device/serial", NULL };
+    static const char *const dm[] = {"dm/uuid", NULL};
+    static const char *const wwid[] = {"wwid", "device/wwid", "serial", "device/serial", NULL};
 
     if (old->backing[0] != '\0')
         return backing_present(old->backing, now->backing);
     if (old->dm_uuid[0] != '\0')
-        return strcmp(old->dm_uuid, now->dm_uuid) == 0 || sysfs_has(dm, old->dm_uuid, sizeof old->dm_uuid);
+        return strcmp(old->dm_uuid, now->dm_uuid) == 0 ||
+               sysfs_has(dm, old->dm_uuid, sizeof old->dm_uuid);
     if (old->wwid[0] != '\0')
         return sysfs_has(wwid, old->wwid, sizeof old->wwid);
     return FALSE;

@@ -10,8 +10,8 @@
 #include "store/identity.h"
 #include "store/qidmap.h"
 
-/* Sets a hint from a string: what does not fit is cut and ends in '~' and 16 hexadecimal digits, the
- * digest of the whole. */
+/* Sets a hint from a string: what does not fit is cut and ends in '~' and 16 hexadecimal digits,
+ * the digest of the whole. */
 void qm_hint_set(char *hint, gsize size, const char *value);
 #define QM_HINT_SET(hint, value) qm_hint_set((hint), sizeof(hint), (value))
 

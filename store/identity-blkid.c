@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Rung 4, second half: the uuid that stands on the device, read by libblkid. Needs the right to read
- * the device. Asked even where the kernel has answered: after an online `tune2fs -U` the kernel may
- * tell the old uuid until the next mount, and both lead to the row.
+ * Rung 4, second half: the uuid that stands on the device, read by libblkid. Needs the right to
+ * read the device. Asked even where the kernel has answered: after an online `tune2fs -U` the
+ * kernel may tell the old uuid until the next mount, and both lead to the row.
  *
  * The only file that includes blkid.h.
  */

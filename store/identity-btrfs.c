@@ -4,11 +4,12 @@
  * superblock and of the subvolume:
  *
  *     bytes  0 ... 15   metadata uuid (does not change when `btrfstune -m` changes the visible one)
- *     bytes 16 ... 31   uuid of the subvolume; where that is zero (the top level of filesystems made
- *                       by old mkfs): eight bytes of zero and the tree id, little-endian
+ *     bytes 16 ... 31   uuid of the subvolume; where that is zero (the top level of filesystems
+ * made by old mkfs): eight bytes of zero and the tree id, little-endian
  *
- * A uuid with eight leading zero bytes is none that anybody generates, so the two forms cannot meet.
- * Without the subvolume's half there is no answer at all: half an identity would merge subvolumes.
+ * A uuid with eight leading zero bytes is none that anybody generates, so the two forms cannot
+ * meet. Without the subvolume's half there is no answer at all: half an identity would merge
+ * subvolumes.
  */
 #include "config.h"
 
@@ -78,7 +79,7 @@ void qm_rung_btrfs(struct qm_probe *probe, const struct qidmap_identify_options 
 {
     struct btrfs_ioctl_get_subvol_info_args subvol;
     struct fs_info info;
-    guint8 bytes[32] = { 0 };
+    guint8 bytes[32] = {0};
 
     (void)options;
     if (strcmp(probe->mount->type, "btrfs") != 0)

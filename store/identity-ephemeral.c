@@ -7,9 +7,10 @@
  *     bytes 16 ... 31   the instance: digest of the random f_fsid of a tmpfs (from its uuid, Linux
  *                       5.16); else of the id of the mount and st_dev
  *
- * st_dev may stand here, and only here: within a boot, and beside the id of a mount, it is a name of
- * the instance. It is no more than that: where Linux gives ids of mounts that are never used again
- * (6.8) they are taken; before, an instance that comes and goes may leave its ids to the next one.
+ * st_dev may stand here, and only here: within a boot, and beside the id of a mount, it is a name
+ * of the instance. It is no more than that: where Linux gives ids of mounts that are never used
+ * again (6.8) they are taken; before, an instance that comes and goes may leave its ids to the next
+ * one.
  */
 #include "config.h"
 
@@ -20,10 +21,10 @@
 #include <xxhash.h>
 
 static const char *const ephemeral_types[] = {
-    "tmpfs",     "ramfs",    "devtmpfs",   "proc",        "sysfs",      "devpts",    "cgroup",
-    "cgroup2",   "debugfs",  "tracefs",    "securityfs",  "configfs",   "mqueue",    "hugetlbfs",
-    "pstore",    "bpf",      "efivarfs",   "fusectl",     "binfmt_misc", "autofs",   "rootfs",
-    "nsfs",      "rpc_pipefs", "selinuxfs", "smackfs",    "nfsd",       "resctrl",   "functionfs",
+    "tmpfs",   "ramfs",      "devtmpfs",  "proc",       "sysfs",       "devpts",  "cgroup",
+    "cgroup2", "debugfs",    "tracefs",   "securityfs", "configfs",    "mqueue",  "hugetlbfs",
+    "pstore",  "bpf",        "efivarfs",  "fusectl",    "binfmt_misc", "autofs",  "rootfs",
+    "nsfs",    "rpc_pipefs", "selinuxfs", "smackfs",    "nfsd",        "resctrl", "functionfs",
 };
 
 static gboolean is_ephemeral(const struct qm_probe *probe)
@@ -45,7 +46,7 @@ void qm_rung_ephemeral(struct qm_probe *probe, const struct qidmap_identify_opti
                        struct qidmap_identity *identity)
 {
     guint8 bytes[32];
-    guint64 key[4] = { 0 };
+    guint64 key[4] = {0};
     XXH128_canonical_t digest;
 
     (void)options;

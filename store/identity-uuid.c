@@ -83,8 +83,8 @@ static gboolean xfs_uuid(int fd, guint8 uuid[16])
     return TRUE;
 }
 
-/* Filesystems that are asked: those on a block device of this machine, whose open(2) cannot wait for
- * somebody else. btrfs is not among them: its subvolumes share the uuid. */
+/* Filesystems that are asked: those on a block device of this machine, whose open(2) cannot wait
+ * for somebody else. btrfs is not among them: its subvolumes share the uuid. */
 static gboolean is_local(const struct qm_probe *probe)
 {
     const char *type = probe->mount->type;

@@ -21,7 +21,7 @@ void qm_rung_weak(struct qm_probe *probe, const struct qidmap_identify_options *
                   struct qidmap_identity *identity)
 {
     const struct qm_mount *mount = probe->mount;
-    struct qidmap_hints hints = { 0 };
+    struct qidmap_hints hints = {0};
     XXH128_canonical_t digest;
 
     (void)options;
@@ -32,7 +32,7 @@ void qm_rung_weak(struct qm_probe *probe, const struct qidmap_identify_options *
     qm_hints_collect(probe, &hints);
     const char *source = hints.backing[0] != '\0' ? hints.backing : mount->source;
     GString *key = g_string_new(NULL);
-    const char *parts[] = { mount->type, source, mount->root, mount->path };
+    const char *parts[] = {mount->type, source, mount->root, mount->path};
     for (gsize i = 0; i < G_N_ELEMENTS(parts); i++)
         g_string_append_len(key, parts[i], (gssize)strlen(parts[i]) + 1);
     XXH128_canonicalFromHash(&digest, XXH3_128bits(key->str, key->len));

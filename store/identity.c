@@ -33,12 +33,12 @@ static const struct {
     guint32 kind;
     const char *name;
 } kind_names[] = {
-    { QIDMAP_FSID_OVERRIDE, "override" }, { QIDMAP_FSID_UUID, "uuid" },
-    { QIDMAP_FSID_BTRFS, "btrfs" },       { QIDMAP_FSID_ZFS, "zfs" },
-    { QIDMAP_FSID_OVERLAY, "overlay" },   { QIDMAP_FSID_NFS, "nfs" },
-    { QIDMAP_FSID_CEPH, "ceph" },         { QIDMAP_FSID_CIFS, "cifs" },
-    { QIDMAP_FSID_MARKER, "marker" },     { QIDMAP_FSID_WEAK, "weak" },
-    { QIDMAP_FSID_EPHEMERAL, "ephemeral" },
+    {QIDMAP_FSID_OVERRIDE, "override"},   {QIDMAP_FSID_UUID, "uuid"},
+    {QIDMAP_FSID_BTRFS, "btrfs"},         {QIDMAP_FSID_ZFS, "zfs"},
+    {QIDMAP_FSID_OVERLAY, "overlay"},     {QIDMAP_FSID_NFS, "nfs"},
+    {QIDMAP_FSID_CEPH, "ceph"},           {QIDMAP_FSID_CIFS, "cifs"},
+    {QIDMAP_FSID_MARKER, "marker"},       {QIDMAP_FSID_WEAK, "weak"},
+    {QIDMAP_FSID_EPHEMERAL, "ephemeral"},
 };
 
 const char *qm_fsid_kind_name(guint32 kind)

@@ -33,8 +33,8 @@ int qm_probe_init(struct qm_probe *probe, int fd, const GPtrArray *mounts);
 void qm_probe_clear(struct qm_probe *probe);
 
 /* A readable descriptor on the same filesystem (on btrfs: the same subvolume), for ioctls; opened
- * when first asked for; negative where that cannot be had. Belongs to the probe. Not to be asked for
- * on filesystems whose open(2) may hang (FUSE, network). */
+ * when first asked for; negative where that cannot be had. Belongs to the probe. Not to be asked
+ * for on filesystems whose open(2) may hang (FUSE, network). */
 int qm_probe_io_fd(struct qm_probe *probe);
 
 /* The same for the block device, for reading. */
@@ -63,7 +63,8 @@ gboolean qm_generic_uuid(int fd, guint8 uuid[16]);
 /* PARTUUID of the partition below, from libblkid; FALSE where there is none. */
 gboolean qm_blkid_part_uuid(struct qm_probe *probe, char *text, gsize size);
 
-/* Id of this boot as 16 bytes and as text (37 bytes with the NUL); FALSE where it cannot be read. */
+/* Id of this boot as 16 bytes and as text (37 bytes with the NUL); FALSE where it cannot be read.
+ */
 gboolean qm_boot_id(guint8 bytes[16], char text[37]);
 
 /* Parses the usual text form of a uuid, hyphens optional. */

@@ -310,8 +310,10 @@ static int make_dir(const char *path, GError **error)
     int fd, e = 0;
 
     if (mkdir(path, 0700) != 0 && errno != EEXIST)
-        return qm_set_error(error, errno, "cannot make the directory: %s; the one above it must exist, and be writable",
-                            g_strerror(errno));
+        return qm_set_error(
+            error, errno,
+            "cannot make the directory: %s; the one above it must exist, and be writable",
+            g_strerror(errno));
     fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || fsync(fd) != 0)
         e = errno;

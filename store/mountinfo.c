@@ -43,7 +43,8 @@ static char *unescape(const char *field, gsize size)
         if (c == '\\' && size - i > 3 && field[i + 1] >= '0' && field[i + 1] <= '3' &&
             field[i + 2] >= '0' && field[i + 2] <= '7' && field[i + 3] >= '0' &&
             field[i + 3] <= '7') {
-            c = (char)((field[i + 1] - '0') << 6 | (field[i + 2] - '0') << 3 | (field[i + 3] - '0'));
+            c = (char)((field[i + 1] - '0') << 6 | (field[i + 2] - '0') << 3 |
+                       (field[i + 3] - '0'));
             i += 3;
         }
         if (c == '\0')

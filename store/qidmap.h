@@ -11,16 +11,16 @@
  *   - `struct qidmap_error *error` belongs to the caller and may be NULL. On failure it gets the
  *     same code and a line of text that names the object and says what to do.
  *   - Strings are UTF-8 or bytes as the host gave them, terminated by NUL.
- *   - Structs that may grow begin with their size, so that later versions can add fields at the end:
- *     initialise them with their _INIT macro.
+ *   - Structs that may grow begin with their size, so that later versions can add fields at the
+ * end: initialise them with their _INIT macro.
  *
  * Threads: every function may be called from any thread. A store may be used by many threads at
  * once; lookups of known inodes do not wait for each other, nor for a commit. Closing a store is
  * the caller's promise that no other thread uses it or will use it.
  *
- * Processes: one process at a time may hold a store open for writing (QIDMAP_OPEN_WRITE); any number
- * may read it meanwhile. A store handle must not be used in a child after fork(). A process opens
- * one store once: a second open gives -EBUSY. Stores on network filesystems are refused.
+ * Processes: one process at a time may hold a store open for writing (QIDMAP_OPEN_WRITE); any
+ * number may read it meanwhile. A store handle must not be used in a child after fork(). A process
+ * opens one store once: a second open gives -EBUSY. Stores on network filesystems are refused.
  *
  * Memory: when none is left the process ends (glib's rule). Sizes that come from a store or from a
  * caller's data are limited and checked first.
@@ -72,11 +72,11 @@ const char *qidmap_version(void);
 typedef struct qidmap_store qidmap_store;
 
 enum {
-    QIDMAP_OPEN_READ = 0,   /* look only, at the state of this moment; works while another process
-                               writes. Close it soon: the writer cannot reuse pages meanwhile */
-    QIDMAP_OPEN_WRITE = 1,  /* be the one writer */
-    QIDMAP_OPEN_CREATE = 2  /* with WRITE: make the store when it is absent (a damaged one, or one
-                               with a part missing, is not absent) */
+    QIDMAP_OPEN_READ = 0,  /* look only, at the state of this moment; works while another process
+                              writes. Close it soon: the writer cannot reuse pages meanwhile */
+    QIDMAP_OPEN_WRITE = 1, /* be the one writer */
+    QIDMAP_OPEN_CREATE = 2 /* with WRITE: make the store when it is absent (a damaged one, or one
+                              with a part missing, is not absent) */
 };
 
 /* Parameters of a store, fixed when it is created, kept in it, and ignored by later opens. */
@@ -86,7 +86,10 @@ struct qidmap_params {
                               full map; 1 ... 65,535; default 16 */
     uint32_t reserved;     /* 0 */
 };
-#define QIDMAP_PARAMS_INIT { sizeof(struct qidmap_params), 16, 0 }
+#define QIDMAP_PARAMS_INIT                                                                         \
+    {                                                                                              \
+        sizeof(struct qidmap_params), 16, 0                                                        \
+    }
 
 /*
  * Opens the store that `uri` names:
@@ -102,15 +105,15 @@ void qidmap_store_close(qidmap_store *store);
 
 /* Numbers about a store. Sizes in bytes. */
 struct qidmap_stats {
-    size_t size;             /* in: sizeof (struct qidmap_stats) */
-    uint32_t format;         /* version of the stored format */
+    size_t size;     /* in: sizeof (struct qidmap_stats) */
+    uint32_t format; /* version of the stored format */
     uint32_t affix_budget;
-    uint8_t uuid[16];        /* of the store, made at its creation */
-    uint64_t epoch;          /* commits of the store so far */
+    uint8_t uuid[16]; /* of the store, made at its creation */
+    uint64_t epoch;   /* commits of the store so far */
     uint64_t fs_rows;
     uint64_t affix_rows;
     uint64_t full_rows;
-    uint64_t next_fs;        /* counters: what the next row of each kind will get */
+    uint64_t next_fs; /* counters: what the next row of each kind will get */
     uint64_t next_affix;
     uint64_t next_serial;
     uint64_t next_instance;
@@ -119,18 +122,17 @@ struct qidmap_stats {
     int64_t created;         /* seconds since 1970 */
     int64_t last_clean_stop; /* 0: never, or open for writing now, or not stopped cleanly */
     char uri[512];
-    char backend[16];        /* "lmdb", "memory" */
+    char backend[16]; /* "lmdb", "memory" */
 };
-int qidmap_store_stats(qidmap_store *store, struct qidmap_stats *stats,
-                       struct qidmap_error *error);
+int qidmap_store_stats(qidmap_store *store, struct qidmap_stats *stats, struct qidmap_error *error);
 
 /* ---- filesystems ----------------------------------------------------------------------------- */
 
 /* How an identity was found. The numbers are stored; they never change meaning. */
 enum qidmap_fsid_kind {
-    QIDMAP_FSID_OVERRIDE = 1,  /* the operator said so: 16 bytes of uuid */
-    QIDMAP_FSID_UUID = 2,      /* uuid of the superblock: 16 bytes (ext*, xfs, f2fs, ...) */
-    QIDMAP_FSID_BTRFS = 3,     /* metadata uuid, subvolume uuid: 32 bytes */
+    QIDMAP_FSID_OVERRIDE = 1, /* the operator said so: 16 bytes of uuid */
+    QIDMAP_FSID_UUID = 2,     /* uuid of the superblock: 16 bytes (ext*, xfs, f2fs, ...) */
+    QIDMAP_FSID_BTRFS = 3,    /* metadata uuid, subvolume uuid: 32 bytes */
     QIDMAP_FSID_ZFS = 4,
     QIDMAP_FSID_OVERLAY = 5,
     QIDMAP_FSID_NFS = 6,
@@ -167,40 +169,40 @@ enum {
 /* What explains a filesystem to people and tells duplicates apart. Empty or 0: not known. Longer
  * strings are cut and end in a digest of the whole, so that they still compare. */
 struct qidmap_hints {
-    char type[32];         /* "ext4" */
-    char source[256];      /* "/dev/sda1" */
-    char backing[256];     /* file behind a loop device */
+    char type[32];     /* "ext4" */
+    char source[256];  /* "/dev/sda1" */
+    char backing[256]; /* file behind a loop device */
     char dm_uuid[160];
     char wwid[128];
     char part_uuid[40];
     char mount_path[256];
-    uint8_t marker[16];    /* from our marker on the root, where one is; else 0 */
-    uint32_t partition;    /* number of the partition, 0: whole device */
+    uint8_t marker[16]; /* from our marker on the root, where one is; else 0 */
+    uint32_t partition; /* number of the partition, 0: whole device */
     uint32_t root_gen;
     uint64_t root_ino;
     int64_t root_btime_ns; /* since 1970, 0: not known */
     uint64_t st_dev;       /* of the last sight: explains, never identifies */
     char boot_id[37];
     char machine_id[33];
-    int64_t first_seen;    /* seconds since 1970 */
+    int64_t first_seen; /* seconds since 1970 */
     int64_t last_seen;
 };
 
 /* What qidmap_identify() found out about one mounted filesystem. */
 struct qidmap_identity {
-    size_t size;           /* sizeof (struct qidmap_identity) */
-    uint32_t flags;        /* QIDMAP_IDENTITY_* */
-    uint32_t policy;       /* suggested for a filesystem that is new */
-    uint32_t count;        /* of fsid[], in order of the ladder: [0] wins; 1 ... */
+    size_t size;     /* sizeof (struct qidmap_identity) */
+    uint32_t flags;  /* QIDMAP_IDENTITY_* */
+    uint32_t policy; /* suggested for a filesystem that is new */
+    uint32_t count;  /* of fsid[], in order of the ladder: [0] wins; 1 ... */
     uint32_t reserved;
     struct qidmap_fsid fsid[QIDMAP_FSID_COUNT];
     struct qidmap_hints hints;
-    uint64_t superblock;   /* equal for two mounts of one superblock, at one moment of one boot:
-                              major:minor of mountinfo. Never stored. */
+    uint64_t superblock; /* equal for two mounts of one superblock, at one moment of one boot:
+                            major:minor of mountinfo. Never stored. */
 };
 
 struct qidmap_identify_options {
-    size_t size;               /* sizeof (struct qidmap_identify_options) */
+    size_t size;                  /* sizeof (struct qidmap_identify_options) */
     const uint8_t *override_uuid; /* 16 bytes that the operator gave for this path, or NULL */
 };
 
@@ -213,7 +215,8 @@ struct qidmap_identify_options {
 int qidmap_identify(int fd, const struct qidmap_identify_options *options,
                     struct qidmap_identity *identity, struct qidmap_error *error);
 
-/* Name of a kind or of a policy for people: "uuid", "affix". Static storage; "unknown" for others. */
+/* Name of a kind or of a policy for people: "uuid", "affix". Static storage; "unknown" for others.
+ */
 const char *qidmap_fsid_kind_name(uint32_t kind);
 const char *qidmap_policy_name(uint32_t policy);
 
@@ -232,15 +235,15 @@ int qidmap_recognise(qidmap_store *store, const struct qidmap_identity *identiti
 
 /* A filesystem as it stands in the store. */
 struct qidmap_fs {
-    size_t size;           /* in: sizeof (struct qidmap_fs) */
-    uint32_t fs;           /* its number, from 1 */
+    size_t size; /* in: sizeof (struct qidmap_fs) */
+    uint32_t fs; /* its number, from 1 */
     uint32_t policy;
-    uint32_t flags;        /* QIDMAP_IDENTITY_* */
-    uint32_t retired;      /* 1: superseded */
+    uint32_t flags;   /* QIDMAP_IDENTITY_* */
+    uint32_t retired; /* 1: superseded */
     uint32_t affix_rows;
-    uint32_t left_budget;  /* 1: gets no further affix entry */
-    uint32_t has_bound;    /* 1: has rows bound by migration, which are asked first */
-    uint32_t instance;     /* serial of an ephemeral filesystem */
+    uint32_t left_budget; /* 1: gets no further affix entry */
+    uint32_t has_bound;   /* 1: has rows bound by migration, which are asked first */
+    uint32_t instance;    /* serial of an ephemeral filesystem */
     uint32_t fsid_count;
     uint32_t reserved;
     struct qidmap_fsid fsid[QIDMAP_FSID_COUNT]; /* with aliases */
@@ -273,10 +276,10 @@ struct qidmap_object {
 };
 
 /*
- * Maps one inode: gives its qid path, and makes the mapping first where there is none. Returns after
- * the mapping is on stable storage (lmdb:). A known inode costs a few compares. On a handle opened
- * for reading an unknown inode gives -ENOENT.
- * Errors: -EINVAL unknown fs, -EPERM, -ENFILE, -EUCLEAN, -ENOSPC, -EIO.
+ * Maps one inode: gives its qid path, and makes the mapping first where there is none. Returns
+ * after the mapping is on stable storage (lmdb:). A known inode costs a few compares. On a handle
+ * opened for reading an unknown inode gives -ENOENT. Errors: -EINVAL unknown fs, -EPERM, -ENFILE,
+ * -EUCLEAN, -ENOSPC, -EIO.
  */
 int qidmap_map(qidmap_store *store, uint32_t fs, uint64_t ino, uint64_t *path);
 
@@ -285,7 +288,7 @@ struct qidmap_item {
     uint32_t fs;
     int32_t result; /* out: 0 or a negative errno, for this entry */
     uint64_t ino;
-    uint64_t path;  /* out, where result is 0 */
+    uint64_t path; /* out, where result is 0 */
 };
 
 /* Maps many inodes; all new mappings share one commit. Returns 0 when every entry was mapped, else
@@ -295,7 +298,8 @@ int qidmap_map_batch(qidmap_store *store, struct qidmap_item *items, size_t coun
 /* Maps an object of any kind: an inode as above; a handle or placeholder in the full map. */
 int qidmap_map_object(qidmap_store *store, const struct qidmap_object *object, uint64_t *path);
 
-/* The qid path of an inode, or of an object, that is mapped already; else -ENOENT. Makes nothing. */
+/* The qid path of an inode, or of an object, that is mapped already; else -ENOENT. Makes nothing.
+ */
 int qidmap_find(qidmap_store *store, uint32_t fs, uint64_t ino, uint64_t *path);
 int qidmap_find_object(qidmap_store *store, const struct qidmap_object *object, uint64_t *path);
 
@@ -312,12 +316,12 @@ enum qidmap_row_kind {
 };
 
 struct qidmap_row {
-    uint32_t kind;      /* enum qidmap_row_kind */
-    uint32_t fs;        /* the filesystem of the row */
-    uint32_t index;     /* AFFIX: n */
-    uint32_t bits;      /* AFFIX: L, number of high bits of the inode that are compared */
-    uint64_t top;       /* AFFIX: their value */
-    uint64_t path;      /* FULL: the id; AFFIX: the suffix */
+    uint32_t kind;               /* enum qidmap_row_kind */
+    uint32_t fs;                 /* the filesystem of the row */
+    uint32_t index;              /* AFFIX: n */
+    uint32_t bits;               /* AFFIX: L, number of high bits of the inode that are compared */
+    uint64_t top;                /* AFFIX: their value */
+    uint64_t path;               /* FULL: the id; AFFIX: the suffix */
     struct qidmap_object object; /* FULL: the object key */
 };
 

@@ -9,24 +9,24 @@
  * The steps
  *   1. Identities with one superblock are one filesystem (a filesystem mounted twice); on btrfs and
  *      where device numbers are made up, one subvolume or one such number.
- *   2. Candidates of a filesystem: the rows, not retired, that share an identity with it. A row whose
- *      override or subvolume is another one is no candidate. Candidates that have no identity in
+ *   2. Candidates of a filesystem: the rows, not retired, that share an identity with it. A row
+ * whose override or subvolume is another one is no candidate. Candidates that have no identity in
  *      common among them were two filesystems, and which one this is cannot be told: none is taken,
  *      unless one alone has all the identities.
- *   3. What the operator's override says holds. A lone claimant of a lone row, never split, takes it, even where its hints differ: disks and
- *      image files move. But not where the marker differs, nor where the device or file of the row
- *      is still there and is another one: then this is a copy.
- *   4. Otherwise discriminators decide, strongest first: marker; loop backing file, dm uuid or wwid,
- *      with the partition; partition uuid; source with mount path. A row is taken where the
+ *   3. What the operator's override says holds. A lone claimant of a lone row, never split, takes
+ * it, even where its hints differ: disks and image files move. But not where the marker differs,
+ * nor where the device or file of the row is still there and is another one: then this is a copy.
+ *   4. Otherwise discriminators decide, strongest first: marker; loop backing file, dm uuid or
+ * wwid, with the partition; partition uuid; source with mount path. A row is taken where the
  *      strongest discriminator known on both sides fits and none of the first three contradicts. A
  *      value that two claimants, or two candidate rows, have in common tells nothing and is passed
- *      over. Best fits go first, over all filesystems at once, so that the order of the input, which
- *      is the order of mounting, has no say.
+ *      over. Best fits go first, over all filesystems at once, so that the order of the input,
+ * which is the order of mounting, has no say.
  *   5. Whoever is left gets a new row; these are ranked by identity and stable hints.
  *
- * What follows for two clones A and B: mounted together at any time, each keeps its row for ever, in
- * any order and at any mount path, also when only one of them comes back. B alone, when only A has a
- * row so far, gets a row of its own while A's device is within sight. When it is not, B is
+ * What follows for two clones A and B: mounted together at any time, each keeps its row for ever,
+ * in any order and at any mount path, also when only one of them comes back. B alone, when only A
+ * has a row so far, gets a row of its own while A's device is within sight. When it is not, B is
  * indistinguishable from A moved, and takes A's row; should both be live later, they are told apart
  * from then on: the row stays with the one it was last seen with, and the other gets a new one.
  *
@@ -46,11 +46,11 @@ enum match { MATCH_UNKNOWN, MATCH_FITS, MATCH_DIFFERS };
 
 /* One filesystem: the identities that show it. */
 struct claim {
-    guint first;     /* of the group: index of the identity that speaks for it */
-    GArray *members; /* guint, indices of identities */
-    GArray *rows;    /* guint, indices of candidates */
-    gboolean split;  /* shares an identity with a row or claim that is another filesystem */
-    gint row;        /* taken, or -1 */
+    guint first;       /* of the group: index of the identity that speaks for it */
+    GArray *members;   /* guint, indices of identities */
+    GArray *rows;      /* guint, indices of candidates */
+    gboolean split;    /* shares an identity with a row or claim that is another filesystem */
+    gint row;          /* taken, or -1 */
     gboolean hopeless; /* gets a new row whatever its candidates are */
 };
 
@@ -90,7 +90,8 @@ static gboolean has_fsid(const struct qidmap_fsid *list, guint32 count,
 }
 
 /* The first identity of a kind, or NULL. */
-static const struct qidmap_fsid *of_kind(const struct qidmap_fsid *list, guint32 count, guint32 kind)
+static const struct qidmap_fsid *of_kind(const struct qidmap_fsid *list, guint32 count,
+                                         guint32 kind)
 {
     for (guint32 i = 0; i < MIN(count, QIDMAP_FSID_COUNT); i++) {
         if (list[i].kind == kind)
@@ -125,7 +126,7 @@ static gboolean shares_fsid(const struct qidmap_fsid *a, guint32 a_count,
 /* One filesystem? An equivalence: superblocks are equal, and so is what divides one. */
 static gboolean same_filesystem(const struct qidmap_identity *a, const struct qidmap_identity *b)
 {
-    static const guint32 dividing[] = { QIDMAP_FSID_BTRFS, QIDMAP_FSID_EPHEMERAL };
+    static const guint32 dividing[] = {QIDMAP_FSID_BTRFS, QIDMAP_FSID_EPHEMERAL};
 
     if (a->superblock != b->superblock)
         return FALSE;
@@ -306,7 +307,7 @@ static void group(struct context *ctx)
                 home = claim;
         }
         if (home == NULL) {
-            struct claim claim = { .first = i, .row = -1 };
+            struct claim claim = {.first = i, .row = -1};
             claim.members = g_array_new(FALSE, FALSE, sizeof(guint));
             claim.rows = g_array_new(FALSE, FALSE, sizeof(guint));
             g_array_append_val(ctx->claims, claim);
@@ -447,7 +448,8 @@ static gboolean decide_override(const struct context *ctx, struct claim *claim)
 }
 
 /* Step 3. TRUE when the claim was a lone one on a lone row, and so is decided. */
-static gboolean decide_lone(const struct context *ctx, struct claim *claim, qm_device_present present)
+static gboolean decide_lone(const struct context *ctx, struct claim *claim,
+                            qm_device_present present)
 {
     if (claim->rows->len != 1)
         return FALSE;
@@ -495,7 +497,7 @@ static void assign(struct context *ctx, const gboolean *decided)
         if (claim->row >= 0)
             taken[claim->row] = TRUE;
         for (guint i = 0; !decided[c] && i < claim->rows->len; i++) {
-            struct pair pair = { .claim = c, .row = g_array_index(claim->rows, guint, i) };
+            struct pair pair = {.claim = c, .row = g_array_index(claim->rows, guint, i)};
             if (fits(ctx, c, pair.row, &pair.level))
                 g_array_append_val(pairs, pair);
         }
@@ -554,7 +556,7 @@ void qm_resolve_with(const struct qidmap_fs *const *rows, size_t n_rows,
     g_autoptr(GArray) claims = g_array_new(FALSE, FALSE, sizeof(struct claim));
     g_autoptr(GArray) fresh = g_array_new(FALSE, FALSE, sizeof(guint));
     g_autofree gboolean *decided = g_new0(gboolean, count + 1);
-    struct context ctx = { rows, n_rows, identities, count, claims };
+    struct context ctx = {rows, n_rows, identities, count, claims};
 
     g_array_set_clear_func(claims, claim_clear);
     group(&ctx);
@@ -564,8 +566,8 @@ void qm_resolve_with(const struct qidmap_fs *const *rows, size_t n_rows,
     }
     for (guint c = 0; c < claims->len; c++) {
         struct claim *claim = &g_array_index(claims, struct claim, c);
-        decided[c] = claim->hopeless || decide_override(&ctx, claim) ||
-                     decide_lone(&ctx, claim, present);
+        decided[c] =
+            claim->hopeless || decide_override(&ctx, claim) || decide_lone(&ctx, claim, present);
     }
     assign(&ctx, decided);
 
@@ -582,8 +584,7 @@ void qm_resolve_with(const struct qidmap_fs *const *rows, size_t n_rows,
         const struct claim *claim = &g_array_index(claims, struct claim, c);
         gboolean twin = claim->split || has_double(&ctx, claim);
         for (guint i = 0; i < claim->members->len; i++) {
-            struct qm_decision *decision =
-                &decisions[g_array_index(claim->members, guint, i)];
+            struct qm_decision *decision = &decisions[g_array_index(claim->members, guint, i)];
             decision->same_as = claim->first;
             decision->fs = claim->row >= 0 ? rows[claim->row]->fs : 0;
             decision->rank = rank[c];
@@ -616,10 +617,9 @@ static gboolean take_hints(struct qidmap_hints *old, const struct qidmap_hints *
     gboolean changed = FALSE;
 
     /* The names of a device go together: a disk that has become an image has no wwid any more. */
-    if (has_device(now) && (old->partition != now->partition ||
-                            strcmp(old->backing, now->backing) != 0 ||
-                            strcmp(old->dm_uuid, now->dm_uuid) != 0 ||
-                            strcmp(old->wwid, now->wwid) != 0)) {
+    if (has_device(now) &&
+        (old->partition != now->partition || strcmp(old->backing, now->backing) != 0 ||
+         strcmp(old->dm_uuid, now->dm_uuid) != 0 || strcmp(old->wwid, now->wwid) != 0)) {
         g_strlcpy(old->backing, now->backing, sizeof old->backing);
         g_strlcpy(old->dm_uuid, now->dm_uuid, sizeof old->dm_uuid);
         g_strlcpy(old->wwid, now->wwid, sizeof old->wwid);
@@ -636,9 +636,8 @@ static gboolean take_hints(struct qidmap_hints *old, const struct qidmap_hints *
         memcpy(old->marker, now->marker, sizeof old->marker);
         changed = TRUE;
     }
-    if (now->root_ino != 0 &&
-        (old->root_ino != now->root_ino || old->root_gen != now->root_gen ||
-         old->root_btime_ns != now->root_btime_ns)) {
+    if (now->root_ino != 0 && (old->root_ino != now->root_ino || old->root_gen != now->root_gen ||
+                               old->root_btime_ns != now->root_btime_ns)) {
         old->root_ino = now->root_ino;
         old->root_gen = now->root_gen;
         old->root_btime_ns = now->root_btime_ns;

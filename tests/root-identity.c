@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Promise: ext4, a dd copy of it, xfs and the subvolumes of btrfs each get a row of their own in an
- * lmdb store, and get it again after they were mounted in another order, at other places, with other
- * loop devices and st_dev; also when only some of them come back.
+ * lmdb store, and get it again after they were mounted in another order, at other places, with
+ * other loop devices and st_dev; also when only some of them come back.
  */
 #include "config.h"
 
@@ -32,7 +32,7 @@ static gboolean run(const char *format, ...)
     g_autofree char *command = g_strdup_vprintf(format, args);
     va_end(args);
     g_autofree char *whole = g_strconcat("exec >/dev/null 2>&1; ", command, NULL);
-    const char *argv[] = { "/bin/sh", "-c", whole, NULL };
+    const char *argv[] = {"/bin/sh", "-c", whole, NULL};
     return g_spawn_sync(NULL, (char **)argv, NULL, 0, NULL, NULL, NULL, NULL, &status, NULL) &&
            status == 0;
 }
@@ -126,7 +126,7 @@ static void test_all(void)
     g_assert_true(mount_image("copy", "m2"));
     g_assert_true(mount_image("xfs", "m3"));
     g_assert_true(mount_image("btrfs", "m4"));
-    const char *paths[] = { "m1", "m2", "m3", "m4", "m4/s1", "m4/s2" };
+    const char *paths[] = {"m1", "m2", "m3", "m4", "m4/s1", "m4/s2"};
     struct qidmap_identity a, b;
     identify("m1", &a);
     identify("m2", &b);
@@ -155,7 +155,7 @@ static void test_all(void)
     g_assert_true(mount_image("xfs", "m2"));
     g_assert_true(mount_image("copy", "m3"));
     g_assert_true(mount_image("ext4", "m4"));
-    const char *other[] = { "m4", "m3", "m2", "m1", "m1/s1", "m1/s2" };
+    const char *other[] = {"m4", "m3", "m2", "m1", "m1/s1", "m1/s2"};
     enroll(other, 6, again, new_devices);
     gboolean moved = FALSE;
     for (int i = 0; i < 6; i++) {

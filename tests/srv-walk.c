@@ -172,12 +172,12 @@ static void too_many_names(struct fixture *f, gconstpointer data)
 
     (void)data;
     for (guint i = 0; i < 16; i++)
-        g_ptr_array_add(names, (gpointer)"..");
+        g_ptr_array_add(names, (gpointer) "..");
     g_ptr_array_add(names, NULL);
     g_assert_cmpint(client_walk(f->c, ROOT_FID, 2, (const char *const *)names->pdata, &n, qids), ==,
                     0);
     g_assert_cmpuint(n, ==, 16);
-    names->pdata[16] = (gpointer)"..";
+    names->pdata[16] = (gpointer) "..";
     g_ptr_array_add(names, NULL);
     rc = client_walk(f->c, ROOT_FID, 3, (const char *const *)names->pdata, &n, qids);
     g_assert_true(rc > 0 || rc == CLIENT_EOF);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Promise: the filesystem that a file is on is identified, the same from any file on it and from any
- * descriptor, the operator's word stands first, and no persistent identity contains st_dev.
+ * Promise: the filesystem that a file is on is identified, the same from any file on it and from
+ * any descriptor, the operator's word stands first, and no persistent identity contains st_dev.
  */
 #include "config.h"
 
@@ -59,8 +59,11 @@ static void test_any_file(void)
     g_assert_cmpint(mkfifo(fifo, 0600), ==, 0);
 
     int fds[] = {
-        open_at(dir, O_RDONLY | O_DIRECTORY), open_at(dir, O_PATH), open_at(file, O_RDONLY),
-        open_at(file, O_PATH),                open_at(link, O_PATH | O_NOFOLLOW),
+        open_at(dir, O_RDONLY | O_DIRECTORY),
+        open_at(dir, O_PATH),
+        open_at(file, O_RDONLY),
+        open_at(file, O_PATH),
+        open_at(link, O_PATH | O_NOFOLLOW),
         open_at(fifo, O_PATH),
     };
     for (gsize i = 0; i < G_N_ELEMENTS(fds); i++) {
@@ -80,7 +83,7 @@ static void test_any_file(void)
 static void test_override(void)
 {
     guint8 uuid[16] = "0123456789abcde";
-    struct qidmap_identify_options options = { sizeof options, uuid };
+    struct qidmap_identify_options options = {sizeof options, uuid};
     struct qidmap_identity plain, with;
     int fd = open_at(g_get_tmp_dir(), O_PATH);
     identify(fd, NULL, &plain);
@@ -161,7 +164,7 @@ static void test_hint_cut(void)
 
 static void test_device_present(void)
 {
-    struct qidmap_hints old = { .partition = 0 }, now = { .partition = 0 };
+    struct qidmap_hints old = {.partition = 0}, now = {.partition = 0};
     g_autofree char *dir = g_dir_make_tmp("qidmap-XXXXXX", NULL);
     g_autofree char *one = g_build_filename(dir, "one", NULL);
     g_autofree char *two = g_build_filename(dir, "two", NULL);
@@ -177,7 +180,7 @@ static void test_device_present(void)
     g_remove(one);
     g_remove(two);
     g_rmdir(dir);
-    struct qidmap_hints dm = { .partition = 0 };
+    struct qidmap_hints dm = {.partition = 0};
     QM_HINT_SET(dm.dm_uuid, "LVM-that-nobody-has");
     g_assert_false(qm_hints_device_present(&dm, &now));
 }

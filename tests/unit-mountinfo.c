@@ -75,7 +75,8 @@ static void test_broken(void)
         "36x 35 98:7 / /mnt rw - ext4 /dev/sda rw",
     };
     for (gsize i = 0; i < G_N_ELEMENTS(broken); i++) {
-        g_autofree char *text = g_strconcat(broken[i], "\n1 2 3:4 / /ok rw - ext4 /dev/x rw\n", NULL);
+        g_autofree char *text =
+            g_strconcat(broken[i], "\n1 2 3:4 / /ok rw - ext4 /dev/x rw\n", NULL);
         g_autoptr(GPtrArray) mounts = parse(text);
         g_assert_cmpuint(mounts->len, ==, 1);
         const struct qm_mount *m = g_ptr_array_index(mounts, 0);
@@ -100,8 +101,9 @@ static void test_below(void)
 /* Random damage to a good table: sanitizers and the lengths watch. */
 static void test_damage(void)
 {
-    static const char good[] = "36 35 98:7 /s\\040b /mnt\\134a rw,noatime master:1 - ext4 /dev/a ro\n"
-                               "37 36 0:44 / /mnt rw - tmpfs  rw\n";
+    static const char good[] =
+        "36 35 98:7 /s\\040b /mnt\\134a rw,noatime master:1 - ext4 /dev/a ro\n"
+        "37 36 0:44 / /mnt rw - tmpfs  rw\n";
     for (guint i = 0; i < 20000; i++) {
         gsize size = (gsize)g_test_rand_int_range(0, (gint32)sizeof good);
         g_autofree char *text = g_malloc(MAX(size, 1));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Promise: a directory listing shows for each entry the very qid that looking at the file shows, at
- * mount points and for `..` too; no two files have one; what is forbidden is refused; and guests see
- * none of the names that belong to stores.
+ * mount points and for `..` too; no two files have one; what is forbidden is refused; and guests
+ * see none of the names that belong to stores.
  */
 #include "config.h"
 
@@ -97,7 +97,7 @@ static guint compare_listing(struct tree *t, const char *name, gboolean unknown_
         char *copy = g_strdup(e->d_name);
         g_ptr_array_add(names, copy);
         entries[count++] = (struct qid_dirent){
-            .name = copy, .d_ino = e->d_ino, .d_type = unknown_types ? DT_UNKNOWN : e->d_type };
+            .name = copy, .d_ino = e->d_ino, .d_type = unknown_types ? DT_UNKNOWN : e->d_type};
     }
     closedir(dir);
     g_assert_cmpint(qid_from_dirents(t->exp, fd, &stx, t->fd, entries, count), ==, 0);
@@ -122,8 +122,8 @@ static guint compare_listing(struct tree *t, const char *name, gboolean unknown_
 
 static void test_listing(void)
 {
-    static const enum qid_multidevs modes[] = { QID_MULTIDEVS_REMAP, QID_MULTIDEVS_FORBID,
-                                                QID_MULTIDEVS_WARN };
+    static const enum qid_multidevs modes[] = {QID_MULTIDEVS_REMAP, QID_MULTIDEVS_FORBID,
+                                               QID_MULTIDEVS_WARN};
     struct tree t;
     make_tree(&t);
     for (gsize i = 0; i < G_N_ELEMENTS(modes); i++) {
@@ -144,8 +144,8 @@ static void test_vanished(void)
     start(&t, QID_MULTIDEVS_REMAP);
     g_assert_cmpint(statx(t.fd, "", AT_EMPTY_PATH, QID_STATX_MASK, &stx), ==, 0);
     struct qid_dirent entries[] = {
-        { .name = "gone", .d_ino = 5, .d_type = DT_UNKNOWN },
-        { .name = "e1", .d_ino = 6, .d_type = DT_UNKNOWN },
+        {.name = "gone", .d_ino = 5, .d_type = DT_UNKNOWN},
+        {.name = "e1", .d_ino = 6, .d_type = DT_UNKNOWN},
     };
     g_assert_cmpint(qid_from_dirents(t.exp, t.fd, &stx, t.fd, entries, 2), ==, 0);
     g_assert_cmpint(entries[0].result, ==, -ENOENT);
@@ -172,8 +172,7 @@ static void test_mounts(void)
 {
     struct tree t;
     struct qid root, inside, other;
-    if (unshare(CLONE_NEWNS) != 0 ||
-        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) {
+    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) {
         g_test_skip("needs root");
         return;
     }
@@ -215,8 +214,8 @@ static void test_mounts(void)
     g_assert_cmpint(qid_from_stat(t.exp, fd, &stx, &other), ==, -EXDEV);
     close(fd);
     g_assert_cmpint(statx(t.fd, "", AT_EMPTY_PATH, QID_STATX_MASK, &dir), ==, 0);
-    struct qid_dirent entries[] = { { .name = "e0", .d_ino = 1, .d_type = DT_DIR },
-                                    { .name = "e3", .d_ino = 1, .d_type = DT_DIR } };
+    struct qid_dirent entries[] = {{.name = "e0", .d_ino = 1, .d_type = DT_DIR},
+                                   {.name = "e3", .d_ino = 1, .d_type = DT_DIR}};
     g_assert_cmpint(qid_from_dirents(t.exp, t.fd, &dir, t.fd, entries, 2), ==, 0);
     g_assert_cmpint(entries[0].result, ==, -EXDEV);
     g_assert_cmpint(entries[1].result, ==, 0);
@@ -241,7 +240,7 @@ static void test_mounts(void)
 static void test_bad_exports(void)
 {
     g_autoptr(GError) error = NULL;
-    char *bad[] = { (char *)"relative=00112233445566778899aabbccddeeff", NULL };
+    char *bad[] = {(char *)"relative=00112233445566778899aabbccddeeff", NULL};
     g_assert_null(qid_map_new(bad, &error));
     g_assert_nonnull(error);
     g_clear_error(&error);
@@ -258,8 +257,7 @@ static void test_bad_exports(void)
     g_assert_nonnull(error);
     g_clear_error(&error);
     int file = open("/proc/self/stat", O_PATH | O_CLOEXEC);
-    g_assert_null(
-        qid_map_add_export(map, "x", dir, file, "memory:", QID_MULTIDEVS_REMAP, &error));
+    g_assert_null(qid_map_add_export(map, "x", dir, file, "memory:", QID_MULTIDEVS_REMAP, &error));
     g_assert_nonnull(error);
     close(file);
     close(fd);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Promise: two filesystems that are live together never share a row, each keeps its row whatever the
- * order of mounting and whoever is missing, and the order of the input changes nothing.
+ * Promise: two filesystems that are live together never share a row, each keeps its row whatever
+ * the order of mounting and whoever is missing, and the order of the input changes nothing.
  */
 #include "config.h"
 
@@ -114,18 +114,18 @@ static struct qidmap_identity subvolume(guint8 uuid, guint8 subvol, const char *
 
 static void test_both_from_start(void)
 {
-    struct world w = { .n_rows = 0 };
+    struct world w = {.n_rows = 0};
     guint32 first[2], again[2];
-    struct qidmap_identity both[] = { image(1, "/img1", "/srv/a", 0),
-                                      image(1, "/img2", "/srv/b", 1) };
+    struct qidmap_identity both[] = {image(1, "/img1", "/srv/a", 0),
+                                     image(1, "/img2", "/srv/b", 1)};
     set_present("/img1", "/img2");
     enroll(&w, both, 2, first);
     g_assert_cmpuint(first[0], !=, first[1]);
     g_assert_true(w.rows[0].flags & w.rows[1].flags & QIDMAP_IDENTITY_DUPLICATE);
 
     /* Attached the other way round, and mounted at each other's place. */
-    struct qidmap_identity swapped[] = { image(1, "/img2", "/srv/a", 0),
-                                         image(1, "/img1", "/srv/b", 1) };
+    struct qidmap_identity swapped[] = {image(1, "/img2", "/srv/a", 0),
+                                        image(1, "/img1", "/srv/b", 1)};
     enroll(&w, swapped, 2, again);
     g_assert_cmpuint(again[0], ==, first[1]);
     g_assert_cmpuint(again[1], ==, first[0]);
@@ -139,14 +139,13 @@ static void test_both_from_start(void)
 static void test_one_later(void)
 {
     for (int turn = 0; turn < 2; turn++) {
-        struct world w = { .n_rows = 0 };
+        struct world w = {.n_rows = 0};
         guint32 a, n[2];
         const char *img1 = turn == 0 ? "/img1" : "/img2", *img2 = turn == 0 ? "/img2" : "/img1";
         struct qidmap_identity one = image(1, img1, "/srv/a", 0);
         set_present("/img1", "/img2");
         enroll(&w, &one, 1, &a);
-        struct qidmap_identity both[] = { image(1, img2, "/srv/b", 0),
-                                          image(1, img1, "/srv/a", 1) };
+        struct qidmap_identity both[] = {image(1, img2, "/srv/b", 0), image(1, img1, "/srv/a", 1)};
         enroll(&w, both, 2, n);
         g_assert_cmpuint(n[1], ==, a);
         g_assert_cmpuint(n[0], !=, a);
@@ -160,7 +159,7 @@ static void test_one_later(void)
 /* The copy alone, while the file that the row names is still there: a row of its own. */
 static void test_copy_alone(void)
 {
-    struct world w = { .n_rows = 0 };
+    struct world w = {.n_rows = 0};
     guint32 a, b, n[2];
     struct qidmap_identity one = image(1, "/img1", "/srv/a", 0);
     struct qidmap_identity two = image(1, "/img2", "/srv/a", 0);
@@ -168,7 +167,7 @@ static void test_copy_alone(void)
     enroll(&w, &one, 1, &a);
     enroll(&w, &two, 1, &b);
     g_assert_cmpuint(a, !=, b);
-    struct qidmap_identity both[] = { image(1, "/img2", "/x", 4), image(1, "/img1", "/y", 5) };
+    struct qidmap_identity both[] = {image(1, "/img2", "/x", 4), image(1, "/img1", "/y", 5)};
     enroll(&w, both, 2, n);
     g_assert_cmpuint(n[0], ==, b);
     g_assert_cmpuint(n[1], ==, a);
@@ -177,7 +176,7 @@ static void test_copy_alone(void)
 /* The only one there is was moved: to another name, another disk, another port. */
 static void test_moved(void)
 {
-    struct world w = { .n_rows = 0 };
+    struct world w = {.n_rows = 0};
     guint32 a, b, n[2];
     struct qidmap_identity before = image(1, "/img1", "/srv/a", 0);
     struct qidmap_identity after = image(1, "/other/img1", "/srv/b", 3);
@@ -188,7 +187,7 @@ static void test_moved(void)
     g_assert_cmpstr(w.rows[0].hints.backing, ==, "/other/img1");
 
     /* The file of before comes back beside it: two live ones never share. */
-    struct qidmap_identity both[] = { before, after };
+    struct qidmap_identity both[] = {before, after};
     enroll(&w, both, 2, n);
     g_assert_cmpuint(n[1], ==, b);
     g_assert_cmpuint(n[0], !=, b);
@@ -197,9 +196,9 @@ static void test_moved(void)
 /* Nothing strong is known: names decide, and a swap of names is no reason to guess. */
 static void test_names_only(void)
 {
-    struct world w = { .n_rows = 0 };
+    struct world w = {.n_rows = 0};
     guint32 n[2], again[2];
-    struct qidmap_identity both[] = { image(1, NULL, "/srv/a", 0), image(1, NULL, "/srv/b", 1) };
+    struct qidmap_identity both[] = {image(1, NULL, "/srv/a", 0), image(1, NULL, "/srv/b", 1)};
     set_present(NULL, NULL);
     enroll(&w, both, 2, n);
     enroll(&w, both, 2, again);
@@ -214,9 +213,9 @@ static void test_names_only(void)
 /* A partition uuid that the copies share tells nothing; the disks' names do. */
 static void test_shared_discriminator(void)
 {
-    struct world w = { .n_rows = 0 };
+    struct world w = {.n_rows = 0};
     guint32 n[2], again[2];
-    struct qidmap_identity both[] = { image(1, NULL, "/srv/a", 0), image(1, NULL, "/srv/b", 1) };
+    struct qidmap_identity both[] = {image(1, NULL, "/srv/a", 0), image(1, NULL, "/srv/b", 1)};
     for (int i = 0; i < 2; i++) {
         strcpy(both[i].hints.part_uuid, "11111111-01");
         both[i].hints.partition = 1;
@@ -242,7 +241,7 @@ static void test_shared_discriminator(void)
 
 static void test_marker(void)
 {
-    struct world w = { .n_rows = 0 };
+    struct world w = {.n_rows = 0};
     guint32 a, n[2];
     struct qidmap_identity one = image(1, "/img1", "/srv/a", 0);
     memset(one.hints.marker, 0xaa, 16);
@@ -250,7 +249,7 @@ static void test_marker(void)
     enroll(&w, &one, 1, &a);
 
     /* Moved, and a copy in the place where it was: the marker is stronger than the file. */
-    struct qidmap_identity both[] = { image(1, "/img1", "/srv/a", 0), image(1, "/img9", "/x", 1) };
+    struct qidmap_identity both[] = {image(1, "/img1", "/srv/a", 0), image(1, "/img9", "/x", 1)};
     memset(both[0].hints.marker, 0xbb, 16);
     memset(both[1].hints.marker, 0xaa, 16);
     enroll(&w, both, 2, n);
@@ -258,7 +257,7 @@ static void test_marker(void)
     g_assert_cmpuint(n[0], !=, a);
     g_assert_cmpuint(n[0], !=, n[1]);
 
-    struct world v = { .n_rows = 0 };
+    struct world v = {.n_rows = 0};
     enroll(&v, &one, 1, &a);
     struct qidmap_identity moved = image(1, "/img9", "/x", 1);
     memset(moved.hints.marker, 0xaa, 16);
@@ -272,10 +271,10 @@ static void test_marker(void)
 
 static void test_mounted_twice(void)
 {
-    struct world w = { .n_rows = 0 };
+    struct world w = {.n_rows = 0};
     guint32 n[3], again;
-    struct qidmap_identity all[] = { image(1, "/img1", "/srv/b", 0), image(1, "/img1", "/srv/a", 0),
-                                     image(2, "/img2", "/srv/c", 1) };
+    struct qidmap_identity all[] = {image(1, "/img1", "/srv/b", 0), image(1, "/img1", "/srv/a", 0),
+                                    image(2, "/img2", "/srv/c", 1)};
     set_present("/img1", "/img2");
     enroll(&w, all, 3, n);
     g_assert_cmpuint(n[0], ==, n[1]);
@@ -289,11 +288,13 @@ static void test_mounted_twice(void)
 
 static void test_btrfs(void)
 {
-    struct world w = { .n_rows = 0 };
+    struct world w = {.n_rows = 0};
     guint32 n[4], again[4];
     struct qidmap_identity all[] = {
-        subvolume(5, 1, "/img1", 40), subvolume(5, 2, "/img1", 40),
-        subvolume(5, 1, "/img2", 41), subvolume(5, 2, "/img2", 41),
+        subvolume(5, 1, "/img1", 40),
+        subvolume(5, 2, "/img1", 40),
+        subvolume(5, 1, "/img2", 41),
+        subvolume(5, 2, "/img2", 41),
     };
     set_present("/img1", "/img2");
     enroll(&w, all, 4, n);
@@ -302,8 +303,10 @@ static void test_btrfs(void)
             g_assert_cmpuint(n[i], !=, n[k]);
     }
     struct qidmap_identity other[] = {
-        subvolume(5, 2, "/img2", 40), subvolume(5, 1, "/img2", 40),
-        subvolume(5, 2, "/img1", 44), subvolume(5, 1, "/img1", 44),
+        subvolume(5, 2, "/img2", 40),
+        subvolume(5, 1, "/img2", 40),
+        subvolume(5, 2, "/img1", 44),
+        subvolume(5, 1, "/img1", 44),
     };
     enroll(&w, other, 4, again);
     for (int i = 0; i < 4; i++)
@@ -314,7 +317,7 @@ static void test_btrfs(void)
 /* A second way to ask finds the same row by what the first one knew, and is noted. */
 static void test_alias(void)
 {
-    struct world w = { .n_rows = 0 };
+    struct world w = {.n_rows = 0};
     guint32 a, b;
     struct qidmap_identity one = image(1, "/img1", "/srv/a", 0);
     set_present("/img1", NULL);
@@ -332,9 +335,10 @@ static void test_alias(void)
 /* Two rows by two identities that they do not share: neither, and the new row is found again. */
 static void test_two_rows(void)
 {
-    struct world w = { .n_rows = 0 };
+    struct world w = {.n_rows = 0};
     guint32 a, b, c, again;
-    struct qidmap_identity one = image(1, "/img1", "/srv/a", 0), two = image(2, "/img1", "/srv/a", 0);
+    struct qidmap_identity one = image(1, "/img1", "/srv/a", 0),
+                           two = image(2, "/img1", "/srv/a", 0);
     set_present(NULL, NULL);
     enroll(&w, &one, 1, &a);
     enroll(&w, &two, 1, &b);
@@ -351,10 +355,10 @@ static void test_two_rows(void)
 
 static void test_override(void)
 {
-    struct world w = { .n_rows = 0 };
+    struct world w = {.n_rows = 0};
     guint32 n[2], again[2];
-    struct qidmap_identity both[] = { image(1, "/img1", "/srv/a", 0),
-                                      image(1, "/img2", "/srv/b", 1) };
+    struct qidmap_identity both[] = {image(1, "/img1", "/srv/a", 0),
+                                     image(1, "/img2", "/srv/b", 1)};
     for (int i = 0; i < 2; i++) {
         both[i].fsid[1] = both[i].fsid[0];
         both[i].fsid[0].kind = QIDMAP_FSID_OVERRIDE;
@@ -373,7 +377,7 @@ static void test_override(void)
 
 static void test_retired_and_ephemeral(void)
 {
-    struct world w = { .n_rows = 0 };
+    struct world w = {.n_rows = 0};
     guint32 a, b;
     struct qidmap_identity one = image(1, "/img1", "/srv/a", 0);
     set_present(NULL, NULL);
@@ -400,21 +404,21 @@ static void test_retired_and_ephemeral(void)
 static void test_permutations(void)
 {
     struct qidmap_identity base[6] = {
-        image(1, "/img1", "/srv/a", 0),       image(1, "/img2", "/srv/b", 1),
-        image(1, "/img3", "/srv/c", 2),       image(1, "/img1", "/srv/d", 0),
-        subvolume(5, 1, "/img4", 40),         subvolume(5, 2, "/img4", 40),
+        image(1, "/img1", "/srv/a", 0), image(1, "/img2", "/srv/b", 1),
+        image(1, "/img3", "/srv/c", 2), image(1, "/img1", "/srv/d", 0),
+        subvolume(5, 1, "/img4", 40),   subvolume(5, 2, "/img4", 40),
     };
     for (int with_rows = 0; with_rows < 2; with_rows++) {
-        struct world w = { .n_rows = 0 };
+        struct world w = {.n_rows = 0};
         guint32 numbers[6];
         set_present("/img1", "/img2");
         if (with_rows) {
-            struct qidmap_identity some[] = { base[1], base[5], image(1, "/img9", "/srv/c", 7) };
+            struct qidmap_identity some[] = {base[1], base[5], image(1, "/img9", "/srv/c", 7)};
             enroll(&w, some, 3, numbers);
         }
         struct qm_decision want[6], got[6];
         decide(&w, base, 6, want);
-        int order[6] = { 0, 1, 2, 3, 4, 5 }, count[6] = { 0 };
+        int order[6] = {0, 1, 2, 3, 4, 5}, count[6] = {0};
         for (int i = 0; i < 6;) { /* Heap's way through all orders */
             struct qidmap_identity ids[6];
             for (int k = 0; k < 6; k++)
@@ -446,9 +450,9 @@ static void test_permutations(void)
 static void test_histories(void)
 {
     for (int round = 0; round < 2000; round++) {
-        struct world w = { .n_rows = 0 };
-        guint32 known[3] = { 0 };
-        static const char *const files[] = { "/img1", "/img2", "/img3" };
+        struct world w = {.n_rows = 0};
+        guint32 known[3] = {0};
+        static const char *const files[] = {"/img1", "/img2", "/img3"};
         memset(present_names, 0, sizeof present_names);
         for (int i = 0; i < 3; i++)
             present_names[i] = files[i];
@@ -480,7 +484,7 @@ static void test_histories(void)
 
 static void test_update(void)
 {
-    struct qidmap_fs row = { .fs = 1 };
+    struct qidmap_fs row = {.fs = 1};
     struct qidmap_identity id = image(1, "/img1", "/srv/a", 0);
     g_assert_true(qm_resolve_update(&row, &id, TRUE, 1000000));
     g_assert_cmpint(row.hints.first_seen, ==, 1000000);

@@ -81,18 +81,18 @@ gboolean cmd_parse(const struct cmd *cmd, struct cmd_options *options, const GOp
     gboolean help = FALSE;
     g_autofree char *name = g_strdup_printf("qidmapctl %s", cmd->name);
     const GOptionEntry common[] = {
-        { "help", 'h', 0, G_OPTION_ARG_NONE, &help, "show this", NULL },
-        { "store", 0, 0, G_OPTION_ARG_FILENAME, &options->store,
-          "the store to look at, for example lmdb:/var/lib/qidmap/store", "URI" },
-        { "export", 0, 0, G_OPTION_ARG_FILENAME, &options->export_name,
-          "the store of that export in qidmapd.conf", "NAME" },
-        { "config", 0, 0, G_OPTION_ARG_FILENAME, &options->config,
-          "read FILE in place of " DEFAULT_CONFIG, "FILE" },
-        { "json", 0, 0, G_OPTION_ARG_NONE, &options->json, "print JSON, an object in each line",
-          NULL },
-        { G_OPTION_REMAINING, 0, G_OPTION_FLAG_NONE, G_OPTION_ARG_FILENAME_ARRAY, &options->rest,
-          NULL, cmd->args[0] != '\0' ? cmd->args : NULL },
-        { NULL, 0, 0, 0, NULL, NULL, NULL },
+        {"help", 'h', 0, G_OPTION_ARG_NONE, &help, "show this", NULL},
+        {"store", 0, 0, G_OPTION_ARG_FILENAME, &options->store,
+         "the store to look at, for example lmdb:/var/lib/qidmap/store", "URI"},
+        {"export", 0, 0, G_OPTION_ARG_FILENAME, &options->export_name,
+         "the store of that export in qidmapd.conf", "NAME"},
+        {"config", 0, 0, G_OPTION_ARG_FILENAME, &options->config,
+         "read FILE in place of " DEFAULT_CONFIG, "FILE"},
+        {"json", 0, 0, G_OPTION_ARG_NONE, &options->json, "print JSON, an object in each line",
+         NULL},
+        {G_OPTION_REMAINING, 0, G_OPTION_FLAG_NONE, G_OPTION_ARG_FILENAME_ARRAY, &options->rest,
+         NULL, cmd->args[0] != '\0' ? cmd->args : NULL},
+        {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);
     g_autoptr(GError) error = NULL;
@@ -154,7 +154,7 @@ static void append_fs_ids(struct cmd_options *options, GKeyFile *file)
     }
     g_ptr_array_add(all, NULL);
     g_strfreev(options->fs_ids);
-    options->fs_ids = (char **) g_ptr_array_free(g_steal_pointer(&all), FALSE);
+    options->fs_ids = (char **)g_ptr_array_free(g_steal_pointer(&all), FALSE);
 }
 
 /* The store of the export that the options name, from the file. */

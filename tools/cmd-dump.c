@@ -110,7 +110,7 @@ static int dump_row(qidmap_store *store, const struct qidmap_row *row, gboolean 
                     struct counts *counts)
 {
     if (row->kind == QIDMAP_ROW_FS) {
-        struct qidmap_fs fs = { .size = sizeof fs };
+        struct qidmap_fs fs = {.size = sizeof fs};
         struct qidmap_error error;
         counts->fs++;
         if (qidmap_fs_get(store, row->fs, &fs, &error) < 0) {
@@ -142,7 +142,7 @@ static void closing_line(const struct counts *counts, const struct qidmap_stats 
         return;
     }
     JsonObject *object = json_object_new();
-    struct qidmap_fsid fsid = { QIDMAP_FSID_UUID, 16, { 0 } };
+    struct qidmap_fsid fsid = {QIDMAP_FSID_UUID, 16, {0}};
     memcpy(fsid.bytes, stats->uuid, sizeof stats->uuid);
     g_autofree char *uuid = cmd_fsid_text(&fsid);
     json_object_set_string_member(object, "row", "end");
@@ -161,11 +161,11 @@ static void closing_line(const struct counts *counts, const struct qidmap_stats 
 
 int cmd_dump(const struct cmd *cmd, int argc, char **argv)
 {
-    g_auto(cmd_options) options = { 0 };
+    g_auto(cmd_options) options = {0};
     g_autoptr(qidmap_store) store = NULL;
     g_autoptr(qidmap_iter) iter = NULL;
-    struct qidmap_stats stats = { .size = sizeof stats };
-    struct counts counts = { 0, 0, 0 };
+    struct qidmap_stats stats = {.size = sizeof stats};
+    struct counts counts = {0, 0, 0};
     struct qidmap_error error;
     struct qidmap_row row;
     int status, more;

@@ -55,8 +55,8 @@ static void print_line(const struct qidmap_fs *row, guint64 full)
     g_autofree char *id = row->fsid_count > 0 ? cmd_fsid_text(&row->fsid[0]) : g_strdup("-");
     g_autofree char *type = cmd_escape(row->hints.type, TRUE);
     g_autofree char *mount = cmd_escape(row->hints.mount_path, TRUE);
-    g_autofree char *source = cmd_escape(
-        row->hints.backing[0] != '\0' ? row->hints.backing : row->hints.source, TRUE);
+    g_autofree char *source =
+        cmd_escape(row->hints.backing[0] != '\0' ? row->hints.backing : row->hints.source, TRUE);
 
     printf("%-4u %-9s %-8s %-14s %6u %9" G_GUINT64_FORMAT " %-9s %s %s %s\n", row->fs,
            type[0] != '\0' ? type : "-", qidmap_policy_name(row->policy), sure, row->affix_rows,
@@ -66,7 +66,7 @@ static void print_line(const struct qidmap_fs *row, guint64 full)
 
 int cmd_fs_list(const struct cmd *cmd, int argc, char **argv)
 {
-    g_auto(cmd_options) options = { 0 };
+    g_auto(cmd_options) options = {0};
     g_autoptr(qidmap_store) store = NULL;
     g_autoptr(GArray) numbers = g_array_new(FALSE, FALSE, sizeof(guint32));
     g_autoptr(GHashTable) full = g_hash_table_new_full(NULL, NULL, NULL, g_free);
@@ -90,7 +90,7 @@ int cmd_fs_list(const struct cmd *cmd, int argc, char **argv)
     for (guint i = 0; i < numbers->len; i++) {
         guint32 number = g_array_index(numbers, guint32, i);
         const guint64 *count = g_hash_table_lookup(full, GUINT_TO_POINTER(number));
-        struct qidmap_fs row = { .size = sizeof row };
+        struct qidmap_fs row = {.size = sizeof row};
         if (qidmap_fs_get(store, number, &row, &error) < 0) {
             return cmd_fail(&error);
         }
@@ -126,8 +126,7 @@ static void print_row(const struct qidmap_fs *row, guint64 full)
         printf("%-15s %s %s\n", i == 0 ? "identity" : "also known as",
                qidmap_fsid_kind_name(row->fsid[i].kind), id);
     }
-    printf("affix entries   %u%s\n", row->affix_rows,
-           row->left_budget ? " (gets no more)" : "");
+    printf("affix entries   %u%s\n", row->affix_rows, row->left_budget ? " (gets no more)" : "");
     printf("full map rows   %" G_GUINT64_FORMAT "%s\n", full,
            row->has_bound ? " (some bound to ids given elsewhere)" : "");
     if (row->instance != 0) {
@@ -153,11 +152,11 @@ static void print_row(const struct qidmap_fs *row, guint64 full)
 
 int cmd_fs_show(const struct cmd *cmd, int argc, char **argv)
 {
-    g_auto(cmd_options) options = { 0 };
+    g_auto(cmd_options) options = {0};
     g_autoptr(qidmap_store) store = NULL;
     g_autoptr(GArray) numbers = g_array_new(FALSE, FALSE, sizeof(guint32));
     g_autoptr(GHashTable) full = g_hash_table_new_full(NULL, NULL, NULL, g_free);
-    struct qidmap_fs row = { .size = sizeof row };
+    struct qidmap_fs row = {.size = sizeof row};
     const guint64 *count;
     guint64 number;
     int status, code;
@@ -165,8 +164,8 @@ int cmd_fs_show(const struct cmd *cmd, int argc, char **argv)
     if (!cmd_parse(cmd, &options, NULL, argc, argv, &status)) {
         return status;
     }
-    if (g_strv_length(options.rest) != 1 || !cmd_number(options.rest[0], &number) ||
-        number == 0 || number > G_MAXUINT32) {
+    if (g_strv_length(options.rest) != 1 || !cmd_number(options.rest[0], &number) || number == 0 ||
+        number > G_MAXUINT32) {
         return cmd_usage(cmd, "fs show needs one number of a filesystem, as fs list prints them");
     }
     status = cmd_open(&options, &store);
@@ -174,7 +173,7 @@ int cmd_fs_show(const struct cmd *cmd, int argc, char **argv)
         return status;
     }
     struct qidmap_error error;
-    code = qidmap_fs_get(store, (guint32) number, &row, &error);
+    code = qidmap_fs_get(store, (guint32)number, &row, &error);
     if (code == -ENOENT) {
         cmd_error("the store has no filesystem %" G_GUINT64_FORMAT "; see qidmapctl fs list",
                   number);
@@ -187,7 +186,7 @@ int cmd_fs_show(const struct cmd *cmd, int argc, char **argv)
     if (status != CMD_OK) {
         return status;
     }
-    count = g_hash_table_lookup(full, GUINT_TO_POINTER((guint32) number));
+    count = g_hash_table_lookup(full, GUINT_TO_POINTER((guint32)number));
     if (options.json) {
         cmd_json_line(cmd_fs_json(&row, count));
     } else {

@@ -34,7 +34,7 @@ struct lookup {
 static int status_of_open(int code)
 {
     return code == ENOENT || code == ENOTDIR || code == ELOOP || code == ENAMETOOLONG ? CMD_TROUBLE
-                                                                                     : CMD_CANNOT;
+                                                                                      : CMD_CANNOT;
 }
 
 static char *describe(const struct qidmap_identity *identity)
@@ -52,8 +52,7 @@ static char *describe(const struct qidmap_identity *identity)
 
 /* What the map is asked for: the inode, or on filesystems of that policy the file handle. Where a
  * placeholder was found, the object has its inodes already. */
-static int object_of(const struct qidmap_fs *row, int fd, guint64 ino,
-                     struct qidmap_object *object)
+static int object_of(const struct qidmap_fs *row, int fd, guint64 ino, struct qidmap_object *object)
 {
     union {
         struct file_handle handle;
@@ -81,7 +80,7 @@ static int object_of(const struct qidmap_fs *row, int fd, guint64 ino,
     object->kind = QIDMAP_OBJECT_HANDLE;
     object->ino = 0;
     object->handle_type = u.handle.handle_type;
-    object->handle_size = (guint8) u.handle.handle_bytes;
+    object->handle_size = (guint8)u.handle.handle_bytes;
     memcpy(object->handle, u.handle.f_handle, u.handle.handle_bytes);
     return 0;
 }
@@ -110,9 +109,9 @@ static void print_path(const struct lookup *lookup, const char *path, guint32 fs
 
 static int lookup_fd(const struct lookup *lookup, const char *path, int fd)
 {
-    struct qidmap_fs row = { .size = sizeof row };
+    struct qidmap_fs row = {.size = sizeof row};
     struct qidmap_identity identity;
-    struct qidmap_object object = { .kind = QIDMAP_OBJECT_INODE };
+    struct qidmap_object object = {.kind = QIDMAP_OBJECT_INODE};
     struct qidmap_error error;
     struct stat st;
     guint64 qid_path;
@@ -147,7 +146,7 @@ static int lookup_fd(const struct lookup *lookup, const char *path, int fd)
     if (code == -ENOENT) {
         cmd_error("%s: inode %" G_GUINT64_FORMAT " of filesystem %u has no id yet; no client has "
                   "met it",
-                  shown, (guint64) st.st_ino, fs);
+                  shown, (guint64)st.st_ino, fs);
         return CMD_TROUBLE;
     }
     if (code < 0) {
@@ -235,8 +234,9 @@ static void print_object_text(guint64 qid_path, const struct qidmap_object *obje
     for (guint i = 0; scan->paths != NULL && i < scan->paths->len; i++) {
         g_autofree char *shown = cmd_escape(scan->paths->pdata[i], TRUE);
         printf("  %-12s %s\n",
-               object->kind == QIDMAP_OBJECT_PLACEHOLDER ? "directory" : i == 0 ? "name"
-                                                                                : "also named",
+               object->kind == QIDMAP_OBJECT_PLACEHOLDER ? "directory"
+               : i == 0                                  ? "name"
+                                                         : "also named",
                shown);
     }
 }
@@ -262,10 +262,10 @@ static int tell_no_name(guint64 qid_path, const struct scan *scan)
 
 static int lookup_id(const struct lookup *lookup, guint64 qid_path)
 {
-    struct qidmap_fs row = { .size = sizeof row };
+    struct qidmap_fs row = {.size = sizeof row};
     struct qidmap_object object;
     struct qidmap_error error;
-    struct scan scan = { .sight = lookup->sight };
+    struct scan scan = {.sight = lookup->sight};
     int status = CMD_OK;
 
     int code = qidmap_reverse(lookup->store, qid_path, &object);
@@ -338,17 +338,17 @@ static int lookup_number(const struct lookup *lookup, const char *text, guint64 
 
 int cmd_lookup(const struct cmd *cmd, int argc, char **argv)
 {
-    g_auto(cmd_options) options = { 0 };
+    g_auto(cmd_options) options = {0};
     g_auto(GStrv) guest = NULL;
     gboolean no_scan = FALSE;
     const GOptionEntry extra[] = {
-        { "guest-inode", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &guest,
-          "look up the file that a Linux guest shows as inode N", "N" },
-        { "no-scan", 0, 0, G_OPTION_ARG_NONE, &no_scan,
-          "do not search the filesystem for names", NULL },
-        { "fs-id", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &options.fs_ids,
-          "the identity that the daemon was given for the filesystem of PATH", "PATH=UUID" },
-        { NULL, 0, 0, 0, NULL, NULL, NULL },
+        {"guest-inode", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &guest,
+         "look up the file that a Linux guest shows as inode N", "N"},
+        {"no-scan", 0, 0, G_OPTION_ARG_NONE, &no_scan, "do not search the filesystem for names",
+         NULL},
+        {"fs-id", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &options.fs_ids,
+         "the identity that the daemon was given for the filesystem of PATH", "PATH=UUID"},
+        {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
     g_autoptr(qidmap_store) store = NULL;
     g_autoptr(sight) sight = NULL;
@@ -368,7 +368,7 @@ int cmd_lookup(const struct cmd *cmd, int argc, char **argv)
     if (sight == NULL) {
         return CMD_USAGE;
     }
-    struct lookup lookup = { &options, store, sight, no_scan };
+    struct lookup lookup = {&options, store, sight, no_scan};
     for (char **arg = options.rest; *arg != NULL; arg++) {
         status = is_number(*arg) ? lookup_number(&lookup, *arg, 0) : lookup_path(&lookup, *arg);
         worst = MAX(worst, status);

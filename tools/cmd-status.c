@@ -11,7 +11,7 @@
 
 static char *store_uuid(const struct qidmap_stats *stats)
 {
-    struct qidmap_fsid fsid = { QIDMAP_FSID_UUID, 16, { 0 } };
+    struct qidmap_fsid fsid = {QIDMAP_FSID_UUID, 16, {0}};
     memcpy(fsid.bytes, stats->uuid, sizeof stats->uuid);
     return cmd_fsid_text(&fsid);
 }
@@ -74,9 +74,9 @@ static void print_text(const struct qidmap_stats *stats)
 
 int cmd_status(const struct cmd *cmd, int argc, char **argv)
 {
-    g_auto(cmd_options) options = { 0 };
+    g_auto(cmd_options) options = {0};
     g_autoptr(qidmap_store) store = NULL;
-    struct qidmap_stats stats = { .size = sizeof stats };
+    struct qidmap_stats stats = {.size = sizeof stats};
     struct qidmap_error error;
     int status;
 

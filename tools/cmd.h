@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What the verbs of qidmapctl share: exit statuses, the table entry of a verb, the options that all
- * of them take, and the ways to print. Each verb lives in a cmd-*.c file of its own and opens stores
- * through cmd_open() only; nothing here writes to a store.
+ * of them take, and the ways to print. Each verb lives in a cmd-*.c file of its own and opens
+ * stores through cmd_open() only; nothing here writes to a store.
  */
 #ifndef TOOLS_CMD_H
 #define TOOLS_CMD_H
@@ -17,7 +17,7 @@ enum {
     CMD_OK = 0,
     CMD_TROUBLE = 1, /* not found, not mapped, damaged */
     CMD_USAGE = 2,
-    CMD_CANNOT = 3   /* no store, no permission, no room for the output */
+    CMD_CANNOT = 3 /* no store, no permission, no room for the output */
 };
 
 /* One verb: main.c has the table, and makes --help from it. */
@@ -36,7 +36,7 @@ struct cmd_options {
     char *config;
     char **fs_ids; /* PATH=UUID; only verbs that look at files take them */
     gboolean json;
-    char **rest;   /* what is left: never NULL after cmd_parse() */
+    char **rest; /* what is left: never NULL after cmd_parse() */
 };
 
 /*

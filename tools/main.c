@@ -13,26 +13,25 @@
 #include "tools/cmd.h"
 
 static const struct cmd commands[] = {
-    { "status", "", "show the state of a store", NULL, cmd_status },
-    { "dump", "", "print all rows of a store",
-      "With --json each row is one line, and the last line has the counts: a dump that does not\n"
-      "end in it is not whole.\n",
-      cmd_dump },
-    { "lookup", "PATH|QIDPATH ...", "host path to qid path and guest inode number, or back",
-      "PATH is a file on the host; nothing is ever mapped by looking. A number is a qid path:\n"
-      "its filesystem and inode are shown, and the mounted filesystem is searched for names.\n"
-      "A file whose name is a number is written ./123.\n",
-      cmd_lookup },
-    { "fs list", "", "list the filesystems of a store", NULL, cmd_fs_list },
-    { "fs show", "N", "show all that is known of filesystem N", NULL, cmd_fs_show },
+    {"status", "", "show the state of a store", NULL, cmd_status},
+    {"dump", "", "print all rows of a store",
+     "With --json each row is one line, and the last line has the counts: a dump that does not\n"
+     "end in it is not whole.\n",
+     cmd_dump},
+    {"lookup", "PATH|QIDPATH ...", "host path to qid path and guest inode number, or back",
+     "PATH is a file on the host; nothing is ever mapped by looking. A number is a qid path:\n"
+     "its filesystem and inode are shown, and the mounted filesystem is searched for names.\n"
+     "A file whose name is a number is written ./123.\n",
+     cmd_lookup},
+    {"fs list", "", "list the filesystems of a store", NULL, cmd_fs_list},
+    {"fs show", "N", "show all that is known of filesystem N", NULL, cmd_fs_show},
 };
 
 static void print_help(void)
 {
     printf("Usage:\n  qidmapctl VERB [OPTIONS] [ARGUMENTS]\n\nVerbs:\n");
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
-        g_autofree char *synopsis =
-            g_strdup_printf("%s %s", commands[i].name, commands[i].args);
+        g_autofree char *synopsis = g_strdup_printf("%s %s", commands[i].name, commands[i].args);
         printf("  %-26s %s\n", synopsis, commands[i].summary);
     }
     printf("\nOptions:\n"
@@ -48,7 +47,7 @@ static void print_help(void)
 static int match(const struct cmd *cmd, int argc, char **argv)
 {
     g_auto(GStrv) words = g_strsplit(cmd->name, " ", -1);
-    int count = (int) g_strv_length(words);
+    int count = (int)g_strv_length(words);
     if (argc < count) {
         return 0;
     }

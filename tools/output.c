@@ -24,8 +24,8 @@ char *cmd_escape(const char *name, gboolean terminal)
     while (*name != '\0') {
         const char *end;
         gunichar c = g_utf8_get_char_validated(name, -1);
-        if (c == (gunichar) -1 || c == (gunichar) -2) {
-            g_string_append_printf(out, "\\x%02x", (unsigned char) *name);
+        if (c == (gunichar)-1 || c == (gunichar)-2) {
+            g_string_append_printf(out, "\\x%02x", (unsigned char)*name);
             name++;
             continue;
         }
@@ -34,7 +34,7 @@ char *cmd_escape(const char *name, gboolean terminal)
             g_string_append(out, "\\\\");
         } else if (terminal && g_unichar_iscntrl(c)) {
             for (const char *p = name; p < end; p++) {
-                g_string_append_printf(out, "\\x%02x", (unsigned char) *p);
+                g_string_append_printf(out, "\\x%02x", (unsigned char)*p);
             }
         } else {
             g_string_append_len(out, name, end - name);
@@ -104,7 +104,7 @@ static void add_flags(JsonObject *object, const struct qidmap_fs *row)
 static JsonObject *hints_json(const struct qidmap_hints *hints)
 {
     JsonObject *object = json_object_new();
-    struct qidmap_fsid marker = { QIDMAP_FSID_MARKER, 16, { 0 } };
+    struct qidmap_fsid marker = {QIDMAP_FSID_MARKER, 16, {0}};
     static const guint8 none[16];
 
     cmd_json_name(object, "type", hints->type);

@@ -23,7 +23,7 @@
 #include "tools/scan.h"
 
 #define BTRFS_SUBVOLUME_ROOT 256
-#define DEPTH_LIMIT 4000 /* one descriptor and one stack frame for each level */
+#define DEPTH_LIMIT          4000 /* one descriptor and one stack frame for each level */
 
 /* A mount that shows the filesystem, or on btrfs may show it further down. */
 struct place {
@@ -60,8 +60,8 @@ static char *unescape(const char *text)
     while (*text != '\0') {
         if (text[0] == '\\' && text[1] >= '0' && text[1] <= '3' && text[2] >= '0' &&
             text[2] <= '7' && text[3] >= '0' && text[3] <= '7') {
-            g_string_append_c(out, (char) ((text[1] - '0') << 6 | (text[2] - '0') << 3 |
-                                           (text[3] - '0')));
+            g_string_append_c(
+                out, (char)((text[1] - '0') << 6 | (text[2] - '0') << 3 | (text[3] - '0')));
             text += 4;
         } else {
             g_string_append_c(out, *text++);
@@ -118,8 +118,8 @@ static struct place *place_of(struct scan *scan, const char *line)
     place->path = g_steal_pointer(&path);
     place->mount_id = mount_id;
     place->fs = fs;
-    place->whole = fs == scan->fs && (btrfs ? st.stx_ino == BTRFS_SUBVOLUME_ROOT
-                                            : strcmp(fields[3], "/") == 0);
+    place->whole = fs == scan->fs &&
+                   (btrfs ? st.stx_ino == BTRFS_SUBVOLUME_ROOT : strcmp(fields[3], "/") == 0);
     return place;
 }
 
@@ -200,8 +200,7 @@ static void enter(struct walk *walk, int parent, const char *name, const struct 
         close(fd);
         return;
     }
-    if (device(&st) != dev &&
-        sight_of(walk->scan->sight, fd, &fs, &identity, NULL) < 0) {
+    if (device(&st) != dev && sight_of(walk->scan->sight, fd, &fs, &identity, NULL) < 0) {
         fs = 0;
     }
     if (fs == walk->scan->fs && st.stx_ino == walk->scan->ino) {
@@ -237,8 +236,8 @@ static void walk_directory(struct walk *walk, int fd, guint64 dev, guint32 fs, g
         if (walk->d_ino_holds && !directory && entry->d_ino != walk->scan->ino) {
             continue;
         }
-        if (stat_at(fd, name, &st) < 0 || ((st.stx_mask & STATX_MNT_ID) != 0 &&
-                                           st.stx_mnt_id != walk->place->mount_id)) {
+        if (stat_at(fd, name, &st) < 0 ||
+            ((st.stx_mask & STATX_MNT_ID) != 0 && st.stx_mnt_id != walk->place->mount_id)) {
             continue;
         }
         if (length == 0 || walk->path->str[length - 1] != '/') {
@@ -283,15 +282,15 @@ static gboolean open_handle(struct scan *scan, int fd)
 /* TRUE when the search is over. */
 static gboolean walk_place(struct walk *walk, const struct place *place)
 {
-    static const char *const holds[] = { "ext2", "ext3", "ext4", "xfs", "f2fs", "btrfs", "tmpfs",
-                                         NULL };
+    static const char *const holds[] = {"ext2", "ext3",  "ext4",  "xfs",
+                                        "f2fs", "btrfs", "tmpfs", NULL};
     struct scan *scan = walk->scan;
     struct statx st;
     int fd = open(place->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (fd < 0 || stat_at(fd, "", &st) < 0) {
         /* a bind-mounted file, or no permission */
-        if (stat(place->path, &(struct stat){ 0 }) == 0) {
+        if (stat(place->path, &(struct stat){0}) == 0) {
             scan->unread++;
         }
         if (fd >= 0) {
@@ -330,12 +329,12 @@ static guint raise_limit(void)
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < 300) {
         return 200;
     }
-    return (guint) MIN(limit.rlim_cur - 64, DEPTH_LIMIT);
+    return (guint)MIN(limit.rlim_cur - 64, DEPTH_LIMIT);
 }
 
 void scan_run(struct scan *scan)
 {
-    struct walk walk = { .scan = scan, .terminal = isatty(STDERR_FILENO) };
+    struct walk walk = {.scan = scan, .terminal = isatty(STDERR_FILENO)};
     gboolean over = FALSE;
 
     scan->paths = g_ptr_array_new_with_free_func(g_free);

@@ -13,15 +13,15 @@ struct scan {
     /* in */
     sight *sight;
     guint32 fs;
-    const char *type;    /* of the filesystem, as mountinfo writes it */
-    guint64 ino;         /* what to search; found from the handle where there is one */
+    const char *type;     /* of the filesystem, as mountinfo writes it */
+    guint64 ino;          /* what to search; found from the handle where there is one */
     const guint8 *handle; /* NULL: search for `ino` */
     int handle_type;
     guint handle_size;
     /* out */
-    GPtrArray *paths;    /* names found: all of a file with hard links */
-    guint mounts;        /* mounts that show this filesystem */
-    guint64 unread;      /* directories that could not be read */
+    GPtrArray *paths; /* names found: all of a file with hard links */
+    guint mounts;     /* mounts that show this filesystem */
+    guint64 unread;   /* directories that could not be read */
 };
 
 /* Fills the out-part. Tells its progress on stderr where that is a terminal. */

@@ -47,7 +47,7 @@ static gboolean parse_uuid(const char *text, guint8 *uuid)
             return FALSE;
         }
         uuid[count++] =
-            (guint8) (g_ascii_xdigit_value(text[0]) << 4 | g_ascii_xdigit_value(text[1]));
+            (guint8)(g_ascii_xdigit_value(text[0]) << 4 | g_ascii_xdigit_value(text[1]));
         text += 2;
     }
     return count == 16;
@@ -55,7 +55,7 @@ static gboolean parse_uuid(const char *text, guint8 *uuid)
 
 static void look(struct override *override, const char *path)
 {
-    struct qidmap_identity identity = { .size = sizeof identity };
+    struct qidmap_identity identity = {.size = sizeof identity};
     int fd = open(path, O_PATH | O_CLOEXEC);
     if (fd < 0) {
         return;
@@ -74,14 +74,14 @@ sight *sight_new(qidmap_store *store, char **fs_ids)
     s->store = store;
     s->overrides = g_array_new(FALSE, TRUE, sizeof(struct override));
     for (char **id = fs_ids; id != NULL && *id != NULL; id++) {
-        struct override override = { 0 };
+        struct override override = {0};
         const char *equals = strrchr(*id, '=');
         if (equals == NULL || equals == *id || !parse_uuid(equals + 1, override.uuid)) {
             g_autofree char *shown = cmd_escape(*id, TRUE);
             cmd_error("fs-id %s is not of the form PATH=UUID", shown);
             return NULL;
         }
-        g_autofree char *path = g_strndup(*id, (gsize) (equals - *id));
+        g_autofree char *path = g_strndup(*id, (gsize)(equals - *id));
         look(&override, path);
         g_array_append_val(s->overrides, override);
     }
@@ -118,7 +118,7 @@ int sight_of(sight *s, int fd, guint32 *fs, struct qidmap_identity *identity,
     for (guint i = 0; i < s->overrides->len; i++) {
         const struct override *override = &g_array_index(s->overrides, struct override, i);
         if (same(override, identity)) {
-            struct qidmap_identify_options options = { sizeof options, override->uuid };
+            struct qidmap_identify_options options = {sizeof options, override->uuid};
             code = qidmap_identify(fd, &options, identity, error);
             if (code < 0) {
                 return code;

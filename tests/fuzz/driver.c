@@ -16,7 +16,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* In memory of just that size, so that sanitizers and valgrind see a read beyond the end. */
-static void run_exact(const uint8_t *data, size_t size) {
+static void run_exact(const uint8_t *data, size_t size)
+{
     g_autofree uint8_t *copy = g_malloc(size > 0 ? size : 1);
 
     if (size > 0)
@@ -24,7 +25,8 @@ static void run_exact(const uint8_t *data, size_t size) {
     LLVMFuzzerTestOneInput(copy, size);
 }
 
-static unsigned run_file(const char *path) {
+static unsigned run_file(const char *path)
+{
     g_autofree char *data = NULL;
     gsize size;
 
@@ -36,7 +38,8 @@ static unsigned run_file(const char *path) {
     return 1;
 }
 
-static unsigned run_argument(const char *path) {
+static unsigned run_argument(const char *path)
+{
     g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
     const char *name;
     unsigned count = 0;
@@ -51,7 +54,8 @@ static unsigned run_argument(const char *path) {
     return count;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     int failed = 0;
 
     printf("1..%d\n", argc - 1);

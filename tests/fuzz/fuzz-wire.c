@@ -16,12 +16,14 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void check(int holds) {
+static void check(int holds)
+{
     if (!holds)
         abort();
 }
 
-static void check_str(const uint8_t *bytes, size_t size, const char *str, uint16_t len) {
+static void check_str(const uint8_t *bytes, size_t size, const char *str, uint16_t len)
+{
     const uint8_t *at = (const uint8_t *)str;
 
     check(strlen(str) == len);
@@ -29,7 +31,8 @@ static void check_str(const uint8_t *bytes, size_t size, const char *str, uint16
         check(at >= bytes && at + len < bytes + size);
 }
 
-static void write_reply(const struct wire_msg *msg, size_t room) {
+static void write_reply(const struct wire_msg *msg, size_t room)
+{
     uint8_t *bytes = malloc(room > 0 ? room : 1);
     struct qid qid = {1, 2, 3};
     struct wire_out out;
@@ -51,7 +54,8 @@ static void write_reply(const struct wire_msg *msg, size_t room) {
     free(bytes);
 }
 
-static void one_message(const uint8_t *data, size_t size) {
+static void one_message(const uint8_t *data, size_t size)
+{
     uint8_t *bytes = malloc(size);
     struct wire_msg msg;
 
@@ -73,7 +77,8 @@ static void one_message(const uint8_t *data, size_t size) {
     free(bytes);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
     while (size >= 4) {
         uint32_t length = wire_peek_size(data);
 

@@ -36,8 +36,8 @@ static void expect(int true_if_fine, const char *what)
 
 static int record_lock(int fd, int command, int type, off_t start, off_t length)
 {
-    struct flock l = { .l_type = (short)type, .l_whence = SEEK_SET, .l_start = start,
-                       .l_len = length };
+    struct flock l = {
+        .l_type = (short)type, .l_whence = SEEK_SET, .l_start = start, .l_len = length};
 
     return fcntl(fd, command, &l);
 }
@@ -55,7 +55,7 @@ static int cmd_lock(char **argv)
         die("lock of 0-9");
     child = fork();
     if (child == 0) {
-        struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 5, .l_len = 10 };
+        struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 5, .l_len = 10};
         int b = open(argv[1], O_RDWR);
 
         if (b < 0)
@@ -198,7 +198,7 @@ static int cmd_mmap_write(char **argv)
 
 static int cmd_utimens(char **argv)
 {
-    struct timespec times[2] = { { 1000000000, 0 }, { 1234567890, 0 } };
+    struct timespec times[2] = {{1000000000, 0}, {1234567890, 0}};
     struct stat st;
 
     if (utimensat(AT_FDCWD, argv[0], times, AT_SYMLINK_NOFOLLOW) < 0)
@@ -299,7 +299,10 @@ static void tree(const char *path)
             mismatches++;
         }
         printf("%llu %lu %c %s\n", (unsigned long long)st.st_ino, (unsigned long)st.st_nlink,
-               S_ISDIR(st.st_mode) ? 'd' : S_ISLNK(st.st_mode) ? 'l' : S_ISREG(st.st_mode) ? 'f' : 'o',
+               S_ISDIR(st.st_mode)   ? 'd'
+               : S_ISLNK(st.st_mode) ? 'l'
+               : S_ISREG(st.st_mode) ? 'f'
+                                     : 'o',
                below);
         if (S_ISDIR(st.st_mode))
             tree(below);
@@ -330,7 +333,10 @@ static int cmd_stat(void)
         if (lstat(path, &st) < 0)
             die(path);
         printf("%llu %lu %c %s\n", (unsigned long long)st.st_ino, (unsigned long)st.st_nlink,
-               S_ISDIR(st.st_mode) ? 'd' : S_ISLNK(st.st_mode) ? 'l' : S_ISREG(st.st_mode) ? 'f' : 'o',
+               S_ISDIR(st.st_mode)   ? 'd'
+               : S_ISLNK(st.st_mode) ? 'l'
+               : S_ISREG(st.st_mode) ? 'f'
+                                     : 'o',
                path);
     }
     return 0;
@@ -343,13 +349,13 @@ int main(int argc, char **argv)
         int arguments;
         int (*run)(char **argv);
     } commands[] = {
-        { "lock", 2, cmd_lock },           { "flock", 2, cmd_flock },
-        { "unlinked", 1, cmd_unlinked },   { "readdir", 2, cmd_readdir },
-        { "mmap-read", 2, cmd_mmap_read }, { "mmap-write", 2, cmd_mmap_write },
-        { "utimens", 1, cmd_utimens },     { "fsync", 1, cmd_fsync },
-        { "mtime", 3, cmd_mtime },
-        { "append", 2, cmd_append },       { "overwrite", 2, cmd_overwrite },
-        { "as", 3, cmd_as },               { "tree", 1, cmd_tree },
+        {"lock", 2, cmd_lock},           {"flock", 2, cmd_flock},
+        {"unlinked", 1, cmd_unlinked},   {"readdir", 2, cmd_readdir},
+        {"mmap-read", 2, cmd_mmap_read}, {"mmap-write", 2, cmd_mmap_write},
+        {"utimens", 1, cmd_utimens},     {"fsync", 1, cmd_fsync},
+        {"mtime", 3, cmd_mtime},         {"append", 2, cmd_append},
+        {"overwrite", 2, cmd_overwrite}, {"as", 3, cmd_as},
+        {"tree", 1, cmd_tree},
     };
 
     if (argc == 2 && !strcmp(argv[1], "stat"))

@@ -327,8 +327,8 @@ static int fill(struct client *c, gint64 deadline)
     return 0;
 }
 
-/* A server that has many unread replies may stop reading: while there is no room to send, this takes
- * in what has come, as any client that pipelines must. */
+/* A server that has many unread replies may stop reading: while there is no room to send, this
+ * takes in what has come, as any client that pipelines must. */
 int client_send_raw(struct client *c, const void *bytes, gsize len)
 {
     gint64 deadline = g_get_monotonic_time() + c->timeout_ms * (gint64)1000;

@@ -4,10 +4,10 @@
  *
  *   inofs LIST MOUNTPOINT [-o fsname=NAME]...
  *
- * LIST has a 64-bit inode number on each line, decimal or 0x...; the filesystem shows a regular file
- * `f-<16 hex digits>` with that inode number for each, read-only, and the number as its content.
- * Real filesystems seldom set high bits; mergerfs, overlayfs and cluster filesystems do, and this
- * stands for them. Stays in the foreground with -f.
+ * LIST has a 64-bit inode number on each line, decimal or 0x...; the filesystem shows a regular
+ * file `f-<16 hex digits>` with that inode number for each, read-only, and the number as its
+ * content. Real filesystems seldom set high bits; mergerfs, overlayfs and cluster filesystems do,
+ * and this stands for them. Stays in the foreground with -f.
  */
 #define FUSE_USE_VERSION 35
 
@@ -23,14 +23,12 @@
 
 static GArray *inodes; /* of guint64 */
 
-static void
-name_of(guint64 ino, char name[32])
+static void name_of(guint64 ino, char name[32])
 {
     snprintf(name, 32, "f-%016" G_GINT64_MODIFIER "x", ino);
 }
 
-static int
-stat_of(fuse_ino_t node, struct stat *st)
+static int stat_of(fuse_ino_t node, struct stat *st)
 {
     memset(st, 0, sizeof(*st));
     if (node == FUSE_ROOT_ID) {
@@ -48,10 +46,9 @@ stat_of(fuse_ino_t node, struct stat *st)
     return 0;
 }
 
-static void
-op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-    struct fuse_entry_param entry = { .attr_timeout = 1.0, .entry_timeout = 1.0 };
+    struct fuse_entry_param entry = {.attr_timeout = 1.0, .entry_timeout = 1.0};
     char expected[32];
 
     for (guint i = 0; parent == FUSE_ROOT_ID && i < inodes->len; i++) {
@@ -66,8 +63,7 @@ op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     fuse_reply_err(req, ENOENT);
 }
 
-static void
-op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *info)
+static void op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *info)
 {
     struct stat st;
     int err = stat_of(node, &st);
@@ -79,8 +75,8 @@ op_getattr(fuse_req_t req, fuse_ino_t node, struct fuse_file_info *info)
         fuse_reply_attr(req, &st, 1.0);
 }
 
-static void
-op_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, struct fuse_file_info *info)
+static void op_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset,
+                       struct fuse_file_info *info)
 {
     g_autofree char *buffer = NULL;
     size_t used = 0;
@@ -106,8 +102,8 @@ op_readdir(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, struct fu
     fuse_reply_buf(req, buffer, used);
 }
 
-static void
-op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset, struct fuse_file_info *info)
+static void op_read(fuse_req_t req, fuse_ino_t node, size_t size, off_t offset,
+                    struct fuse_file_info *info)
 {
     char text[32];
     struct stat st;
@@ -131,8 +127,7 @@ static const struct fuse_lowlevel_ops operations = {
     .read = op_read,
 };
 
-static gboolean
-read_list(const char *path)
+static gboolean read_list(const char *path)
 {
     g_autofree char *text = NULL;
     g_auto(GStrv) lines = NULL;
@@ -155,8 +150,7 @@ read_list(const char *path)
     return TRUE;
 }
 
-int
-main(int argc, char **argv)
+int main(int argc, char **argv)
 {
     struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
     struct fuse_session *session;
