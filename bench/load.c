@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <glib.h>
@@ -218,21 +219,16 @@ static gpointer run(gpointer data)
 
 /* ---- the account ----------------------------------------------------------------------------- */
 
-/* Nanoseconds that all threads of the server have run; 0 where that cannot be read. */
+/* Nanoseconds that the server has run, its ended threads included; 0 where that cannot be read. */
 static guint64 server_cpu(void)
 {
-    g_autofree char *tasks = g_strdup_printf("/proc/%d/task", opt.pid);
-    g_autoptr(GDir) dir = opt.pid > 0 ? g_dir_open(tasks, 0, NULL) : NULL;
-    const char *name;
-    guint64 total = 0;
+    struct timespec time;
+    clockid_t clock;
 
-    while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
-        g_autofree char *path = g_strdup_printf("%s/%s/schedstat", tasks, name), *text = NULL;
-
-        if (g_file_get_contents(path, &text, NULL, NULL))
-            total += g_ascii_strtoull(text, NULL, 10);
-    }
-    return total;
+    if (opt.pid <= 0 || clock_getcpuclockid(opt.pid, &clock) != 0 ||
+        clock_gettime(clock, &time) != 0)
+        return 0;
+    return (guint64)time.tv_sec * 1000000000 + (guint64)time.tv_nsec;
 }
 
 static int compare(const void *a, const void *b)
