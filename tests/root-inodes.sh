@@ -155,5 +155,20 @@ for store in "lmdb:$work/store" memory:; do
     unmount_all
 done
 
+# A filesystem whose server has died answers every call with an error: its neighbours stay listed.
+mkdir -p "$work/y/alive" "$work/y/dead" "$work/y/well"
+"$build/tests/lib/inofs" "$work/list.1" "$work/y/dead" -o "fsname=inofs-dead"
+pkill -KILL -f "inofs $work/list.1 $work/y/dead"
+wait_until 10 sh -c '! stat "$0" >/dev/null 2>&1' "$work/y/dead"
+verdict "a filesystem whose server has died answers with errors" $?
+"$build/src/qidmapd" --export "y=$work/y" --store memory: --listen "unix:$work/s2" 2>>"$work/log" &
+daemon=$!
+wait_until 10 test -S "$work/s2"
+listed=$("$build/tests/9pstat" -R "unix:$work/s2" y | awk '{ print $4 }' | LC_ALL=C sort | tr '\n' ' ')
+[ "$listed" = "/ /alive /well " ]
+verdict "a dead mount point does not hide its neighbours (listed: $listed)" $?
+stop_daemon TERM
+umount "$work/y/dead"
+
 echo "1..$count"
 exit "$failed"

@@ -7,7 +7,7 @@
  * LIST has a 64-bit inode number on each line, decimal or 0x...; the filesystem shows a regular
  * file `f-<16 hex digits>` with that inode number for each, read-only, and the number as its
  * content. Real filesystems seldom set high bits; mergerfs, overlayfs and cluster filesystems do,
- * and this stands for them. Stays in the foreground with -f.
+ * and this stands for them. Goes to the background once it is mounted.
  */
 #define FUSE_USE_VERSION 35
 
