@@ -153,6 +153,26 @@ EXPORT int qidmap_register(qidmap_store *store, const struct qidmap_identity *id
     return r == 0 ? 0 : qm_error_export(e, store->uri, error);
 }
 
+EXPORT int qidmap_register_mounted(qidmap_store *store, struct qidmap_mounted *mounted,
+                                   size_t count, const struct qidmap_register_options *options,
+                                   struct qidmap_error *error)
+{
+    g_autofree struct qidmap_identity *identities = g_new(struct qidmap_identity, count + 1);
+    g_autofree uint32_t *numbers = g_new0(uint32_t, count + 1);
+    int r;
+
+    (void)options;
+    for (size_t i = 0; i < count; i++)
+        identities[i] = mounted[i].identity;
+    r = qidmap_register(store, identities, count, numbers, error);
+    for (size_t i = 0; r == 0 && i < count; i++) {
+        mounted[i].fs = numbers[i];
+        mounted[i].result = 0;
+        mounted[i].flags = 0;
+    }
+    return r;
+}
+
 EXPORT int qidmap_recognise(qidmap_store *store, const struct qidmap_identity *identities,
                             size_t count, uint32_t *fs_numbers, struct qidmap_error *error)
 {
@@ -235,6 +255,45 @@ EXPORT int qidmap_map_batch(qidmap_store *store, struct qidmap_item *items, size
     }
     for (i = 0; i < count && first == 0; i++)
         first = items[i].result;
+    return first;
+}
+
+EXPORT int qidmap_map_objects(qidmap_store *store, const struct qidmap_object *objects,
+                              size_t count, uint64_t *paths, int32_t *results)
+{
+    g_autofree struct qm_want *wants = NULL;
+    g_autofree size_t *of = NULL; /* of[j]: whose want j is */
+    size_t unknown = 0, i, j;
+    int first = 0;
+
+    if (!store || (count && (!objects || !paths || !results)))
+        return -EINVAL;
+    for (i = 0; i < count; i++) {
+        results[i] = qm_object_is_valid(&objects[i])
+                         ? qm_store_find_object(store, &objects[i], &paths[i])
+                         : -EINVAL;
+        unknown += results[i] == -ENOENT;
+    }
+    if (unknown && store->writable) {
+        wants = g_try_new(struct qm_want, unknown);
+        of = g_try_new(size_t, unknown);
+        if (!wants || !of)
+            return -ENOMEM;
+        for (i = j = 0; i < count; i++) {
+            if (results[i] != -ENOENT)
+                continue;
+            wants[j].object = objects[i];
+            of[j++] = i;
+        }
+        qm_store_map(store, wants, unknown);
+        for (j = 0; j < unknown; j++) {
+            results[of[j]] = wants[j].result;
+            if (wants[j].result == 0)
+                paths[of[j]] = wants[j].path;
+        }
+    }
+    for (i = 0; i < count && first == 0; i++)
+        first = results[i];
     return first;
 }
 

@@ -118,7 +118,9 @@ struct qidmap_stats {
     uint64_t next_serial;
     uint64_t next_instance;
     uint64_t bytes_used;     /* 0 for memory: */
-    uint64_t bytes_room;     /* what the map may grow to; 0: no limit of its own */
+    uint64_t bytes_room;     /* what the store may grow to; 0: no limit of its own */
+    uint64_t rows_room;      /* affix entries that still fit, about; 0: no limit, or full (then
+                                bytes_room is not 0) */
     int64_t created;         /* seconds since 1970 */
     int64_t last_clean_stop; /* 0: never, or open for writing now, or not stopped cleanly */
     char uri[512];
@@ -176,6 +178,8 @@ struct qidmap_hints {
     char wwid[128];
     char part_uuid[40];
     char mount_path[256];
+    char tree[256];     /* with bind=distinct: which of the trees of one filesystem this is, the
+                           mount path below the export; else empty */
     uint8_t marker[16]; /* from our marker on the root, where one is; else 0 */
     uint32_t partition; /* number of the partition, 0: whole device */
     uint32_t root_gen;
@@ -204,6 +208,8 @@ struct qidmap_identity {
 struct qidmap_identify_options {
     size_t size;                  /* sizeof (struct qidmap_identify_options) */
     const uint8_t *override_uuid; /* 16 bytes that the operator gave for this path, or NULL */
+    const char *tree;             /* goes to hints.tree: filesystems of one superblock and different
+                                     trees get rows of their own. NULL: the same everywhere */
 };
 
 /*
@@ -214,6 +220,35 @@ struct qidmap_identify_options {
  */
 int qidmap_identify(int fd, const struct qidmap_identify_options *options,
                     struct qidmap_identity *identity, struct qidmap_error *error);
+
+/* What one rung of the ladder said about a filesystem. */
+struct qidmap_finding {
+    const char *rung; /* its name: "btrfs", "uuid"; static storage */
+    int32_t result;   /* 0: it answered; -ENODATA: it has no say here; else what went wrong */
+    struct qidmap_fsid fsid; /* where result is 0 */
+    char text[256];          /* for people: by which call it answered, or why it did not */
+};
+#define QIDMAP_FINDINGS 16
+
+/*
+ * Asks every rung of the ladder, those behind the first answer as well, and tells what each said.
+ * `findings` has room for QIDMAP_FINDINGS; *count gets their number. The rungs that
+ * qidmap_identify() takes are those of `identity`, which is filled as by that call; fsid[0] wins.
+ * For tools.
+ */
+int qidmap_explain(int fd, const struct qidmap_identify_options *options,
+                   struct qidmap_finding *findings, size_t *count, struct qidmap_identity *identity,
+                   struct qidmap_error *error);
+
+/*
+ * Writes a new marker to the root of the filesystem that `fd` is on: an xattr with a random uuid,
+ * the root's own inode and generation, and a checksum, so that a marker copied to another inode
+ * shows itself. A marker that is there is replaced. On success identity->hints.marker has it, and,
+ * where nothing better than names identified the filesystem, identity->fsid[] as well.
+ * Errors: -EROFS, -EOPNOTSUPP (no xattrs there), -ENODEV (the mount does not show the root),
+ * -EPERM, -ENOSPC.
+ */
+int qidmap_mark(int fd, struct qidmap_identity *identity, struct qidmap_error *error);
 
 /* Name of a kind or of a policy for people: "uuid", "affix". Static storage; "unknown" for others.
  */
@@ -229,7 +264,57 @@ const char *qidmap_policy_name(uint32_t policy);
 int qidmap_register(qidmap_store *store, const struct qidmap_identity *identities, size_t count,
                     uint32_t *fs_numbers, struct qidmap_error *error);
 
-/* The same, but makes and changes nothing: *fs_numbers are 0 where no row fits. For tools. */
+/* A filesystem that is mounted and has its number: it keeps it as long as it stays mounted. */
+struct qidmap_live {
+    uint32_t fs;
+    uint32_t reserved; /* 0 */
+    uint64_t superblock;
+};
+
+enum {                              /* struct qidmap_mounted, flags */
+       QIDMAP_MOUNTED_NEW = 1,      /* out: its row was made now */
+       QIDMAP_MOUNTED_DUPLICATE = 2 /* out: another row has the same identity */
+};
+
+/* One mounted filesystem that is to get its number. */
+struct qidmap_mounted {
+    int fd;                          /* an open file or directory on it, or -1: gets no marker */
+    uint32_t fs;                     /* out */
+    int32_t result;                  /* out: 0, or -EEXIST: refused, a duplicate of another */
+    uint32_t flags;                  /* out: QIDMAP_MOUNTED_* */
+    struct qidmap_identity identity; /* from qidmap_identify(); out: with the marker written */
+};
+
+enum qidmap_on_duplicate {
+    QIDMAP_SPLIT = 0, /* each gets a row of its own */
+    QIDMAP_REFUSE = 1 /* whichever has no row yet is refused; all of them, where none has one */
+};
+
+struct qidmap_register_options {
+    size_t size;           /* sizeof (struct qidmap_register_options) */
+    uint32_t on_duplicate; /* enum qidmap_on_duplicate */
+    uint32_t markers;      /* 1: write markers to duplicates, and to filesystems that nothing but
+                              names identifies, where they can be written */
+    uint32_t split_weak;   /* 1: a filesystem identified by names only gets a new row each time
+                              it is mounted */
+    uint32_t reserved;     /* 0 */
+    const struct qidmap_live *live; /* all that are mounted and have their numbers already */
+    size_t n_live;
+};
+
+/*
+ * What a server calls at its start, with everything that is mounted below its exports, and at each
+ * change of mounts, with what is new (`live` has the others): as qidmap_register(), and writes the
+ * markers that tell duplicates apart, asking again where that changed the answer. `options` may be
+ * NULL: split, no markers, nothing live. Time: grows with the number of new filesystems, not with
+ * those that are known.
+ */
+int qidmap_register_mounted(qidmap_store *store, struct qidmap_mounted *mounted, size_t count,
+                            const struct qidmap_register_options *options,
+                            struct qidmap_error *error);
+
+/* As qidmap_register(), but makes and changes nothing: *fs_numbers are 0 where no row fits. For
+ * tools. */
 int qidmap_recognise(qidmap_store *store, const struct qidmap_identity *identities, size_t count,
                      uint32_t *fs_numbers, struct qidmap_error *error);
 
@@ -245,13 +330,32 @@ struct qidmap_fs {
     uint32_t has_bound;   /* 1: has rows bound by migration, which are asked first */
     uint32_t instance;    /* serial of an ephemeral filesystem */
     uint32_t fsid_count;
-    uint32_t reserved;
-    struct qidmap_fsid fsid[QIDMAP_FSID_COUNT]; /* with aliases */
+    uint32_t alias; /* number of the row whose ids are asked first, see qidmap_fs_alias(); or 0 */
+    struct qidmap_fsid fsid[QIDMAP_FSID_COUNT]; /* with those found later */
     struct qidmap_hints hints;
 };
 /* -ENOENT where no such row is. */
 int qidmap_fs_get(qidmap_store *store, uint32_t fs, struct qidmap_fs *row,
                   struct qidmap_error *error);
+
+/*
+ * Mends a split: the filesystem of row `new_fs` is that of `old_fs`, which no longer comes under
+ * its own identity. From now on the ids of `old_fs` are asked first, then those of `new_fs`; new
+ * ones are made for `new_fs`. -EBUSY where both are, or ever were, live together (two filesystems
+ * then); -ENOENT, -EINVAL (the same row, a chain that is a ring, another policy).
+ */
+int qidmap_fs_alias(qidmap_store *store, uint32_t old_fs, uint32_t new_fs,
+                    struct qidmap_error *error);
+
+/* Retires a row: its filesystem gets a new row when it comes again, and its ids are never given to
+ * anything else. -ENOENT. The caller sees to it that the filesystem is not served. */
+int qidmap_fs_retire(qidmap_store *store, uint32_t fs, struct qidmap_error *error);
+
+/* Changes the policy of a row. A row that has given ids is refused with -ENOTEMPTY, unless
+ * `renumber` is 1: then it is retired, and its identity gets a new row with this policy, whose
+ * number goes to *new_fs (may be NULL; `fs` itself where no new row was needed). */
+int qidmap_fs_set_policy(qidmap_store *store, uint32_t fs, uint32_t policy, int renumber,
+                         uint32_t *new_fs, struct qidmap_error *error);
 
 /* ---- the map --------------------------------------------------------------------------------- */
 
@@ -294,6 +398,11 @@ struct qidmap_item {
 /* Maps many inodes; all new mappings share one commit. Returns 0 when every entry was mapped, else
  * the first entry's error. Concurrent calls share commits, too. */
 int qidmap_map_batch(qidmap_store *store, struct qidmap_item *items, size_t count);
+
+/* Maps many objects of any kind, as qidmap_map_batch() does inodes: results[i] is 0 and paths[i]
+ * the qid path, or results[i] a negative errno. */
+int qidmap_map_objects(qidmap_store *store, const struct qidmap_object *objects, size_t count,
+                       uint64_t *paths, int32_t *results);
 
 /* Maps an object of any kind: an inode as above; a handle or placeholder in the full map. */
 int qidmap_map_object(qidmap_store *store, const struct qidmap_object *object, uint64_t *path);
