@@ -142,7 +142,7 @@ static gboolean is_foreign(const struct mount_scan *scan, const struct qidmap_id
 static int add_live(struct mount_scan *scan, int fd, const char *path, const GPtrArray *known,
                     struct mount_live **added)
 {
-    struct qidmap_identify_options options = {sizeof options, NULL};
+    struct qidmap_identify_options options = {.size = sizeof options, .override_uuid = NULL};
     struct qidmap_error error;
     struct statx stx;
     guint64 unique;

@@ -83,7 +83,7 @@ static void test_any_file(void)
 static void test_override(void)
 {
     guint8 uuid[16] = "0123456789abcde";
-    struct qidmap_identify_options options = {sizeof options, uuid};
+    struct qidmap_identify_options options = {.size = sizeof options, .override_uuid = uuid};
     struct qidmap_identity plain, with;
     int fd = open_at(g_get_tmp_dir(), O_PATH);
     identify(fd, NULL, &plain);

@@ -118,7 +118,7 @@ int sight_of(sight *s, int fd, guint32 *fs, struct qidmap_identity *identity,
     for (guint i = 0; i < s->overrides->len; i++) {
         const struct override *override = &g_array_index(s->overrides, struct override, i);
         if (same(override, identity)) {
-            struct qidmap_identify_options options = {sizeof options, override->uuid};
+            struct qidmap_identify_options options = {.size = sizeof options, .override_uuid = override->uuid};
             code = qidmap_identify(fd, &options, identity, error);
             if (code < 0) {
                 return code;
