@@ -13,6 +13,7 @@
 #include "store/error.h"
 #include "store/identity.h"
 #include "store/iter.h"
+#include "store/marker.h"
 #include "store/store.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -85,6 +86,22 @@ EXPORT int qidmap_identify(int fd, const struct qidmap_identify_options *options
     if (fd < 0 || !identity || (options && options->size < sizeof(*options)))
         return refuse(error, NULL, "identify needs an open file and structs with their size");
     return qm_identify(fd, options, identity, error);
+}
+
+EXPORT int qidmap_explain(int fd, const struct qidmap_identify_options *options,
+                          struct qidmap_finding *findings, size_t *count,
+                          struct qidmap_identity *identity, struct qidmap_error *error)
+{
+    if (fd < 0 || !findings || !count || !identity || (options && options->size < sizeof(*options)))
+        return refuse(error, NULL, "explain needs an open file and structs with their size");
+    return qm_explain(fd, options, findings, count, identity, error);
+}
+
+EXPORT int qidmap_mark(int fd, struct qidmap_identity *identity, struct qidmap_error *error)
+{
+    if (fd < 0 || !identity)
+        return refuse(error, NULL, "mark needs an open file and its identity");
+    return qm_mark(fd, identity, error);
 }
 
 EXPORT const char *qidmap_fsid_kind_name(uint32_t kind)
