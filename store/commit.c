@@ -437,7 +437,7 @@ int qm_store_health(struct qidmap_store *store, GError **error)
     if (e == 0)
         return 0;
     pthread_mutex_lock(&store->lock);
-    if (e == -EUCLEAN || !store->trouble)
+    if (!store->trouble)
         qm_set_error(error, e,
                      "the store is damaged: what is known and whole is served, nothing new is "
                      "mapped; stop the daemon, and restore the store from a backup");
