@@ -867,8 +867,11 @@ static int look(struct lmdb_backend *b, enum qm_lmdb_extent *extent, GError **er
         return 0; /* begin_reader() goes on */
     b->base.copied = origin == QM_ORIGIN_COPIED;
     e = qm_lmdb_verify(dir->env_path, 0, *extent, error);
-    if (e == 0 && origin != QM_ORIGIN_STOPPED)
-        e = qm_lmdb_settle(dir->env_path, error);
+    /* Where the disk cannot be written to, what is known is served all the same. */
+    if (e == 0 && origin != QM_ORIGIN_STOPPED && qm_lmdb_settle(dir->env_path, NULL) != 0) {
+        b->panicked = TRUE;
+        b->base.failed = TRUE;
+    }
     return e;
 }
 
