@@ -409,10 +409,10 @@ static int find_full(struct qidmap_store *store, const struct qidmap_object *obj
     struct qm_txn *txn;
     int e = ops->begin(store->backend, QM_TXN_READ, 0, &txn);
 
-    if (e != 0)
-        return e;
-    e = qm_full_get(txn, object, given(store), path);
-    ops->abort(txn);
+    if (e == 0) {
+        e = qm_full_get(txn, object, given(store), path);
+        ops->abort(txn);
+    }
     if (e == -EUCLEAN)
         qm_store_damaged(store);
     return e;
@@ -563,8 +563,11 @@ int qm_store_reverse(struct qidmap_store *store, uint64_t path, struct qidmap_ob
         return -ENOENT;
     memset(&o, 0, sizeof(o));
     e = ops->begin(store->backend, QM_TXN_READ, 0, &txn);
-    if (e != 0)
+    if (e != 0) {
+        if (e == -EUCLEAN)
+            qm_store_damaged(store);
         return e;
+    }
     if (n != QM_AFFIX_FULL) {
         /* An id of any index may have been bound by migration: ask the full map first. */
         e = reverse_full(store, txn, path, &o);
