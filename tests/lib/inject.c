@@ -209,6 +209,9 @@ static size_t left_behind(size_t size)
     return torn > 0 && (size_t)torn < size ? (size_t)torn : 0;
 }
 
+/* Seen from other libraries, whatever the build says of other files. */
+#pragma GCC visibility push(default)
+
 ssize_t write(int fd, const void *data, size_t size)
 {
     REAL(write);
@@ -387,3 +390,5 @@ int mkdirat(int dir, const char *path, mode_t mode)
     REAL(mkdirat);
     PLAIN("mkdir", -1, path, dir, path, mode);
 }
+
+#pragma GCC visibility pop
