@@ -150,7 +150,7 @@ static void every_call(gconstpointer data)
             calls = one_run(backend, scenarios[i], way, nth, &tally, why);
             if (why->len > 0) {
                 g_test_message("violation: %s: call %u, %s: %s", scenarios[i], nth, way, why->str);
-                if (++tally.violations >= 5)
+                if (++tally.violations % 5 == 0)
                     break;
                 continue;
             }
@@ -161,7 +161,8 @@ static void every_call(gconstpointer data)
     }
     tally.seconds = lab_now() - tally.seconds;
     lab_tally_print("faults", ways[GPOINTER_TO_UINT(data)].name, "host", backend, seed, &tally);
-    g_assert_cmpuint(tally.violations, ==, 0);
+    if (tally.violations > 0)
+        g_test_fail();
 }
 
 int main(int argc, char **argv)
@@ -171,6 +172,8 @@ int main(int argc, char **argv)
     int r;
 
     g_test_init(&argc, &argv, NULL);
+    /* All ways are tried, whatever one of them finds: g_test_fail() alone ends nothing then. */
+    g_test_set_nonfatal_assertions();
     seed = given ? g_ascii_strtoull(given, NULL, 10) : g_random_int();
     if ((text = g_getenv("CRASH_FAULT_STEP")))
         step = MAX((unsigned)atoi(text), 1);
