@@ -62,6 +62,15 @@ EXPORT void qidmap_store_close(qidmap_store *store)
     qm_store_close(store);
 }
 
+EXPORT int qidmap_store_health(qidmap_store *store, struct qidmap_error *error)
+{
+    GError *e = NULL;
+
+    if (!store)
+        return refuse(error, NULL, "no store");
+    return qm_store_health(store, &e) == 0 ? 0 : qm_error_export(e, store->uri, error);
+}
+
 EXPORT int qidmap_store_stats(qidmap_store *store, struct qidmap_stats *stats,
                               struct qidmap_error *error)
 {

@@ -13,6 +13,13 @@
 
 #include "store/error.h"
 
+/* How far the counters of a store go on that somebody copied: more than was given since the copy
+ * was made, and few enough for a thousand copies in a row. */
+#define LEAP_FS       1024u
+#define LEAP_AFFIX    1024u
+#define LEAP_SERIAL   (UINT64_C(1) << 40)
+#define LEAP_INSTANCE 4096u
+
 static const struct qm_backend_ops *const backends[] = {&qm_backend_lmdb, &qm_backend_mem};
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -245,6 +252,22 @@ static int load(struct qidmap_store *store, GError **error)
     return e;
 }
 
+/* A store that somebody copied, or put back from a backup, does not know what was given since: its
+ * counters leap over more than can have been. Before anything new is mapped; known ids do not wait
+ * for it. */
+static void leap(struct qidmap_store *store)
+{
+    const struct qm_meta *m = &store->meta;
+
+    store->floor.next_fs = MIN(m->next_fs + LEAP_FS, (uint64_t)QM_FS_LAST + 1);
+    store->floor.next_affix = MIN(m->next_affix + LEAP_AFFIX, (uint64_t)QM_AFFIX_LAST + 1);
+    store->floor.next_serial = MIN(m->next_serial + LEAP_SERIAL, QM_SERIAL_LAST + 1);
+    store->floor.next_instance =
+        MIN(m->next_instance + LEAP_INSTANCE, (uint64_t)QM_INSTANCE_LAST + 1);
+    qm_store_lead(store);
+    qm_store_unlead(store);
+}
+
 struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
                                    const struct qidmap_params *params,
                                    const struct qm_open_config *config, GError **error)
@@ -266,6 +289,7 @@ struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
     store = g_new0(struct qidmap_store, 1);
     store->uri = g_strdup(uri);
     store->writable = bc.write;
+    store->pause_first = config ? config->retry_pause : 0;
     store->queue_end = &store->queue;
     pthread_mutex_init(&store->lock, NULL);
     pthread_cond_init(&store->changed, NULL);
@@ -277,6 +301,8 @@ struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
         e = create(store, params ? params : &defaults, error);
     if (e == 0)
         e = load(store, error);
+    if (e == 0 && store->writable && store->backend->copied)
+        leap(store);
     if (e != 0) {
         store->writable = FALSE; /* nothing is noted in a store that did not open */
         qm_store_close(store);
@@ -305,11 +331,14 @@ void qm_store_close(struct qidmap_store *store)
         return;
     if (store->backend) {
         note_stop(store);
+        store->backend->clean =
+            store->writable && atomic_load(&store->broken) == 0 && store->meta.last_clean_stop != 0;
         store->backend->ops->close(store->backend);
     }
     qm_map_clear(&store->map);
     pthread_cond_destroy(&store->changed);
     pthread_mutex_destroy(&store->lock);
+    g_free(store->trouble);
     g_free(store->uri);
     g_free(store);
 }
@@ -382,8 +411,8 @@ static int find_full(struct qidmap_store *store, const struct qidmap_object *obj
         return e;
     e = qm_full_get(txn, object, given(store), path);
     ops->abort(txn);
-    if (e == -EUCLEAN) /* damage: nothing new is mapped any more */
-        atomic_store(&store->broken, e);
+    if (e == -EUCLEAN)
+        qm_store_damaged(store);
     return e;
 }
 
@@ -545,6 +574,8 @@ int qm_store_reverse(struct qidmap_store *store, uint64_t path, struct qidmap_ob
         e = reverse_full(store, txn, path, &o);
     }
     ops->abort(txn);
+    if (e == -EUCLEAN)
+        qm_store_damaged(store);
     if (e == 0)
         *object = o;
     return e;
