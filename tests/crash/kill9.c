@@ -3,10 +3,10 @@
  * Promise: kill -9 of the server, at any moment of any load, changes no id that a client was ever
  * told, and makes none be given twice.
  *
- * Some connections create files, look them up again and read directories, and keep each id that came in
- * an answer. The server is killed at a random moment and started again on its store, and each id
- * that any client ever got must be what the server says now. As root the files lie on several
- * filesystems, which are mounted in another order, on other devices, at each start.
+ * Some connections create files, look them up again and read directories, and keep each id that
+ * came in an answer. The server is killed at a random moment and started again on its store, and
+ * each id that any client ever got must be what the server says now. As root the files lie on
+ * several filesystems, which are mounted in another order, on other devices, at each start.
  *
  * The inode numbers of one small filesystem are all covered by its first affix entry, and then
  * there is nothing to write. So the server sees inode numbers that are scattered over 64 bits
@@ -127,10 +127,9 @@ static void verify(struct server *s, struct load *loads, GString *why)
             int e = client_walk_path(c, ROOT_FID, fid, t->path, &qid);
 
             if (e != 0 || qid.path != t->id)
-                g_string_append_printf(why,
-                                       "%s was told %" G_GUINT64_FORMAT ", is %" G_GUINT64_FORMAT
-                                       " (%d)",
-                                       t->path, t->id, qid.path, e);
+                g_string_append_printf(
+                    why, "%s was told %" G_GUINT64_FORMAT ", is %" G_GUINT64_FORMAT " (%d)",
+                    t->path, t->id, qid.path, e);
             else if (!g_hash_table_insert(owner, (gpointer)&t->id, (gpointer)t))
                 g_string_append_printf(why, "%s and another file have one id", t->path);
             if (e == 0)
@@ -183,9 +182,8 @@ static gboolean mount_shuffled(struct server *s)
         order[j] = kept;
     }
     for (i = 0; i < MOUNTS; i++) {
-        g_autofree char *command =
-            g_strdup_printf("mount -o loop %s/%c.img %s/%c", s->tmp, 'a' + order[i], s->dir,
-                            'a' + order[i]);
+        g_autofree char *command = g_strdup_printf("mount -o loop %s/%c.img %s/%c", s->tmp,
+                                                   'a' + order[i], s->dir, 'a' + order[i]);
 
         if (!run(command))
             return FALSE;
@@ -271,8 +269,8 @@ static void kill_under_load(gboolean mounts)
         told += loads[i].told->len;
     tally.violations = why->len > 0;
     tally.seconds = lab_now() - tally.seconds;
-    lab_tally_print("kill -9", mounts ? "mounts" : "one fs", mounts ? "ext4" : "host", "lmdb",
-                    seed, &tally);
+    lab_tally_print("kill -9", mounts ? "mounts" : "one fs", mounts ? "ext4" : "host", "lmdb", seed,
+                    &tally);
     if (why->len > 0)
         g_test_message("%s", why->str);
     g_test_message("told %u ids, %" G_GUINT64_FORMAT " of the full map", told, full_rows(s));

@@ -255,8 +255,7 @@ static gboolean take_new(struct check *c, GHashTable *given, const struct lab_to
  * one that was asked for after the point of the crash: its id may be a new one. */
 static gboolean go_on(struct check *c)
 {
-    g_autoptr(GHashTable) given =
-        g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+    g_autoptr(GHashTable) given = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     struct qidmap_identity identities[2];
     struct qidmap_error error = {0, ""};
     struct qidmap_item items[7];

@@ -14,8 +14,8 @@
  *
  * What a disk may do: all writes before the last completed flush are there; of those after it any
  * subset, and one of them torn at any of its 512-byte sectors; what a write with FUA brought is
- * there. A superblock is not torn. States: each prefix of the log, with all of it; and for each flush interval `subsets`
- * random ones. With --states fewer of them, picked at random.
+ * there. A superblock is not torn. States: each prefix of the log, with all of it; and for each
+ * flush interval `subsets` random ones. With --states fewer of them, picked at random.
  *
  * The filesystem's own recovery runs at the mount (never norecovery): what a store has to live with
  * is what the filesystem makes of the disk.
@@ -109,8 +109,13 @@ static void read_log(void)
         die(log_path, "a strange block size");
     entries = g_array_new(FALSE, TRUE, sizeof(struct entry));
     for (at = block_size; at + block_size <= (uint64_t)st.st_size;) {
-        struct entry e = {le64(bytes + at), le64(bytes + at + 8), le64(bytes + at + 16),
-                          le64(bytes + at + 24), bytes + at + block_size, 0, FALSE};
+        struct entry e = {le64(bytes + at),
+                          le64(bytes + at + 8),
+                          le64(bytes + at + 16),
+                          le64(bytes + at + 24),
+                          bytes + at + block_size,
+                          0,
+                          FALSE};
 
         at += block_size;
         if (!(e.flags & LOG_DISCARD))
@@ -326,8 +331,7 @@ static void try_image(uint64_t position, uint64_t number, struct outcome *o)
 
     memset(o, 0, sizeof(*o));
     if (mount(device, mount_point, type, 0, strcmp(type, "xfs") == 0 ? "nouuid" : NULL) != 0) {
-        g_snprintf(o->why, sizeof(o->why), "the filesystem does not mount: %s",
-                   g_strerror(errno));
+        g_snprintf(o->why, sizeof(o->why), "the filesystem does not mount: %s", g_strerror(errno));
     } else {
         o->mounted = TRUE;
         check_store(position, number, o);
@@ -347,7 +351,8 @@ static int by_at(gconstpointer a, gconstpointer b)
 {
     const struct state *x = a, *y = b;
 
-    return x->at != y->at ? (x->at > y->at ? 1 : -1) : (x->subset > y->subset) - (x->subset < y->subset);
+    return x->at != y->at ? (x->at > y->at ? 1 : -1)
+                          : (x->subset > y->subset) - (x->subset < y->subset);
 }
 
 static GArray *plan(void)

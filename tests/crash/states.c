@@ -133,8 +133,8 @@ static struct node *node_new(gboolean dir)
     n->dir = dir;
     n->data = g_byte_array_new();
     n->entries = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    n->xattrs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
-                                      (GDestroyNotify)g_bytes_unref);
+    n->xattrs =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)g_bytes_unref);
     n->bytes = g_ptr_array_new();
     n->names = g_ptr_array_new();
     n->attrs = g_ptr_array_new();
@@ -275,9 +275,8 @@ static void begin_op(struct op *op)
         n = by_inode(op);
         if (!n)
             return; /* of a file that is gone */
-        g_ptr_array_add(op->h->op == RECORD_SETXATTR || op->h->op == RECORD_DELXATTR ? n->attrs
-                                                                                     : n->bytes,
-                        op);
+        g_ptr_array_add(
+            op->h->op == RECORD_SETXATTR || op->h->op == RECORD_DELXATTR ? n->attrs : n->bytes, op);
     }
 }
 
@@ -423,8 +422,8 @@ static void make(const struct node *n, const char *path)
         write_bytes(path, data);
     }
     if (g_hash_table_size(n->xattrs) > 0 || n->attrs_chosen > 0) {
-        g_autoptr(GHashTable) xattrs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
-                                                             (GDestroyNotify)g_bytes_unref);
+        g_autoptr(GHashTable) xattrs =
+            g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)g_bytes_unref);
 
         g_hash_table_iter_init(&iter, n->xattrs);
         while (g_hash_table_iter_next(&iter, &key, &value))
@@ -481,10 +480,7 @@ static void walk(uint64_t from)
         begin_op(op);
         /* Told while this operation was the last: when `i` had ended, `i + 1` were counted. */
         for (choice = 0; choice < each; choice++) {
-            uint64_t hash = choose(choice == 0   ? NOTHING
-                                   : choice == 1 ? EVERYTHING
-                                                 : RANDOM,
-                                   &r);
+            uint64_t hash = choose(choice == 0 ? NOTHING : choice == 1 ? EVERYTHING : RANDOM, &r);
             guint64 *key;
             size_t known = 0, k;
 

@@ -4,14 +4,15 @@
  * in a journal on another disk what the library told, right after it returned.
  *
  *   workload --store URI --journal FILE [--log FILE] [--scenario NAME] [--seed N] [--rounds N]
- *            [--tolerate]
+ *            [--tolerate [--stay]]
  *
  * The position that goes with each line of the journal is the size of --log, or what the recorder
  * says (tests/crash/record.c) where that is preloaded.
  *
  * --tolerate: errors of the library are expected (somebody injects them). After each error all that
  * was told is asked again, and must be answered from what is known; a new mapping may fail, or, as
- * soon as the store can, succeed. After -EIO the store is closed and opened again.
+ * soon as the store can, succeed. After -EIO the store is closed and opened again, as by a
+ * daemon that is restarted, or, with --stay, used on.
  *
  * Exit status: 0 done; 1 the library failed, without --tolerate; 3 the contract was broken while
  * it ran; 2 usage.
@@ -36,13 +37,13 @@
 static char *uri, *journal, *log_file, *scenario;
 static gint64 seed = 1;
 static gint rounds = 12;
-static gboolean tolerate;
+static gboolean tolerate, stay;
 
 static int journal_fd, log_fd = -1;
 static uint64_t (*recorder)(void);
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the journal, `told` and `random` */
-static GArray *told; /* of struct lab_told */
-static GHashTable *numbers; /* key -> fs number */
+static GArray *told;                                     /* of struct lab_told */
+static GHashTable *numbers;                              /* key -> fs number */
 static struct lab_random rnd;
 static qidmap_store *store;
 static unsigned failures; /* that the library told about */
@@ -134,7 +135,7 @@ static void failed(const char *what, int e)
     if (!tolerate)
         die(1, what, g_strerror(-e));
     ask_again();
-    if (e == -EIO || e == -EUCLEAN) {
+    if (!stay && (e == -EIO || e == -EUCLEAN)) {
         qidmap_store_close(store);
         open_store();
         ask_again();
@@ -312,6 +313,7 @@ int main(int argc, char **argv)
         {"seed", 0, 0, G_OPTION_ARG_INT64, &seed, "Of the random numbers", "N"},
         {"rounds", 0, 0, G_OPTION_ARG_INT, &rounds, "How much of each", "N"},
         {"tolerate", 0, 0, G_OPTION_ARG_NONE, &tolerate, "Faults are injected", NULL},
+        {"stay", 0, 0, G_OPTION_ARG_NONE, &stay, "Never open the store again after a fault", NULL},
         {NULL, 0, 0, 0, NULL, NULL, NULL}};
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);
     g_autoptr(GError) error = NULL;
