@@ -459,14 +459,18 @@ static int lmdb_commit(struct qm_txn *txn)
     struct lmdb_txn *t = (struct lmdb_txn *)txn;
     struct qm_backend *backend = txn->backend;
     struct lmdb_backend *b = lmdb_of(txn);
+    g_autofree uint8_t *slot = NULL;
     uint64_t number;
+    gboolean saved;
     int rc;
 
     if (txn->kind != QM_TXN_WRITE) {
         lmdb_abort(txn);
         return 0;
     }
+    slot = g_malloc(b->psize);
     number = mdb_txn_id(t->mdb);
+    saved = pread(b->fd, slot, b->psize, (off_t)(number & 1) * b->psize) == (ssize_t)b->psize;
     rc = mdb_txn_commit(t->mdb);
     g_free(t);
     if (rc == 0) {
@@ -481,6 +485,10 @@ static int lmdb_commit(struct qm_txn *txn)
     if ((rc == ENOSPC || rc == EDQUOT) && !is_panicked(b))
         return -ENOSPC;
     b->panicked = TRUE;
+    /* LMDB puts back only a part of the meta page that it could not write: what is left names the
+     * trees of the failed transaction under the number of an older one. */
+    if (saved && pwrite(b->fd, slot, b->psize, (off_t)(number & 1) * b->psize) > 0)
+        (void)fdatasync(b->fd);
     rc = translate(rc);
     return rc == -ENOSPC || rc == -EDQUOT ? -EIO : rc;
 }
@@ -859,8 +867,11 @@ static int look(struct lmdb_backend *b, enum qm_lmdb_extent *extent, GError **er
         return 0; /* begin_reader() goes on */
     b->base.copied = origin == QM_ORIGIN_COPIED;
     e = qm_lmdb_verify(dir->env_path, 0, *extent, error);
-    if (e == 0 && origin != QM_ORIGIN_STOPPED)
-        e = qm_lmdb_settle(dir->env_path, error);
+    /* Where the disk cannot be written to, what is known is served all the same. */
+    if (e == 0 && origin != QM_ORIGIN_STOPPED && qm_lmdb_settle(dir->env_path, NULL) != 0) {
+        b->panicked = TRUE;
+        b->base.failed = TRUE;
+    }
     return e;
 }
 
@@ -940,6 +951,10 @@ static int lmdb_recover(struct qm_backend *backend, struct qm_meta *meta, GError
 
     if (e != 0)
         return qm_set_error(error, e, "its file data.mdb became shorter: restore it from a backup");
+    if (!b->panicked) /* nothing failed, then: the newest state is as good */
+        e = renew_reader(b);
+    if (e != 0)
+        return qm_set_error(error, e, "cannot read: %s", g_strerror(-e));
     e = qm_lmdb_dir_begin(b->dir, &env_path, error);
     if (e != 0)
         return e;

@@ -90,6 +90,7 @@ struct qm_backend {
     const struct qm_backend_ops *ops;
     gboolean fresh;  /* set by open(), cleared by publish() */
     gboolean copied; /* set by open(): somebody copied it, or put it back from a backup */
+    gboolean failed; /* set by open(): it can be read, and must recover() before it is written to */
     gboolean clean;  /* set before close(): the note of a clean stop is in it */
 };
 

@@ -338,7 +338,7 @@ static void raise_counters(struct qm_meta *meta, const struct qm_floor *floor)
 
 /* A commit failed: nobody knows what is on the disk. Another process may read, or a power cut bring
  * back, what the transaction wrote: its ids are never given to other objects. */
-static void failed(struct qidmap_store *store, const struct qm_meta *meta, int e)
+void qm_store_failed(struct qidmap_store *store, const struct qm_meta *meta, int e)
 {
     struct qm_floor *floor = &store->floor;
 
@@ -437,7 +437,7 @@ int qm_store_health(struct qidmap_store *store, GError **error)
     if (e == 0)
         return 0;
     pthread_mutex_lock(&store->lock);
-    if (e == -EUCLEAN || !store->trouble)
+    if (!store->trouble)
         qm_set_error(error, e,
                      "the store is damaged: what is known and whole is served, nothing new is "
                      "mapped; stop the daemon, and restore the store from a backup");
@@ -468,7 +468,7 @@ int qm_store_commit(struct qidmap_store *store, struct qm_txn *txn, struct qm_me
     if (e == QM_GROW || e == -ENOSPC)
         return e;
     if (e != 0) {
-        failed(store, meta, e);
+        qm_store_failed(store, meta, e);
         return e;
     }
     pthread_mutex_lock(&store->lock);

@@ -694,7 +694,7 @@ static int open_steps(struct qm_lmdb_dir *dir, gboolean write, gboolean create, 
     int e;
 
     if (open_fd(dir, create, error) != 0 || check_place(dir, write, error) != 0 ||
-        scan(dir, &c, error) != 0)
+        check_parts(dir, error) != 0 || scan(dir, &c, error) != 0)
         return -1;
     e = judge(&c, error);
     if (e == -ENOENT && !create)
@@ -710,7 +710,7 @@ static int open_steps(struct qm_lmdb_dir *dir, gboolean write, gboolean create, 
             return -1;
         e = judge(&c, error);
         if (e == -ENOENT)
-            return check_parts(dir, error) == 0 ? begin_creation(dir, error) : -1;
+            return begin_creation(dir, error);
         if (e != 0)
             return e;
         if (c.creating)

@@ -301,6 +301,8 @@ struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
         e = create(store, params ? params : &defaults, error);
     if (e == 0)
         e = load(store, error);
+    if (e == 0 && store->backend->failed)
+        qm_store_failed(store, &store->meta, -EIO);
     if (e == 0 && store->writable && store->backend->copied)
         leap(store);
     if (e != 0) {

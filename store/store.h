@@ -89,6 +89,10 @@ void qm_store_map(struct qidmap_store *store, struct qm_want *wants, size_t coun
 /* Before something new is written: recovers from a failed commit, at most once in a while, and
  * raises the counters where that is due. 0, or why nothing can be written. By the leader. */
 int qm_store_ready(struct qidmap_store *store);
+/* A write failed with `e`, and perhaps not wholly: `meta` has the counters that it may have stored.
+ * Nothing is written before qm_store_ready() has brought what is stored to a new place. By the
+ * leader. */
+void qm_store_failed(struct qidmap_store *store, const struct qm_meta *meta, int e);
 /* 0, or the errno and text of what keeps new mappings from being made. */
 int qm_store_health(struct qidmap_store *store, GError **error);
 /* Damage was met: nothing new is mapped any more. Any thread. */
