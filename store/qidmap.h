@@ -54,9 +54,10 @@ struct qidmap_error {
  *   -EREMOTE    the directory is on a filesystem that cannot hold a store
  *   -EROFS      the handle was opened for reading only
  *   -ENFILE     nothing more can be mapped: counters are used up
- *   -EPERM      the policy of the filesystem is `deny`
- *   -EEXIST     a filesystem was refused: it is a duplicate of another
- *   -ESTALE     from qidmap_iter_next(): the store had to grow meanwhile; begin again
+ *   -EPERM      the policy of the filesystem is `deny`; from qidmap_store_open(): others could
+ * write to the store, or it belongs to somebody else (the text says which part) -EAGAIN     too
+ * many processes read the store at once -EEXIST     a filesystem was refused: it is a duplicate of
+ * another -ESTALE     from qidmap_iter_next(): the store had to grow meanwhile; begin again
  *   -ENOTEMPTY  the directory holds something that is no store, and none is made there
  *   -ENOSPC     the disk has no room for a new mapping; nothing was changed, and the handle can be
  *               used on: known inodes go on, and new ones as soon as there is room
