@@ -383,8 +383,9 @@ static int busy(struct qm_lmdb_dir *dir, GError **error)
     g_strcanon(g_strchomp(owner),
                "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-", '?');
     return qm_set_error(error, EBUSY,
-                        "another process has it open for %s; stop it, or name another store",
-                        owner[0] ? owner : "reading through a read-only mount");
+                        "another process has it open for writing (pid and name: %s); stop it, or "
+                        "name another store",
+                        owner[0] ? owner : "none is known; or it reads on a read-only mount");
 }
 
 static int take_lock(struct qm_lmdb_dir *dir, GError **error)
@@ -401,8 +402,7 @@ static int take_lock(struct qm_lmdb_dir *dir, GError **error)
         return busy(dir, error);
     if (e != 0)
         return qm_set_error(error, e, "cannot lock it: %s", g_strerror(-e));
-    text = g_strdup_printf("writing (pid and name: %ld %s)\n", (long)getpid(),
-                           program_invocation_short_name);
+    text = g_strdup_printf("%ld %s\n", (long)getpid(), program_invocation_short_name);
     size = (ssize_t)strlen(text);
     /* Only for people: what cannot be written (a full disk) does not matter. */
     if (ftruncate(dir->lock_fd, 0) == 0)
