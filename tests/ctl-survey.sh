@@ -202,6 +202,32 @@ is "$(field .affix_rows)" 16 "the budget of affix entries is used up"
 [ "$(field .full_rows)" -ge 100 ] && ok "and the rest is in the full map" || not_ok "full map" "$out"
 is "$(field '.filesystems[0].certainty')" weak "FUSE is recognised by names only, and that is said"
 
+# btrfs: a snapshot shows nested subvolumes as empty directories of inode 2, all of one st_dev
+if ! have_fs btrfs; then
+    skip "btrfs placeholders" "no btrfs in this kernel"
+elif ! have_loop; then
+    skip "btrfs placeholders" "no loop devices"
+else
+    mkdir "$x/b"
+    truncate -s 128M "$tmp/btrfs.img"
+    mkfs.btrfs -q "$tmp/btrfs.img" >/dev/null 2>&1 && mount -o loop "$tmp/btrfs.img" "$x/b" || bail_out "btrfs"
+    on_exit 'mountpoint -q "$x/b" && umount "$x/b"'
+    {
+        btrfs subvolume create "$x/b/a"
+        btrfs subvolume create "$x/b/a/n1"
+        btrfs subvolume create "$x/b/a/n2"
+        touch "$x/b/a/file" "$x/b/a/n1/file"
+        btrfs subvolume snapshot "$x/b/a" "$x/b/s"
+    } >/dev/null || bail_out "btrfs subvolume"
+    run survey "$x/b" --json
+    is "$(field .files)" "$(find "$x/b" -printf x | wc -c)" "btrfs: two placeholders are two files"
+    is "$(field '.filesystems | length')" 5 "subvolumes and the snapshot are filesystems of their own"
+    is "$(collisions qidmap)" 0 "qidmap keeps placeholders apart"
+    [ "$(collisions raw)" -ge 6 ] && ok "raw inode numbers do not" || not_ok "raw" "$out"
+    is "$(field '[.ways[].refused] | unique | join(",")')" 0 "every file gets an id"
+    umount "$x/b"
+fi
+
 # a filesystem whose server has died
 umount "$x/m3" 2>/dev/null
 "$inofs" "$tmp/list2" "$x/m3" -o fsname=survey-dead || bail_out "inofs"

@@ -101,6 +101,9 @@ static void print_json(const struct survey *survey, const struct survey_verdict 
     }
     for (guint i = 0; i < survey->fs->len; i++) {
         const struct survey_fs *fs = survey->fs->pdata[i];
+        if (fs->placeholders) {
+            continue;
+        }
         json_array_add_object_element(all, fs_json(fs));
         affix += fs->affix_rows;
         full += fs->full_rows;
@@ -195,7 +198,10 @@ static void print_text(const struct survey *survey, const struct survey_verdict 
     }
     printf("\nFilesystems: %u\n", shown);
     for (guint i = 0; i < survey->fs->len; i++) {
-        print_fs(survey->fs->pdata[i]);
+        const struct survey_fs *fs = survey->fs->pdata[i];
+        if (!fs->placeholders) {
+            print_fs(fs);
+        }
     }
     printf("\nFiles whose id another file has already:\n");
     for (int i = 0; i < SURVEY_WAYS; i++) {

@@ -12,6 +12,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -86,6 +87,46 @@ static gboolean way_remap(struct judge *judge, gsize start, gsize count, guint64
     return TRUE;
 }
 
+/* ---- a store in a folder, which must not stay behind ------------------------------------------
+ */
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number)
+{
+    interrupted = number;
+}
+
+static void catch_signals(void (*handler)(int))
+{
+    struct sigaction action = {.sa_handler = handler};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGHUP, &action, NULL);
+}
+
+static void make_folder(struct judge *judge)
+{
+    judge->folder = g_build_filename(g_get_tmp_dir(), "qidmap-survey-XXXXXX", NULL);
+    if (g_mkdtemp(judge->folder) == NULL) {
+        g_clear_pointer(&judge->folder, g_free);
+        return;
+    }
+    catch_signals(on_signal);
+}
+
+static void remove_folder(struct judge *judge)
+{
+    const char *const argv[] = {"rm", "-rf", "--", judge->folder, NULL};
+    g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL,
+                 NULL);
+    g_clear_pointer(&judge->folder, g_free);
+    catch_signals(SIG_DFL);
+    if (interrupted != 0) {
+        raise(interrupted);
+    }
+}
+
 /* ---- qidmap ---------------------------------------------------------------------------------- */
 
 static gboolean open_store(struct judge *judge)
@@ -94,10 +135,7 @@ static gboolean open_store(struct judge *judge)
     unsigned flags = QIDMAP_OPEN_WRITE | QIDMAP_OPEN_CREATE;
 
     if (judge->survey->n_full_likely > MEMORY_ROWS) {
-        judge->folder = g_build_filename(g_get_tmp_dir(), "qidmap-survey-XXXXXX", NULL);
-        if (g_mkdtemp(judge->folder) == NULL) {
-            g_clear_pointer(&judge->folder, g_free);
-        }
+        make_folder(judge);
     }
     if (judge->folder != NULL) {
         g_autofree char *uri = g_strdup_printf("lmdb:%s/store", judge->folder);
@@ -141,15 +179,15 @@ static gboolean register_all(struct judge *judge)
 }
 
 /* The object of a file with a key of its own; such files are asked for in their order. */
-static void special_object(struct judge *judge, const struct survey_file *file,
-                           struct qidmap_object *object)
+static void special_object(struct judge *judge, struct qidmap_object *object)
 {
     const guint8 *bytes = judge->survey->specials->data + judge->special_offset;
     struct survey_special special;
 
     memcpy(&special, bytes, sizeof special);
     memset(object, 0, sizeof *object);
-    object->fs = fs_of(judge, file)->number;
+    const struct survey_fs *owner = judge->survey->fs->pdata[special.owner];
+    object->fs = owner->number;
     object->kind = special.kind;
     object->ino = special.ino;
     object->ino2 = special.ino2;
@@ -179,8 +217,9 @@ static gboolean way_qidmap(struct judge *judge, gsize start, gsize count, guint6
         guint32 number = fs_of(judge, file)->number;
         if ((file->fs & SURVEY_SPECIAL) != 0) {
             struct qidmap_object object;
-            special_object(judge, file, &object);
-            int code = number != 0 ? qidmap_map_object(judge->store, &object, &paths[i]) : -ENODEV;
+            special_object(judge, &object);
+            int code =
+                object.fs != 0 ? qidmap_map_object(judge->store, &object, &paths[i]) : -ENODEV;
             given[i] = code == 0;
             worst = fatal(code) ? code : worst;
         } else {
@@ -236,13 +275,6 @@ static gboolean count_rows(struct judge *judge)
     return more == 0;
 }
 
-static void remove_folder(const char *folder)
-{
-    const char *const argv[] = {"rm", "-rf", "--", folder, NULL};
-    g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL,
-                 NULL);
-}
-
 /* ---- all of them ----------------------------------------------------------------------------- */
 
 static int compare(const void *a, const void *b)
@@ -259,7 +291,7 @@ static gboolean find_two(struct judge *judge, way *fill, guint64 *paths, guint8 
 
     for (gsize start = 0; start < judge->survey->n_files && found < 2; start += RUN) {
         gsize count = MIN(RUN, judge->survey->n_files - start);
-        if (!fill(judge, start, count, paths, given)) {
+        if (interrupted != 0 || !fill(judge, start, count, paths, given)) {
             return FALSE;
         }
         for (gsize i = 0; i < count && found < 2; i++) {
@@ -282,7 +314,7 @@ static gboolean judge_way(struct judge *judge, way *fill, struct survey_verdict 
     progress_begin(survey->progress, verdict->name, "files");
     for (gsize start = 0; start < survey->n_files; start += RUN) {
         gsize count = MIN(RUN, survey->n_files - start);
-        if (!fill(judge, start, count, paths, given)) {
+        if (interrupted != 0 || !fill(judge, start, count, paths, given)) {
             return FALSE;
         }
         for (gsize i = 0; i < count; i++) {
@@ -336,9 +368,8 @@ int survey_judge(struct survey *survey, struct survey_verdict verdicts[SURVEY_WA
     progress_hide(survey->progress);
     qidmap_store_close(judge.store);
     if (judge.folder != NULL) {
-        remove_folder(judge.folder);
+        remove_folder(&judge);
     }
-    g_free(judge.folder);
     g_free(judge.items);
     qemu_remap_free(judge.remap);
     return good ? CMD_OK : CMD_CANNOT;

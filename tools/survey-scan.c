@@ -55,8 +55,19 @@ struct walk {
 struct level {
     int fd;
     guint32 dir;
+    guint32 fs;
     GPtrArray *below; /* names of its directories; NULL: not listed yet */
     guint next;
+};
+
+/* A file that is met: `name` in the open directory `fd`, or "": that directory itself. */
+struct met {
+    int fd;
+    const char *name;
+    guint32 dir;       /* the directory `fd` */
+    guint32 holder;    /* the directory that has its name; SURVEY_NONE: the tree itself */
+    guint32 parent_fs; /* of the directory it is in; SURVEY_NONE: not known */
+    struct statx st;
 };
 
 static guint place_hash(gconstpointer key)
@@ -152,32 +163,68 @@ static guint32 meet_fs(struct walk *walk, int fd, guint64 st_dev, char *path)
     return survey->fs->len - 1;
 }
 
-/* The filesystem of the file `name` in the directory `fd`; "" for the directory itself. */
-static guint32 fs_of(struct walk *walk, int fd, const char *name, guint32 dir,
-                     const struct statx *st)
+static gboolean is_btrfs(const struct walk *walk, guint32 fs)
 {
+    const struct survey_fs *where = fs != SURVEY_NONE ? walk->survey->fs->pdata[fs] : NULL;
+    return where != NULL && where->identity != NULL &&
+           strcmp(where->identity->hints.type, "btrfs") == 0;
+}
+
+/* TRUE where the file may stand for a subvolume that a snapshot does not show. */
+static gboolean may_be_placeholder(const struct walk *walk, const struct met *met)
+{
+    return met->st.stx_ino == BTRFS_PLACEHOLDER && S_ISDIR(met->st.stx_mode) &&
+           is_btrfs(walk, met->parent_fs);
+}
+
+static int open_met(const struct met *met)
+{
+    return met->name[0] == '\0' ? fcntl(met->fd, F_DUPFD_CLOEXEC, 0)
+                                : openat(met->fd, met->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/* Placeholders have a device number of their own, which is no filesystem. */
+static guint32 meet_placeholders(struct walk *walk, guint64 st_dev)
+{
+    struct survey_fs *fs = g_new0(struct survey_fs, 1);
+    fs->st_dev = st_dev;
+    fs->placeholders = TRUE;
+    g_ptr_array_add(walk->survey->fs, fs);
+    return walk->survey->fs->len - 1;
+}
+
+/* The filesystem of a file. */
+static guint32 fs_of(struct walk *walk, const struct met *met)
+{
+    const struct statx *st = &met->st;
     struct place place = {(st->stx_mask & STATX_MNT_ID) != 0 ? st->stx_mnt_id : 0, device(st)};
     gpointer found;
+    guint32 fs;
 
     if (place_equal(&place, &walk->last)) {
         return walk->last_fs;
     }
     found = g_hash_table_lookup(walk->places, &place);
-    if (found == NULL) {
-        g_autofree char *path = survey_dir_path(walk->survey, dir);
-        int object = name[0] == '\0' ? fcntl(fd, F_DUPFD_CLOEXEC, 0)
-                                     : openat(fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-        guint32 fs = meet_fs(walk, object, place.st_dev,
-                             name[0] == '\0' ? g_strdup(path) : g_build_filename(path, name, NULL));
+    if (found == NULL && may_be_placeholder(walk, met)) {
+        fs = meet_placeholders(walk, place.st_dev);
+    } else if (found == NULL) {
+        g_autofree char *path = survey_dir_path(walk->survey, met->dir);
+        int object = open_met(met);
+        fs = meet_fs(walk, object, place.st_dev,
+                     met->name[0] == '\0' ? g_strdup(path)
+                                          : g_build_filename(path, met->name, NULL));
         if (object >= 0) {
             close(object);
         }
-        found = GUINT_TO_POINTER(fs + 1);
-        g_hash_table_insert(walk->places, g_memdup(&place, sizeof place), found);
+    } else {
+        fs = GPOINTER_TO_UINT(found) - 1;
+    }
+    if (found == NULL) {
+        g_hash_table_insert(walk->places, g_memdup(&place, sizeof place), GUINT_TO_POINTER(fs + 1));
     }
     walk->last = place;
-    walk->last_fs = GPOINTER_TO_UINT(found) - 1;
-    return walk->last_fs;
+    walk->last_fs = fs;
+    return fs;
 }
 
 /* ---- files ----------------------------------------------------------------------------------- */
@@ -208,19 +255,16 @@ static gboolean read_handle(int fd, const char *name, struct survey_special *spe
     return TRUE;
 }
 
-/* TRUE where the directory `name` stands for a subvolume that a snapshot does not show. */
-static gboolean read_placeholder(struct walk *walk, int fd, const char *name, guint32 fs,
-                                 const struct statx *st, struct survey_special *special)
+static gboolean read_placeholder(const struct walk *walk, const struct met *met,
+                                 struct survey_special *special)
 {
-    const struct survey_fs *where = walk->survey->fs->pdata[fs];
     struct qidmap_object object = {.kind = QIDMAP_OBJECT_INODE};
     struct stat plain;
 
-    if (st->stx_ino != BTRFS_PLACEHOLDER || !S_ISDIR(st->stx_mode) || where->identity == NULL ||
-        strcmp(where->identity->hints.type, "btrfs") != 0) {
+    if (!may_be_placeholder(walk, met)) {
         return FALSE;
     }
-    int own = openat(fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    int own = open_met(met);
     if (own < 0) {
         return FALSE;
     }
@@ -231,40 +275,42 @@ static gboolean read_placeholder(struct walk *walk, int fd, const char *name, gu
     }
     close(parent);
     special->kind = QIDMAP_OBJECT_PLACEHOLDER;
+    special->owner = met->parent_fs;
     special->ino = object.ino;
     special->ino2 = object.ino2;
     return TRUE;
 }
 
-/* Notes one file: `name` in the directory `fd`, number `dir`; "": that directory itself, whose name
- * is in the directory `holder`. */
-static void meet_file(struct walk *walk, int fd, const char *name, guint32 dir, guint32 holder,
-                      const struct statx *st)
+/* Notes one file, and gives its filesystem. */
+static guint32 meet_file(struct walk *walk, const struct met *met)
 {
     struct survey *survey = walk->survey;
-    guint32 fs = fs_of(walk, fd, name, dir, st);
-    struct survey_fs *where = survey->fs->pdata[fs];
-    struct survey_special special = {0};
+    guint32 fs = fs_of(walk, met), owner = fs;
+    const struct survey_fs *where = survey->fs->pdata[fs];
+    const struct statx *st = &met->st;
+    struct survey_special special = {.owner = fs};
     guint8 handle[QIDMAP_HANDLE_BYTES];
     gboolean added;
 
     survey->n_names++;
     if (where->identity != NULL && where->identity->policy == QIDMAP_POLICY_HANDLE &&
-        read_handle(fd, name, &special, handle)) {
-        added = survey_add(survey, fs, st->stx_ino, holder, &special, handle);
+        read_handle(met->fd, met->name, &special, handle)) {
+        added = survey_add(survey, fs, st->stx_ino, met->holder, &special, handle);
         survey->n_full_likely += added;
-    } else if (read_placeholder(walk, fd, name, fs, st, &special)) {
-        char *key = g_strdup_printf("%u %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT, fs, special.ino,
-                                    special.ino2);
+    } else if (read_placeholder(walk, met, &special)) {
+        char *key = g_strdup_printf("%u %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT, special.owner,
+                                    special.ino, special.ino2);
         added = g_hash_table_add(walk->placeholders, key) &&
-                survey_add(survey, fs, st->stx_ino, holder, &special, handle);
+                survey_add(survey, fs, st->stx_ino, met->holder, &special, handle);
+        owner = special.owner;
     } else {
-        added = survey_add(survey, fs, st->stx_ino, holder, NULL, NULL);
+        added = survey_add(survey, fs, st->stx_ino, met->holder, NULL, NULL);
         survey->n_full_likely += added && st->stx_ino >= HASHED_FROM;
     }
-    where->files += added;
+    ((struct survey_fs *)survey->fs->pdata[owner])->files += added;
     survey->n_directories += added && S_ISDIR(st->stx_mode);
     progress_tell(survey->progress, survey->n_names, walk->partial ? 0 : walk->expected);
+    return fs;
 }
 
 /* ---- directories ----------------------------------------------------------------------------- */
@@ -273,7 +319,7 @@ static void meet_file(struct walk *walk, int fd, const char *name, guint32 dir, 
 static void list(struct walk *walk, struct level *level)
 {
     struct dirent *entry;
-    struct statx st;
+    struct met met = {.dir = level->dir, .holder = level->dir, .parent_fs = level->fs};
     int fd = openat(level->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOATIME);
     if (fd < 0 && errno == EPERM) {
         fd = openat(level->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -297,12 +343,14 @@ static void list(struct walk *walk, struct level *level)
             unread(walk, level->dir, name, EOVERFLOW);
             break;
         }
-        if (stat_at(fd, name, &st) < 0) {
+        met.fd = fd;
+        met.name = name;
+        if (stat_at(fd, name, &met.st) < 0) {
             unread(walk, level->dir, name, errno);
             continue;
         }
-        meet_file(walk, fd, name, level->dir, level->dir, &st);
-        if (S_ISDIR(st.stx_mode)) {
+        meet_file(walk, &met);
+        if (S_ISDIR(met.st.stx_mode)) {
             g_ptr_array_add(level->below, g_strdup(name));
         }
     }
@@ -325,8 +373,8 @@ static void go_down(struct walk *walk, GArray *stack)
 {
     struct level *level = &g_array_index(stack, struct level, stack->len - 1);
     const char *name = level->below->pdata[level->next++];
-    struct level below = {.fd = -1};
-    struct statx st;
+    struct level below = {.fs = SURVEY_NONE};
+    struct met met = {.name = "", .holder = level->dir, .parent_fs = level->fs};
 
     if (stack->len >= walk->depth_limit) {
         unread(walk, level->dir, name, EMFILE);
@@ -338,19 +386,21 @@ static void go_down(struct walk *walk, GArray *stack)
         return;
     }
     below.dir = survey_add_dir(walk->survey, level->dir, name);
-    /* the opening may have triggered a mount, whose root is another file */
-    if (stat_at(below.fd, "", &st) == 0) {
+    met.fd = below.fd;
+    met.dir = below.dir;
+    /* the opening may have triggered a mount, whose root is another file than the one met above */
+    if (stat_at(below.fd, "", &met.st) == 0) {
         guint64 names = walk->survey->n_names;
-        meet_file(walk, below.fd, "", below.dir, level->dir, &st);
+        below.fs = meet_file(walk, &met);
         walk->survey->n_names = names;
     }
     g_array_append_val(stack, below);
 }
 
-static void go(struct walk *walk, int root)
+static void go(struct walk *walk, int root, guint32 fs)
 {
     g_autoptr(GArray) stack = g_array_new(FALSE, FALSE, sizeof(struct level));
-    struct level top = {.fd = root};
+    struct level top = {.fd = root, .fs = fs};
 
     g_array_append_val(stack, top);
     while (stack->len > 0) {
@@ -385,11 +435,11 @@ gboolean survey_scan(struct survey *survey)
     const char *root = survey->root;
     g_autofree char *shown = cmd_escape(root, TRUE);
     struct walk walk = {.survey = survey, .last = {G_MAXUINT64, G_MAXUINT64}};
-    struct statx st;
+    struct met met = {.name = "", .holder = SURVEY_NONE, .parent_fs = SURVEY_NONE};
 
     survey->root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int top = survey->root_fd >= 0 ? fcntl(survey->root_fd, F_DUPFD_CLOEXEC, 0) : -1;
-    if (top < 0 || stat_at(top, "", &st) < 0) {
+    if (top < 0 || stat_at(top, "", &met.st) < 0) {
         cmd_error("cannot read %s: %s", shown, g_strerror(errno));
         return FALSE;
     }
@@ -399,8 +449,8 @@ gboolean survey_scan(struct survey *survey)
 
     progress_begin(survey->progress, "reading", "names");
     survey_add_dir(survey, SURVEY_NONE, root);
-    meet_file(&walk, top, "", 0, SURVEY_NONE, &st);
-    go(&walk, top);
+    met.fd = top;
+    go(&walk, top, meet_file(&walk, &met));
     progress_hide(survey->progress);
     survey_forget_slots(survey);
     g_hash_table_unref(walk.places);

@@ -25,7 +25,8 @@ struct survey_fs {
     guint32 number;     /* in the store that the judging makes */
     guint32 affix_rows; /* what qidmap needs, by the judging */
     guint64 full_rows;
-    gboolean first; /* not another st_dev of a filesystem that is listed above */
+    gboolean placeholders; /* no filesystem: the device number of btrfs placeholders */
+    gboolean first;        /* not another st_dev of a filesystem that is listed above */
 };
 
 /* One file. `fs` is an index, with SURVEY_SPECIAL where survey.specials has the object key. */
@@ -73,7 +74,8 @@ struct survey_special {
     guint8 handle_size;
     guint8 reserved[2];
     gint32 handle_type;
-    guint64 ino; /* PLACEHOLDER: of the parent */
+    guint32 owner; /* index of the filesystem whose file it is */
+    guint64 ino;   /* PLACEHOLDER: of the parent */
     guint64 ino2;
 };
 
