@@ -86,6 +86,11 @@ exits 2 "fs retire without a terminal and without --yes"
 complains "--yes" "says what is missing"
 run fs policy --renumber --store "$store" 1 deny </dev/null
 exits 2 "fs policy --renumber without a terminal and without --yes"
+if command -v script >/dev/null; then
+    echo n | script -qec "$ctl fs retire --store $store 1" /dev/null >"$tmp/dialogue" 2>&1
+    is $? 1 "a no on the terminal"
+    is "$(grep -c 'Retire it? \[y/N\]' "$tmp/dialogue")" 1 "which was asked for"
+fi
 run fs show --store "$store" 1
 is "$(grep -c '^retired' <<<"$out")" 0 "nothing was changed"
 

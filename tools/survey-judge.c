@@ -24,7 +24,7 @@
 #include "tools/survey.h"
 
 #define RUN 65536 /* files at a time */
-/* Rows of the full map that memory: may have to hold: about 1 GiB. */
+/* Rows of the full map that memory: may have to hold: about 400 MiB. */
 #define MEMORY_ROWS 2000000
 
 struct judge {
