@@ -158,6 +158,13 @@ static void print_notes(const struct qidmap_fs *row)
     if (row->alias != 0) {
         printf("alias           the ids of filesystem %u are asked first\n", row->alias);
     }
+    if (row->met_count > 0) {
+        printf("met             mounted together with");
+        for (guint32 i = 0; i < MIN(row->met_count, QIDMAP_FS_MET); i++) {
+            printf("%s %u", i > 0 ? "," : "", row->met[i]);
+        }
+        printf("%s\n", row->met_many ? ", and others" : "");
+    }
     if (row->retired) {
         printf("retired         gets a new number when it comes again\n");
     }
@@ -171,7 +178,8 @@ static void print_row(const struct qidmap_fs *row, guint64 full)
     g_autofree char *last = cmd_time_text(hints->last_seen);
 
     printf("fs              %u\n", row->fs);
-    printf("policy          %s\n", qidmap_policy_name(row->policy));
+    printf("policy          %s%s\n", qidmap_policy_name(row->policy),
+           row->chosen ? ", chosen by the operator" : "");
     printf("certainty       %s\n", sure);
     print_notes(row);
     for (guint32 i = 0; i < MIN(row->fsid_count, QIDMAP_FSID_COUNT); i++) {

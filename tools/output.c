@@ -110,15 +110,7 @@ const char *cmd_certainty(guint32 kind, guint32 flags, guint32 policy)
     if (flags & QIDMAP_IDENTITY_WEAK) {
         return "weak";
     }
-    switch (kind) {
-    case QIDMAP_FSID_ZFS:
-    case QIDMAP_FSID_NFS:
-    case QIDMAP_FSID_CEPH:
-    case QIDMAP_FSID_CIFS:
-        return "untested";
-    default:
-        return "sure";
-    }
+    return (flags & QIDMAP_IDENTITY_UNTESTED) != 0 ? "untested" : "sure";
 }
 
 char *cmd_fs_what(const struct qidmap_hints *hints)
@@ -204,8 +196,11 @@ static JsonObject *hints_json(const struct qidmap_hints *hints)
 JsonObject *cmd_fs_json(const struct qidmap_fs *row, const guint64 *full_rows)
 {
     JsonObject *object = json_object_new();
-    JsonArray *fsids = json_array_new();
+    JsonArray *fsids = json_array_new(), *met = json_array_new();
 
+    for (guint32 i = 0; i < MIN(row->met_count, QIDMAP_FS_MET); i++) {
+        json_array_add_int_element(met, row->met[i]);
+    }
     json_object_set_string_member(object, "row", "fs");
     json_object_set_int_member(object, "fs", row->fs);
     json_object_set_string_member(object, "policy", qidmap_policy_name(row->policy));
@@ -228,5 +223,8 @@ JsonObject *cmd_fs_json(const struct qidmap_fs *row, const guint64 *full_rows)
         object, "certainty",
         cmd_certainty(row->fsid_count > 0 ? row->fsid[0].kind : 0, row->flags, row->policy));
     json_object_set_int_member(object, "alias", row->alias);
+    json_object_set_boolean_member(object, "policy_chosen", row->chosen != 0);
+    json_object_set_array_member(object, "met", met);
+    json_object_set_boolean_member(object, "met_many", row->met_many != 0);
     return object;
 }

@@ -229,6 +229,19 @@ static guint32 fs_of(struct walk *walk, const struct met *met)
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
+/* TRUE where files are known by their handles: by policy, and those files of an overlay that show
+ * the device of a layer. */
+static gboolean has_handle_keys(const struct survey_fs *fs)
+{
+    if (fs->identity == NULL) {
+        return FALSE;
+    }
+    guint64 own = makedev((guint)(fs->identity->superblock >> 32), (guint)fs->identity->superblock);
+    return fs->identity->policy == QIDMAP_POLICY_HANDLE ||
+           (fs->identity->policy == QIDMAP_POLICY_AFFIX && fs->st_dev != own &&
+            strcmp(fs->identity->hints.type, "overlay") == 0);
+}
+
 /* The file handle, where the ids of the filesystem are made from it. */
 static gboolean read_handle(int fd, const char *name, struct survey_special *special,
                             guint8 bytes[QIDMAP_HANDLE_BYTES])
@@ -293,8 +306,7 @@ static guint32 meet_file(struct walk *walk, const struct met *met)
     gboolean added;
 
     survey->n_names++;
-    if (where->identity != NULL && where->identity->policy == QIDMAP_POLICY_HANDLE &&
-        read_handle(met->fd, met->name, &special, handle)) {
+    if (has_handle_keys(where) && read_handle(met->fd, met->name, &special, handle)) {
         added = survey_add(survey, fs, st->stx_ino, met->holder, &special, handle);
         survey->n_full_likely += added;
     } else if (read_placeholder(walk, met, &special)) {
