@@ -684,6 +684,7 @@ static int lmdb_publish(struct qm_backend *backend, GError **error)
 
 const struct qm_backend_ops qm_backend_lmdb = {
     .name = "lmdb",
+    .has_full = TRUE,
     .open = lmdb_open,
     .publish = lmdb_publish,
     .close = lmdb_close,

@@ -21,6 +21,9 @@
  */
 #define QM_GROW (-100000)
 
+/* From commit(): there is no room. Nothing was changed, and the handle can be used on. */
+#define QM_FULL (-100001)
+
 enum qm_txn_kind {
     QM_TXN_READ,     /* short */
     QM_TXN_SNAPSHOT, /* may last; -ESTALE from a cursor when the backend had to grow meanwhile */
@@ -45,7 +48,9 @@ struct qm_backend_config {
 };
 
 struct qm_backend_ops {
-    const char *name; /* "lmdb": what stands before the colon of a URI */
+    const char *name;  /* "lmdb": what stands before the colon of a URI */
+    gboolean has_full; /* keeps the tables full and byfull; without them affix entries have no
+                          budget, and what needs a row there cannot be mapped */
 
     /* Opens what `place`, the URI behind the colon, names. A backend that comes back with
      * `fresh` set has empty tables, which no other process can see before publish(). */
@@ -78,6 +83,8 @@ struct qm_backend_ops {
 
     /* Bytes in use and bytes that fit (0: no limit). */
     void (*room)(struct qm_backend *backend, uint64_t *used, uint64_t *limit);
+    /* Affix entries that still fit, about; NULL: no limit. */
+    uint64_t (*rows_room)(struct qm_backend *backend);
 };
 
 struct qm_backend {
@@ -87,5 +94,6 @@ struct qm_backend {
 
 extern const struct qm_backend_ops qm_backend_mem;
 extern const struct qm_backend_ops qm_backend_lmdb;
+extern const struct qm_backend_ops qm_backend_xattr;
 
 #endif

@@ -111,7 +111,7 @@ static int add_full(struct change *ch, struct qm_fs *fs, struct qm_want *w)
     uint64_t id;
     int e;
 
-    if (ch->meta.next_serial > QM_SERIAL_LAST) {
+    if (!ch->store->backend->ops->has_full || ch->meta.next_serial > QM_SERIAL_LAST) {
         w->result = -ENFILE;
         return 0;
     }
@@ -158,7 +158,8 @@ static int add_entry(struct change *ch, struct qm_fs *fs, uint64_t ino, struct q
     *made = FALSE;
     if (s->state & QM_STATE_LEFT_BUDGET)
         return 0;
-    if (qm_map_entries(fs) + s->entries->len >= ch->meta.affix_budget) {
+    if (ch->store->backend->ops->has_full &&
+        qm_map_entries(fs) + s->entries->len >= ch->meta.affix_budget) {
         s->state |= QM_STATE_LEFT_BUDGET;
         ch->dirty = TRUE;
         return 0;
@@ -326,6 +327,8 @@ int qm_store_commit(struct qidmap_store *store, struct qm_txn *txn, struct qm_me
     e = ops->commit(txn);
     if (e == QM_GROW)
         return e;
+    if (e == QM_FULL)
+        return -ENOSPC;
     if (e != 0) {
         atomic_store(&store->broken, e);
         return e;

@@ -290,6 +290,25 @@ static void apply(struct qidmap_store *store, const GArray *plans)
     }
 }
 
+/* A backend without a full map has no place for ids by file handle. */
+static int check_kept(const struct qidmap_store *store, const GArray *plans, GError **error)
+{
+    guint i;
+
+    for (i = 0; i < plans->len; i++) {
+        const struct plan *plan = &g_array_index(plans, struct plan, i);
+
+        if (!plan->drop && plan->row.policy == QIDMAP_POLICY_HANDLE &&
+            !store->backend->ops->has_full)
+            return qm_set_error(error, EOPNOTSUPP,
+                                "the %s filesystem at %s needs ids by file handle, which an %s: "
+                                "store cannot keep: use an lmdb: store",
+                                plan->row.hints.type, plan->row.hints.mount_path,
+                                store->backend->ops->name);
+    }
+    return 0;
+}
+
 static int register_leading(struct qidmap_store *store, const struct qidmap_identity *identities,
                             size_t count, uint32_t *numbers, GError **error)
 {
@@ -314,6 +333,8 @@ static int register_leading(struct qidmap_store *store, const struct qidmap_iden
     qm_resolve((const struct qidmap_fs *const *)rows->pdata, rows->len, identities, count,
                decisions);
     e = make_plans(identities, count, decisions, rows, &meta, plans, &store->map, numbers, error);
+    if (e == 0)
+        e = check_kept(store, plans, error);
     if (e != 0 || plans->len == 0)
         return e;
     if (atomic_load(&store->broken))
@@ -322,8 +343,9 @@ static int register_leading(struct qidmap_store *store, const struct qidmap_iden
     if (e == -EUCLEAN)
         atomic_store(&store->broken, e); /* damage: nothing new is mapped any more */
     if (e != 0)
-        return qm_set_error(error, e, "cannot store the rows of %u filesystems: %s", plans->len,
-                            g_strerror(-e));
+        return qm_set_error(
+            error, e, "cannot store the rows of %u filesystems: %s%s", plans->len, g_strerror(-e),
+            e == -ENOSPC && !store->backend->ops->has_full ? "; an lmdb: store has more room" : "");
     apply(store, plans);
     return 0;
 }

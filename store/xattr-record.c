@@ -70,8 +70,7 @@ static gboolean from_hex(const char *text, gboolean dashes, uint8_t *bytes, size
         if (!g_ascii_isxdigit(text[0]) || g_ascii_isupper(text[0]) || !g_ascii_isxdigit(text[1]) ||
             g_ascii_isupper(text[1]))
             return FALSE;
-        bytes[i] =
-            (uint8_t)(g_ascii_xdigit_value(text[0]) << 4 | g_ascii_xdigit_value(text[1]));
+        bytes[i] = (uint8_t)(g_ascii_xdigit_value(text[0]) << 4 | g_ascii_xdigit_value(text[1]));
         text += 2;
     }
     return *text == '\0';
@@ -398,7 +397,9 @@ static void take_string(struct reader *r, char *out, size_t room)
             memcpy(out, old, strlen(old) + 1);
         return;
     }
-    size = token == TOKEN_DIGEST ? 8 : token <= TOKEN_DIGITS ? 16 : (size_t)MIN(token - 2, 1024) / 2;
+    size = token == TOKEN_DIGEST   ? 8
+           : token <= TOKEN_DIGITS ? 16
+                                   : (size_t)MIN(token - 2, 1024) / 2;
     p = size < sizeof(text) ? take(r, size) : NULL;
     if (!p) {
         r->bad = TRUE;

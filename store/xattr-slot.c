@@ -68,16 +68,16 @@
 #include "store/crc.h"
 #include "store/error.h"
 
-#define MAGIC       "QIDX"
-#define VERSION     1u
-#define HEADER_SIZE 32u
-#define NAME_ROOM   48u
-#define CHUNKS_MAX  256u
-#define CHUNK_MIN   32u
-#define CHUNK_FULL  3072u /* where there is no room to find out: every filesystem takes this */
-#define TRIALS_MAX  64u
-#define READ_TRIES  1000
-#define RESERVE     128u /* of the measured room: names and headers that are not there yet */
+#define SLOT_MAGIC   "QIDX"
+#define SLOT_VERSION 1u
+#define SLOT_HEADER  32u
+#define NAME_ROOM    48u
+#define CHUNKS_MAX   256u
+#define CHUNK_MIN    32u
+#define CHUNK_FULL   3072u /* where there is no room to find out: every filesystem takes this */
+#define TRIALS_MAX   64u
+#define READ_TRIES   1000
+#define RESERVE      128u /* of the measured room: names and headers that are not there yet */
 
 static int sys_set(int fd, const char *name, const void *value, size_t size, int flags)
 {
@@ -129,7 +129,7 @@ struct header {
     uint32_t room;
     uint32_t crc;
     ssize_t raw_size; /* what was read, to see whether it changed */
-    uint8_t raw[HEADER_SIZE];
+    uint8_t raw[SLOT_HEADER];
 };
 
 static char letter(int slot)
@@ -180,10 +180,10 @@ static uint32_t image_crc(int slot, uint64_t seq, const void *image, size_t size
     return qm_crc32c(qm_crc32c(crc_begin(slot), number, 8), image, size);
 }
 
-static void header_bytes(uint8_t out[HEADER_SIZE], int slot, const struct header *h)
+static void header_bytes(uint8_t out[SLOT_HEADER], int slot, const struct header *h)
 {
-    memcpy(out, MAGIC, 4);
-    out[4] = VERSION;
+    memcpy(out, SLOT_MAGIC, 4);
+    out[4] = SLOT_VERSION;
     out[5] = (uint8_t)h->kind;
     put_le(out + 6, h->chunks, 2);
     put_le(out + 8, h->seq, 8);
@@ -197,14 +197,14 @@ static void header_bytes(uint8_t out[HEADER_SIZE], int slot, const struct header
 static void header_parse(struct header *h, int slot, const uint8_t *p, size_t size)
 {
     h->kind = KIND_BAD;
-    if (size < 12 || memcmp(p, MAGIC, 4) != 0 ||
+    if (size < 12 || memcmp(p, SLOT_MAGIC, 4) != 0 ||
         get_le(p + size - 4, 4) != qm_crc32c(crc_begin(slot), p, size - 4))
         return;
-    if (p[4] > VERSION) {
+    if (p[4] > SLOT_VERSION) {
         h->kind = KIND_NEWER;
         return;
     }
-    if (size != HEADER_SIZE || p[4] != VERSION || p[5] < KIND_CREATING || p[5] > KIND_LIVE)
+    if (size != SLOT_HEADER || p[4] != SLOT_VERSION || p[5] < KIND_CREATING || p[5] > KIND_LIVE)
         return;
     h->chunks = (unsigned)get_le(p + 6, 2);
     h->seq = get_le(p + 8, 8);
@@ -248,7 +248,7 @@ static gboolean same(const struct header *a, const struct header *b)
 static int header_write(const struct qm_xattr_dir *dir, int slot, const struct header *h)
 {
     char name[NAME_ROOM];
-    uint8_t bytes[HEADER_SIZE];
+    uint8_t bytes[SLOT_HEADER];
 
     header_name(name, dir->space, slot);
     header_bytes(bytes, slot, h);
@@ -320,8 +320,8 @@ static int list_chunks(int fd, enum qm_xattr_space space, gboolean *any, unsigne
         guint64 i;
         char *end;
 
-        if (strncmp(at, prefixes[space], prefix) != 0 ||
-            (at[prefix] != 'a' && at[prefix] != 'b') || !g_ascii_isdigit(at[prefix + 1]))
+        if (strncmp(at, prefixes[space], prefix) != 0 || (at[prefix] != 'a' && at[prefix] != 'b') ||
+            !g_ascii_isdigit(at[prefix + 1]))
             continue;
         *any = TRUE;
         i = g_ascii_strtoull(at + prefix + 1, &end, 10);
