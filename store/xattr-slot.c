@@ -699,7 +699,7 @@ int qm_xattr_measure(struct qm_xattr_dir *dir)
     if (chunk == 0 && code != 0 && !is_full(code))
         return code;
     total += dir->size;
-    dir->chunk = MAX(chunk, CHUNK_FULL);
+    dir->chunk = chunk ? chunk : CHUNK_FULL;
     dir->room = MIN((total > RESERVE ? total - RESERVE : 0) / 2, QM_XATTR_IMAGE_MAX);
     return e;
 }
