@@ -290,6 +290,20 @@ static void apply(struct qidmap_store *store, const GArray *plans)
     }
 }
 
+/* Nothing but hints and further identities of rows that are there. They are noted the next time. */
+static gboolean are_notes(const GArray *plans)
+{
+    guint i;
+
+    for (i = 0; i < plans->len; i++) {
+        const struct plan *plan = &g_array_index(plans, struct plan, i);
+
+        if (!plan->fs || plan->drop || plan->fs->policy != plan->row.policy)
+            return FALSE;
+    }
+    return TRUE;
+}
+
 /* A backend without a full map has no place for ids by file handle. */
 static int check_kept(const struct qidmap_store *store, const GArray *plans, GError **error)
 {
@@ -342,6 +356,8 @@ static int register_leading(struct qidmap_store *store, const struct qidmap_iden
     e = write_plans(store, plans, &meta);
     if (e == -EUCLEAN)
         atomic_store(&store->broken, e); /* damage: nothing new is mapped any more */
+    if (e == -ENOSPC && are_notes(plans))
+        return 0; /* known filesystems are served without room, too */
     if (e != 0)
         return qm_set_error(
             error, e, "cannot store the rows of %u filesystems: %s%s", plans->len, g_strerror(-e),
