@@ -590,6 +590,12 @@ int qm_xattr_create(struct qm_xattr_dir *dir, gboolean begun, GError **error)
         e = qm_xattr_measure(dir);
     if (e == 0 && dir->room < QM_XATTR_IMAGE_MIN)
         e = -ENOSPC;
+    for (slot = 0; e == -ENOSPC && slot < 2; slot++) {
+        char name[NAME_ROOM];
+
+        header_name(name, dir->space, 1 - slot); /* b first: alone it would be damage */
+        (void)qm_xattr_sys->remove(dir->fd, name);
+    }
     switch (-e) {
     case 0:
         return 0;

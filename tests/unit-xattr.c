@@ -22,6 +22,7 @@
 
 static char *dir; /* where there is one to open and lock; its real xattrs stay as they are */
 static char *uri;
+static const struct qm_xattr_sys *real_sys;
 
 static void begin(void)
 {
@@ -638,6 +639,43 @@ static void test_room(void)
     qidmap_store_close(store);
 }
 
+/* The same with real xattrs on a directory of the caller's, for tests/root-xattr.sh. */
+static void test_real_room(void)
+{
+    const char *place = g_getenv("QIDMAP_TEST_XATTR_DIR");
+    g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(struct mapped));
+    struct qidmap_stats stats = {.size = sizeof(stats)};
+    g_autofree char *real_uri = g_strconcat("xattr:", place, NULL), *before = NULL, *after = NULL;
+    const struct qm_xattr_sys *before_sys = qm_xattr_sys;
+    qidmap_store *store;
+
+    if (!place) {
+        g_test_skip("QIDMAP_TEST_XATTR_DIR names no directory with room for real xattrs");
+        return;
+    }
+    qm_xattr_sys = real_sys;
+    store = fixture_open(real_uri, FIXTURE_WRITE, 0);
+    g_assert_cmpuint(fill(store, 100, all), ==, 100);
+    qidmap_store_stats(store, &stats, NULL);
+    g_test_message("room %lu bytes; 100 entries over 16 filesystems take %lu; about %lu more fit",
+                   (unsigned long)stats.bytes_room, (unsigned long)stats.bytes_used,
+                   (unsigned long)stats.rows_room);
+    if (stats.rows_room < 1000) { /* to the end, where it is near */
+        fill(store, 100000, all);
+        qidmap_store_stats(store, &stats, NULL);
+        g_test_message("%lu entries in all", (unsigned long)stats.affix_rows);
+    }
+    before = dump(store);
+    check_all(store, all);
+    qidmap_store_close(store);
+    store = fixture_open(real_uri, QIDMAP_OPEN_WRITE, 0);
+    after = dump(store);
+    g_assert_cmpstr(after, ==, before);
+    check_all(store, all);
+    qidmap_store_close(store);
+    qm_xattr_sys = before_sys;
+}
+
 /* ---- what there is no place for -------------------------------------------------------------- */
 
 static void test_no_full_map(void)
@@ -847,6 +885,7 @@ int main(int argc, char **argv)
     int status;
 
     g_test_init(&argc, &argv, NULL);
+    real_sys = qm_xattr_sys;
     dir = fixture_dir();
     uri = g_strconcat("xattr:", dir, NULL);
     g_test_add_func("/xattr/crash", test_crash);
@@ -857,6 +896,7 @@ int main(int argc, char **argv)
     g_test_add_func("/xattr/flips", test_flips);
     g_test_add_func("/xattr/swaps", test_swaps);
     g_test_add_func("/xattr/room", test_room);
+    g_test_add_func("/xattr/real-room", test_real_room);
     g_test_add_func("/xattr/no-full-map", test_no_full_map);
     g_test_add_func("/xattr/open", test_open);
     g_test_add_func("/xattr/readers", test_readers);
