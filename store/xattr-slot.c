@@ -593,7 +593,7 @@ int qm_xattr_create(struct qm_xattr_dir *dir, gboolean begun, GError **error)
     for (slot = 0; e == -ENOSPC && slot < 2; slot++) {
         char name[NAME_ROOM];
 
-        header_name(name, dir->space, 1 - slot); /* b first: alone it would be damage */
+        header_name(name, dir->space, slot);
         (void)qm_xattr_sys->remove(dir->fd, name);
     }
     switch (-e) {
