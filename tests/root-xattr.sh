@@ -7,13 +7,13 @@
 # can be kept the start fails with a word that names lmdb:.
 
 . "$(dirname "$0")/lib.sh"
-[ "$(id -u)" = 0 ] || skip_all "needs root"
+need_root
 if [ -z "${QIDMAP_TEST_UNSHARED:-}" ]; then
     rm -rf "$tmp"
     trap - EXIT
     QIDMAP_TEST_UNSHARED=1 exec unshare -m --propagation private bash "$0" "$@"
 fi
-command -v getfattr >/dev/null || skip_all "no getfattr"
+need_loop
 
 mnt=$tmp/mnt
 daemon=
@@ -56,8 +56,12 @@ mount_fs() { # KIND
 }
 
 for kind in ext4-256 ext4-128 ext4-ea_inode xfs btrfs tmpfs; do
+    if ! have_fs "${kind%%-*}"; then
+        skip "$kind" "no ${kind%%-*} in this kernel"
+        continue
+    fi
     if ! make_fs "$kind" || ! mount_fs "$kind"; then
-        skip "$kind" "cannot be made or mounted here"
+        not_ok "$kind: is made and mounted"
         continue
     fi
     # ---- room
