@@ -5,7 +5,7 @@
  * made from them; there is no full map (has_full), and so no affix budget.
  *
  * All tables stand in a memory: store inside, which does the work of transactions; a commit makes
- * the image of them and writes it (xattr-slot.c). It fails with QM_FULL where there is no room.
+ * the image of them and writes it (xattr-slot.c). It fails with ENOSPC where there is no room.
  *
  * Who writes: a thread of this file, made when the store is opened. A server's threads act as the
  * user whose request they serve, without capabilities, and a commit is run by whichever of them
@@ -15,10 +15,10 @@
  * holder is found by /proc/locks. Readers take no lock.
  *
  * A copy of the tree with its xattrs has a copy of the store. All of it is read and checked at
- * every open, so a copy needs no other care; original and copy then go on by themselves, each for
- * guests of its own. What must not be done is to copy such a copy back over the original: that is
- * an older state under a server whose guests have seen a newer one. Nothing in the copy can tell;
- * skipping numbers at each move would cost two bits of every later inode number each time.
+ * every open. The image notes when its directory was born: where that differs somebody copied it,
+ * or put it back from a backup, and the counters leap (store.c), so that neither of the two gives
+ * an id that the other has given since; both can go on. Where the filesystem tells no time of
+ * birth, and where a whole filesystem was copied block by block, this cannot be seen.
  */
 #include "config.h"
 
@@ -48,6 +48,7 @@ struct xattr_backend {
     struct qm_backend *mem;
     struct qm_xattr_dir dir; /* of the thread, once it runs */
     int fd;
+    int64_t home;         /* when the directory was born, in ns; 0: its filesystem does not tell */
     gint64 measured;      /* when; of the thread */
     _Atomic uint64_t seq; /* of the committed state; changes under the write transaction of `mem` */
     _Atomic uint64_t size, room, next_affix;
@@ -130,7 +131,8 @@ static int read_meta(struct qm_txn *mem, struct qm_meta *meta)
     return e == 0 ? qm_parse_meta(key, value, meta, &format) : e;
 }
 
-static GByteArray *make_image(struct qm_txn *mem, gboolean brief, struct qm_meta *meta, int *code)
+static GByteArray *make_image(struct qm_txn *mem, int64_t home, gboolean brief,
+                              struct qm_meta *meta, int *code)
 {
     struct qm_image_writer *w;
     uint64_t fs_rows = 0, affix_rows = 0;
@@ -140,7 +142,7 @@ static GByteArray *make_image(struct qm_txn *mem, gboolean brief, struct qm_meta
     *code = e;
     if (e != 0)
         return NULL;
-    w = qm_image_writer_new(meta, brief);
+    w = qm_image_writer_new(meta, home, brief);
     e = for_all(mem, QM_TABLE_FS, w, put_fs, &fs_rows);
     if (e == 0)
         e = for_all(mem, QM_TABLE_BYAFFIX, w, put_affix, &affix_rows);
@@ -158,17 +160,18 @@ static GByteArray *make_image(struct qm_txn *mem, gboolean brief, struct qm_meta
 static GByteArray *fitting_image(struct xattr_backend *b, struct qm_txn *mem, struct qm_meta *meta,
                                  int *code)
 {
-    GByteArray *image = make_image(mem, FALSE, meta, code);
+    GByteArray *image = make_image(mem, b->home, FALSE, meta, code);
 
     if (!image || image->len <= b->dir.room / 2)
         return image;
     g_byte_array_unref(image);
-    return make_image(mem, TRUE, meta, code);
+    return make_image(mem, b->home, TRUE, meta, code);
 }
 
 struct loading {
     struct qm_txn *mem;
     struct qm_meta meta;
+    int64_t home;
 };
 
 static int load_record(struct loading *l, enum qm_table table, const struct qm_record *r)
@@ -177,9 +180,12 @@ static int load_record(struct loading *l, enum qm_table table, const struct qm_r
                               (struct qm_bytes){r->value, r->value_size});
 }
 
-static int load_meta(const struct qm_meta *meta, void *data)
+static int load_meta(const struct qm_meta *meta, int64_t home, void *data)
 {
-    ((struct loading *)data)->meta = *meta;
+    struct loading *l = data;
+
+    l->meta = *meta;
+    l->home = home;
     return 0;
 }
 
@@ -192,7 +198,7 @@ static int load_fs(const struct qidmap_fs *fs, void *data)
 
     qm_record_fs(&r, fs, FALSE);
     e = load_record(l, QM_TABLE_FS, &r);
-    for (i = 0; e == 0 && i < fs->fsid_count; i++) {
+    for (i = 0; e == 0 && !fs->retired && i < fs->fsid_count; i++) {
         qm_record_fsid(&r, &fs->fsid[i], fs->fs);
         e = load_record(l, QM_TABLE_FSID, &r);
         l->meta.fsid_rows++;
@@ -240,6 +246,7 @@ static int load(struct xattr_backend *b, const GByteArray *image, uint64_t seq, 
         qm_backend_mem.abort(l.mem);
     atomic_store(&b->seq, seq);
     atomic_store(&b->next_affix, l.meta.next_affix);
+    b->base.copied = e == 0 && l.home != 0 && b->home != 0 && l.home != b->home;
     if (e == -EPROTO)
         return qm_set_error(error, e,
                             "the store has a format that this library does not know: use a newer "
@@ -301,7 +308,7 @@ static int write_state(struct xattr_backend *b, struct qm_txn *mem)
         atomic_store(&b->seq, b->dir.seq);
         atomic_store(&b->next_affix, meta.next_affix);
     }
-    return e == -ENOSPC ? QM_FULL : e;
+    return e;
 }
 
 static void *serve(void *data)
@@ -401,6 +408,15 @@ static int take_lock(struct xattr_backend *b, GError **error)
                         holder ? holder : "a process that is not seen from here");
 }
 
+static int64_t birth_of(int fd)
+{
+    struct statx stx;
+
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &stx) != 0 || !(stx.stx_mask & STATX_BTIME))
+        return 0;
+    return (int64_t)((uint64_t)stx.stx_btime.tv_sec * 1000000000u + stx.stx_btime.tv_nsec);
+}
+
 static int open_dir(struct xattr_backend *b, const char *place, GError **error)
 {
     const char *unfit;
@@ -416,6 +432,7 @@ static int open_dir(struct xattr_backend *b, const char *place, GError **error)
                             "on a directory that is there",
                             g_strerror(e));
     }
+    b->home = birth_of(b->fd);
     unfit = qm_place_unfit(b->fd);
     if (unfit)
         return qm_set_error(error, EREMOTE,

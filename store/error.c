@@ -71,8 +71,8 @@ int qm_error_code(int code, const char *name, struct qidmap_error *out)
                "xattr: store, use an lmdb: one";
         break;
     case EIO:
-        text = "a write to the store failed: known ids are served, new ones only after the store "
-               "has been closed and opened again";
+        text = "a write to the store failed: known ids are served, new ones after what is stored "
+               "has been copied to a new generation";
         break;
     case ENOENT:
         text = "no such row or id";

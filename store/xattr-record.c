@@ -7,7 +7,8 @@
  *   num     7 bits in each byte, lowest first, the high bit says that more follow; as short as can
  *           be. snum: i64 as num: 2 x for x >= 0, -2 x - 1 below
  *   image   u8 version: 1, u8[16] uuid, num affix budget, epoch, next_fs, next_affix, next_serial,
- *           next_instance, snum created, last clean stop, num fs rows, affix rows, then the rows
+ *           next_instance, snum created, last clean stop, i64 home: when the directory was born, in
+ *           ns since 1970 (0: not known), num fs rows, affix rows, then the rows
  *   fs      num number less that of the row before (0), u24 fields, then those that are there:
  *     bit  0 num flags         6 u32 root_gen             11 snum last_seen - first_seen
  *          1 num state         7 num root_ino             12 type        17 part_uuid
@@ -16,14 +17,18 @@
  *          4 u8[16] marker       the low half of st_dev   15 dm_uuid     20 boot_id
  *          5 num partition    10 snum first_seen -        16 wwid        21 machine_id
  *                                created
- *     bits 22 and 23: policy - 1. Then num number of identities, each num kind, num size, bytes.
+ *     bits 22 and 23: policy - 1. Then num number of identities, each num kind, num size, bytes;
+ *     num first session, snum last session - first; rows met: num m; even: m / 2 numbers follow,
+ *     each as num less that before (0); odd: num first, then (m - 1) / 2 bytes, of which bit i
+ *     (lowest first) is number first + 1 + i
  *   string  num t: 0: the digest of a longer one, 8 bytes; 1: 16 bytes, shown as a uuid; 2: 16
  *           bytes, shown as 32 digits; odd from 3 on: string (t - 3) / 2 of this image, counted
  *           from 0 as they come, those of this kind left out; even from 4 on: (t - 2) / 2 bytes
  *   affix   num n less that of the row before (3), num fs, num top
  *
  * Fields that are 0 or empty are not there. State: 1 retired, 2 left its affix budget, 4 has bound
- * rows. A digest is written "~" and 16 digits (store/hints.h) and compares with the whole string.
+ * rows, 16 policy chosen, 32 met more rows than are listed. A digest is written "~" and 16 digits
+ * (store/hints.h) and compares with the whole string.
  */
 #include "config.h"
 
@@ -41,6 +46,7 @@
 #define STRINGS       10u
 #define STRING_BIT    12
 #define POLICY_SHIFT  22
+#define MET_BYTES     16u /* of bits */
 
 enum { TOKEN_DIGEST, TOKEN_UUID, TOKEN_DIGITS, TOKEN_OTHER };
 
@@ -162,7 +168,8 @@ static void put_string(struct qm_image_writer *w, const char *text, gboolean bri
     }
 }
 
-struct qm_image_writer *qm_image_writer_new(const struct qm_meta *meta, gboolean brief)
+struct qm_image_writer *qm_image_writer_new(const struct qm_meta *meta, int64_t home,
+                                            gboolean brief)
 {
     struct qm_image_writer *w = g_new0(struct qm_image_writer, 1);
 
@@ -181,6 +188,7 @@ struct qm_image_writer *qm_image_writer_new(const struct qm_meta *meta, gboolean
     put_num(w, meta->next_instance);
     put_snum(w, meta->created);
     put_snum(w, meta->last_clean_stop);
+    put_le(w, (uint64_t)home, 8);
     put_num(w, meta->fs_rows);
     put_num(w, meta->affix_rows);
     return w;
@@ -225,12 +233,45 @@ static uint32_t fields_of(const struct qidmap_fs *fs, uint32_t state, int64_t cr
     return fields;
 }
 
+static size_t num_size(uint64_t value)
+{
+    size_t size = 1;
+
+    while (value >>= 7)
+        size++;
+    return size;
+}
+
+/* Ascending numbers: neighbours as bits, others as steps, whichever is shorter. */
+static void put_met(struct qm_image_writer *w, const uint32_t *met, uint32_t count)
+{
+    uint8_t bits[MET_BYTES] = {0};
+    size_t steps = 0, bytes;
+    uint32_t i;
+
+    for (i = 0; i < count; i++)
+        steps += num_size(met[i] - (i ? met[i - 1] : 0));
+    bytes = count ? (met[count - 1] - met[0] + 7) / 8 : 0;
+    if (count == 0 || bytes > MET_BYTES || num_size(met[0]) + bytes >= steps) {
+        put_num(w, 2 * (uint64_t)count);
+        for (i = 0; i < count; i++)
+            put_num(w, met[i] - (i ? met[i - 1] : 0));
+        return;
+    }
+    for (i = 1; i < count; i++)
+        bits[(met[i] - met[0] - 1) / 8] |= (uint8_t)(1u << (met[i] - met[0] - 1) % 8);
+    put_num(w, 2 * bytes + 1);
+    put_num(w, met[0]);
+    put_bytes(w, bits, bytes);
+}
+
 void qm_image_put_fs(struct qm_image_writer *w, const struct qidmap_fs *fs)
 {
     const struct qidmap_hints *h = &fs->hints;
     uint32_t state = (fs->retired ? QM_STATE_RETIRED : 0) |
                      (fs->left_budget ? QM_STATE_LEFT_BUDGET : 0) |
-                     (fs->has_bound ? QM_STATE_HAS_BOUND : 0);
+                     (fs->has_bound ? QM_STATE_HAS_BOUND : 0) | (fs->chosen ? QM_STATE_CHOSEN : 0) |
+                     (fs->met_many ? QM_STATE_MET_MANY : 0);
     uint32_t fields = fields_of(fs, state, w->created);
     uint32_t i;
 
@@ -273,6 +314,9 @@ void qm_image_put_fs(struct qm_image_writer *w, const struct qidmap_fs *fs)
         put_num(w, fs->fsid[i].size);
         put_bytes(w, fs->fsid[i].bytes, fs->fsid[i].size);
     }
+    put_num(w, fs->first_session);
+    put_snum(w, minus((int64_t)fs->last_session, (int64_t)fs->first_session));
+    put_met(w, fs->met, fs->met_count);
 }
 
 void qm_image_put_affix(struct qm_image_writer *w, uint32_t n, uint32_t fs, uint64_t top)
@@ -450,6 +494,41 @@ static void take_hints(struct reader *r, uint32_t fields, int64_t created, struc
     }
 }
 
+static void add_met(struct reader *r, struct qidmap_fs *fs, uint64_t number)
+{
+    if (number == 0 || number > QM_FS_LAST || fs->met_count >= QIDMAP_FS_MET)
+        r->bad = TRUE;
+    else
+        fs->met[fs->met_count++] = (uint32_t)number;
+}
+
+static void take_met(struct reader *r, struct qidmap_fs *fs)
+{
+    uint32_t m = take_small(r, 2 * MAX(MET_BYTES, QIDMAP_FS_MET) + 1), i;
+    uint64_t number = 0;
+
+    if (m & 1) {
+        const uint8_t *bits;
+
+        number = take_num(r);
+        add_met(r, fs, number);
+        bits = take(r, m / 2);
+        for (i = 0; bits && i < m / 2 * 8; i++) {
+            if (bits[i / 8] & 1u << i % 8)
+                add_met(r, fs, number + 1 + i);
+        }
+        return;
+    }
+    for (i = 0; i < m / 2 && !r->bad; i++) {
+        uint64_t step = take_small(r, QM_FS_LAST);
+
+        if (step == 0)
+            r->bad = TRUE;
+        number += step;
+        add_met(r, fs, number);
+    }
+}
+
 static void take_fs(struct reader *r, uint32_t before, int64_t created, struct qidmap_fs *fs)
 {
     uint32_t fields, state = 0, i;
@@ -462,7 +541,9 @@ static void take_fs(struct reader *r, uint32_t before, int64_t created, struct q
     if (fields & 1u << 0)
         fs->flags = take_small(r, UINT32_MAX);
     if (fields & 1u << 1)
-        state = take_small(r, QM_STATE_RETIRED | QM_STATE_LEFT_BUDGET | QM_STATE_HAS_BOUND);
+        state = take_small(r, QM_STATE_ALL);
+    if (state & QM_STATE_HAS_FULL)
+        r->bad = TRUE;
     if (fields & 1u << 2)
         fs->instance = take_small(r, UINT32_MAX);
     if (fields & 1u << 3)
@@ -471,6 +552,8 @@ static void take_fs(struct reader *r, uint32_t before, int64_t created, struct q
     fs->retired = (state & QM_STATE_RETIRED) != 0;
     fs->left_budget = (state & QM_STATE_LEFT_BUDGET) != 0;
     fs->has_bound = (state & QM_STATE_HAS_BOUND) != 0;
+    fs->chosen = (state & QM_STATE_CHOSEN) != 0;
+    fs->met_many = (state & QM_STATE_MET_MANY) != 0;
     fs->fsid_count = take_small(r, QIDMAP_FSID_COUNT);
     for (i = 0; i < fs->fsid_count && !r->bad; i++) {
         fs->fsid[i].kind = take_small(r, 255);
@@ -479,6 +562,9 @@ static void take_fs(struct reader *r, uint32_t before, int64_t created, struct q
             r->bad = TRUE;
         take_bytes(r, fs->fsid[i].bytes, fs->fsid[i].size);
     }
+    fs->first_session = take_num(r);
+    fs->last_session = (uint64_t)plus(take_snum(r), (int64_t)fs->first_session);
+    take_met(r, fs);
     /* What is 0 or empty is not there: else two images would mean the same. */
     if (fs->fs == before || (!r->bad && fields_of(fs, state, created) != fields))
         r->bad = TRUE;
@@ -520,6 +606,7 @@ int qm_image_read(struct qm_bytes bytes, const struct qm_image_sink *sink)
 {
     struct reader r = {bytes.data, bytes.size, FALSE, NULL};
     struct qm_meta m;
+    int64_t home;
     uint64_t version = take_le(&r, 1);
     int e;
 
@@ -535,11 +622,12 @@ int qm_image_read(struct qm_bytes bytes, const struct qm_image_sink *sink)
     m.next_instance = take_num(&r);
     m.created = take_snum(&r);
     m.last_clean_stop = take_snum(&r);
+    home = (int64_t)take_le(&r, 8);
     m.fs_rows = take_num(&r);
     m.affix_rows = take_num(&r);
     if (r.bad || m.affix_budget == 0)
         return -EUCLEAN;
-    e = sink->meta(&m, sink->data);
+    e = sink->meta(&m, home, sink->data);
     if (e != 0)
         return e;
     r.seen = g_ptr_array_new_with_free_func(g_free);

@@ -13,9 +13,10 @@
 /* An image that is being written. */
 struct qm_image_writer;
 
-/* `brief`: strings of more than 8 bytes become digests. meta->fs_rows and affix_rows are the rows
- * that will follow. */
-struct qm_image_writer *qm_image_writer_new(const struct qm_meta *meta, gboolean brief);
+/* `home`: when the directory was born, 0: not known. `brief`: strings of more than 8 bytes become
+ * digests. meta->fs_rows and affix_rows are the rows that will follow. */
+struct qm_image_writer *qm_image_writer_new(const struct qm_meta *meta, int64_t home,
+                                            gboolean brief);
 void qm_image_put_fs(struct qm_image_writer *w, const struct qidmap_fs *fs); /* ascending */
 void qm_image_put_affix(struct qm_image_writer *w, uint32_t n, uint32_t fs, uint64_t top);
 /* Frees the writer; the bytes are the caller's. */
@@ -23,7 +24,7 @@ GByteArray *qm_image_writer_end(struct qm_image_writer *w);
 
 /* What a reader calls for each row; what is not 0 ends the reading. */
 struct qm_image_sink {
-    int (*meta)(const struct qm_meta *meta, void *data);
+    int (*meta)(const struct qm_meta *meta, int64_t home, void *data);
     int (*fs)(const struct qidmap_fs *fs, void *data);
     int (*affix)(uint32_t n, uint32_t fs, uint64_t top, void *data);
     void *data;

@@ -22,11 +22,11 @@ struct copy {
     gboolean brief;
 };
 
-static int copy_meta(const struct qm_meta *meta, void *data)
+static int copy_meta(const struct qm_meta *meta, int64_t home, void *data)
 {
     struct copy *c = data;
 
-    c->w = qm_image_writer_new(meta, c->brief);
+    c->w = qm_image_writer_new(meta, home, c->brief);
     return 0;
 }
 
