@@ -112,7 +112,7 @@ static int add_full(struct change *ch, struct qm_fs *fs, struct qm_want *w)
     uint64_t id;
     int e;
 
-    if (ch->meta.next_serial > QM_SERIAL_LAST) {
+    if (!ch->store->backend->ops->has_full || ch->meta.next_serial > QM_SERIAL_LAST) {
         w->result = -ENFILE;
         return 0;
     }
@@ -159,7 +159,8 @@ static int add_entry(struct change *ch, struct qm_fs *fs, uint64_t ino, struct q
     *made = FALSE;
     if (s->state & QM_STATE_LEFT_BUDGET)
         return 0;
-    if (qm_map_entries(fs) + s->entries->len >= ch->meta.affix_budget) {
+    if (ch->store->backend->ops->has_full &&
+        qm_map_entries(fs) + s->entries->len >= ch->meta.affix_budget) {
         s->state |= QM_STATE_LEFT_BUDGET;
         ch->dirty = TRUE;
         return 0;

@@ -113,6 +113,8 @@ JsonObject *cmd_fs_json(const struct qidmap_fs *row, const guint64 *full_rows);
 
 int cmd_status(const struct cmd *cmd, int argc, char **argv);
 int cmd_dump(const struct cmd *cmd, int argc, char **argv);
+/* TRUE where the store is virtfs:DIR, which was dumped then; *status is the exit status. */
+gboolean cmd_dump_virtfs(const struct cmd_options *options, int *status);
 int cmd_lookup(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_list(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_show(const struct cmd *cmd, int argc, char **argv);
