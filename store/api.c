@@ -63,6 +63,15 @@ EXPORT void qidmap_store_close(qidmap_store *store)
     qm_store_close(store);
 }
 
+EXPORT int qidmap_store_health(qidmap_store *store, struct qidmap_error *error)
+{
+    GError *e = NULL;
+
+    if (!store)
+        return refuse(error, NULL, "no store");
+    return qm_store_health(store, &e) == 0 ? 0 : qm_error_export(e, store->uri, error);
+}
+
 EXPORT int qidmap_store_stats(qidmap_store *store, struct qidmap_stats *stats,
                               struct qidmap_error *error)
 {
@@ -174,9 +183,6 @@ EXPORT int qidmap_register(qidmap_store *store, const struct qidmap_identity *id
     r = qm_store_register(store, &reg, &e);
     return r == 0 ? 0 : qm_error_export(e, store->uri, error);
 }
-
-/* Where markers cannot be written the filesystems are told apart without. */
-#pragma weak qidmap_mark
 
 EXPORT int qidmap_register_mounted(qidmap_store *store, struct qidmap_mounted *mounted,
                                    size_t count, const struct qidmap_register_options *options,

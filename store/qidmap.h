@@ -60,8 +60,9 @@ struct qidmap_error {
  *   -ENOTEMPTY  the directory holds something that is no store, and none is made there
  *   -ENOSPC     the disk has no room for a new mapping; nothing was changed, and the handle can be
  *               used on: known inodes go on, and new ones as soon as there is room
- *   -EIO        a commit failed: what is on the disk is not known. Known inodes go on; for new ones
- *               the store must be closed and opened again
+ *   -EIO        a commit failed: what is on the disk is not known. Known inodes go on. What is
+ * stored is copied to a new generation of the store when something new is to be mapped a little
+ * later, and new inodes go on then; qidmap_store_health() has the words
  */
 
 /* Version of the library at run time, for example "0.1.0". Static storage. */
@@ -103,6 +104,11 @@ int qidmap_store_open(const char *uri, unsigned flags, const struct qidmap_param
 
 /* Closes a store, and notes a clean stop in one that was open for writing. NULL is allowed. */
 void qidmap_store_close(qidmap_store *store);
+
+/* Whether new mappings can be made: 0, or the errno of what keeps them from it, with a line for the
+ * log in `error`. To be asked after a mapping failed; a store that is open for reading only is
+ * well. */
+int qidmap_store_health(qidmap_store *store, struct qidmap_error *error);
 
 /* Numbers about a store. Sizes in bytes. */
 struct qidmap_stats {
