@@ -239,6 +239,19 @@ struct mount_job *mount_scan_job(const struct mount_scan *scan, int fd, const st
     return job;
 }
 
+gboolean mount_scan_is_silent(const struct mount_scan *scan, const struct statx *stx)
+{
+    guint64 key = mount_stx_key(stx);
+
+    for (guint i = 0; scan->silent > 0 && i < scan->points->len; i++) {
+        const struct mount_point *point = g_ptr_array_index(scan->points, i);
+        if (point->silent &&
+            key == (mount_stx_is_unique(stx) ? point->unique | MOUNT_UNIQUE_KEY : point->id))
+            return TRUE;
+    }
+    return FALSE;
+}
+
 static void set_override(struct mount_job *job, const GArray *overrides, const char *path)
 {
     const struct mount_override *o = mount_override_find(overrides, path);
@@ -313,6 +326,7 @@ static int take_all(struct mount_scan *scan, GPtrArray *jobs, GPtrArray *todo)
             continue;
         point->found = rc == 0;
         point->silent = job->result == -ETIMEDOUT;
+        scan->silent += point->silent ? 1 : 0;
         point->root = job->stx;
         point->has_dir = job->has_dir;
         point->dir = job->dir;
@@ -464,6 +478,7 @@ int mount_scan_all(struct mount_scan *scan, const GPtrArray *lines, struct mount
     scan->points = g_ptr_array_new_with_free_func(point_free);
     scan->lives = g_ptr_array_new();
     g_ptr_array_set_size(scan->fresh, 0);
+    scan->silent = 0;
     int rc = scan_all(scan, lines, prober, old_points, old_lives);
     g_clear_pointer(&scan->previous, g_hash_table_unref);
     for (guint i = 0; i < old_lives->len; i++) {

@@ -38,6 +38,7 @@ struct mount_scan {
     GPtrArray *fresh;        /* those that wait for their number; borrowed from lives */
     GHashTable *previous;    /* the lives of before, while mount_scan_all() runs */
     struct qidmap_identity *root_identity;
+    guint silent;    /* points that do not answer */
     gboolean unsure; /* a mount point could not be found: it may be in any directory */
 };
 
@@ -51,6 +52,9 @@ int mount_scan_all(struct mount_scan *scan, const GPtrArray *lines, struct mount
 
 /* A job that finds out what the file `fd` with `stx` is on; NULL where no descriptor is left. */
 struct mount_job *mount_scan_job(const struct mount_scan *scan, int fd, const struct statx *stx);
+
+/* Whether the mount of the file is one that did not answer. */
+gboolean mount_scan_is_silent(const struct mount_scan *scan, const struct statx *stx);
 
 /* Adds what such a job found to the lives. 0 or a negative errno. */
 int mount_scan_take(struct mount_scan *scan, struct mount_job *job);

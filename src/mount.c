@@ -270,6 +270,10 @@ static void gather(struct request *requests, GPtrArray *jobs, GPtrArray *owners)
             q->result = find(r->exp, q->fd, "", q->stx, &q->entry, TRUE) ? 0 : -ENODEV;
             if (q->result == 0 || r->exp->scan.lives->len == 0)
                 continue;
+            if (mount_scan_is_silent(&r->exp->scan, q->stx)) {
+                q->result = -EIO;
+                continue;
+            }
             g_autofree char *key = g_strdup_printf(
                 "%p %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT, (void *)r->exp,
                 mount_stx_key(q->stx), mount_stx_dev(q->stx), mount_stx_subvol(q->stx));

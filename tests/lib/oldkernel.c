@@ -2,8 +2,8 @@
 /*
  * oldkernel: shows a program an older kernel, by LD_PRELOAD. Without unique ids of mounts, numbers
  * of subvolumes in statx(2), handles that need not be decoded, statmount(2), listmount(2) and
- * FS_IOC_GETFSUUID, which came with Linux 6.5 to 6.10. What Debian 12's own kernel lacks, and the development
- * machines' kernel has.
+ * FS_IOC_GETFSUUID, which came with Linux 6.5 to 6.10. What Debian 12's own kernel lacks, and the
+ * development machines' kernel has.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
