@@ -8,12 +8,9 @@
 #include "store/hints.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -33,6 +30,52 @@ void qm_hint_set(char *hint, gsize size, const char *value)
     memcpy(hint, value, size - digest);
     snprintf(hint + size - digest, digest, "~%016" G_GINT64_MODIFIER "x",
              (guint64)XXH3_64bits(value, length));
+}
+
+/* The digits at the end of a cut string or a digest, with what stands before the '~'. */
+static gboolean cut_parts(const char *hint, gsize *prefix, guint64 *digest)
+{
+    gsize length = strlen(hint);
+
+    if (length < 17 || hint[length - 17] != '~')
+        return FALSE;
+    *digest = 0;
+    for (gsize i = length - 16; i < length; i++) {
+        char c = hint[i];
+        if (!g_ascii_isdigit(c) && (c < 'a' || c > 'f'))
+            return FALSE;
+        *digest = *digest << 4 | (guint64)g_ascii_xdigit_value(c);
+    }
+    *prefix = length - 17;
+    return TRUE;
+}
+
+void qm_hint_digest(const char *value, char digest[QM_HINT_DIGEST])
+{
+    guint64 number;
+    gsize prefix;
+
+    if (!cut_parts(value, &prefix, &number))
+        number = XXH3_64bits(value, strlen(value));
+    snprintf(digest, QM_HINT_DIGEST, "~%016" G_GINT64_MODIFIER "x", number);
+}
+
+/* `cut` is a cut form or the digest of `whole`, which may be cut itself. */
+static gboolean is_cut_of(const char *cut, const char *whole)
+{
+    gsize prefix, other_prefix;
+    guint64 digest, other;
+
+    if (!cut_parts(cut, &prefix, &digest) || whole[0] == '\0')
+        return FALSE;
+    if (cut_parts(whole, &other_prefix, &other) && other == digest)
+        return memcmp(cut, whole, MIN(prefix, other_prefix)) == 0;
+    return strncmp(cut, whole, prefix) == 0 && XXH3_64bits(whole, strlen(whole)) == digest;
+}
+
+gboolean qm_hint_equal(const char *a, const char *b)
+{
+    return strcmp(a, b) == 0 || is_cut_of(a, b) || is_cut_of(b, a);
 }
 
 /* First line of a small file, without its end; NULL when it cannot be read or is empty. */
@@ -130,34 +173,31 @@ static void collect_device(struct qm_probe *probe, struct qidmap_hints *hints)
         collect_part_uuid(probe, dir, hints);
 }
 
-/* Inode, generation and birth of the root, where the mount shows the root of its filesystem. */
-static void collect_root(struct qm_probe *probe, struct qidmap_hints *hints)
+/* Inode, generation and birth of the root, where a mount shows it. */
+static void collect_root(const struct qm_probe *probe, struct qidmap_hints *hints)
 {
-    struct statx stx;
-    int generation = 0;
+    const struct statx *stx = &probe->root_stx;
 
-    if (probe->dev_major == 0 || strcmp(probe->mount->root, "/") != 0)
+    /* A subvolume that has no mount of its own does not show its root; without xino an overlay
+     * makes up a number for it. */
+    if (!probe->has_root || probe->policy == QIDMAP_POLICY_HANDLE ||
+        stx->stx_dev_major != probe->stx.stx_dev_major ||
+        stx->stx_dev_minor != probe->stx.stx_dev_minor)
         return;
-    int fd = open(probe->mount->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID, &stx) == 0 &&
-        stx.stx_mnt_id == probe->stx.stx_mnt_id && stx.stx_dev_major == probe->stx.stx_dev_major &&
-        stx.stx_dev_minor == probe->stx.stx_dev_minor) {
-        hints->root_ino = stx.stx_ino;
-        if (stx.stx_mask & STATX_BTIME)
-            hints->root_btime_ns =
-                (int64_t)((guint64)stx.stx_btime.tv_sec * 1000000000U + stx.stx_btime.tv_nsec);
-        if (ioctl(fd, FS_IOC_GETVERSION, &generation) == 0)
-            hints->root_gen = (guint32)generation;
-    }
-    close(fd);
+    hints->root_ino = stx->stx_ino;
+    hints->root_gen = probe->root_gen;
+    if (stx->stx_mask & STATX_BTIME)
+        hints->root_btime_ns =
+            (int64_t)((guint64)stx->stx_btime.tv_sec * 1000000000U + stx->stx_btime.tv_nsec);
 }
 
-void qm_hints_collect(struct qm_probe *probe, struct qidmap_hints *hints)
+void qm_hints_collect(struct qm_probe *probe, const struct qidmap_identify_options *options,
+                      struct qidmap_hints *hints)
 {
     guint8 boot[16];
 
+    if (options != NULL && options->tree != NULL)
+        QM_HINT_SET(hints->tree, options->tree);
     QM_HINT_SET(hints->type, probe->mount->type);
     QM_HINT_SET(hints->source, probe->mount->source);
     QM_HINT_SET(hints->mount_path, probe->mount->path);
@@ -210,7 +250,7 @@ static gboolean sysfs_has(const char *const *names, const char *value, gsize siz
             continue;
         g_autofree char *hint = g_malloc0(size);
         qm_hint_set(hint, size, found);
-        if (strcmp(hint, value) == 0)
+        if (qm_hint_equal(hint, value))
             return TRUE;
     }
     return FALSE;

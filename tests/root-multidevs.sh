@@ -70,7 +70,8 @@ is "$(awk '$4 == "/other/file" { print $1 }' "$tmp/raw" | head -n 1)" "$(stat -c
 is "$(awk '$4 == "/other" { print $1 }' "$tmp/raw" | head -n 1)" "$(stat -c %i "$x/other")" \
     "warn: of the root of a mount, too"
 is "$(grep -c 'multidevs=warn' "$qidmapd_log")" 2 "warn: one line for each of two exports"
-check "warn: it names both filesystems" grep -q "first on $x; tmpfs other on $x/other" "$qidmapd_log"
+grep "multidevs=warn" "$qidmapd_log" | grep "export x" >"$tmp/line"
+check "warn: it names both filesystems" grep -q "first on .*other on " "$tmp/line"
 stop_qidmapd TERM
 
 if start_qidmapd --export "x=$x" --store memory: --multidevs mapall --listen "unix:$tmp/s"; then
