@@ -35,6 +35,52 @@ void qm_hint_set(char *hint, gsize size, const char *value)
              (guint64)XXH3_64bits(value, length));
 }
 
+/* The digits at the end of a cut string or a digest, with what stands before the '~'. */
+static gboolean cut_parts(const char *hint, gsize *prefix, guint64 *digest)
+{
+    gsize length = strlen(hint);
+
+    if (length < 17 || hint[length - 17] != '~')
+        return FALSE;
+    *digest = 0;
+    for (gsize i = length - 16; i < length; i++) {
+        char c = hint[i];
+        if (!g_ascii_isdigit(c) && (c < 'a' || c > 'f'))
+            return FALSE;
+        *digest = *digest << 4 | (guint64)g_ascii_xdigit_value(c);
+    }
+    *prefix = length - 17;
+    return TRUE;
+}
+
+void qm_hint_digest(const char *value, char digest[QM_HINT_DIGEST])
+{
+    guint64 number;
+    gsize prefix;
+
+    if (!cut_parts(value, &prefix, &number))
+        number = XXH3_64bits(value, strlen(value));
+    snprintf(digest, QM_HINT_DIGEST, "~%016" G_GINT64_MODIFIER "x", number);
+}
+
+/* `cut` is a cut form or the digest of `whole`, which may be cut itself. */
+static gboolean is_cut_of(const char *cut, const char *whole)
+{
+    gsize prefix, other_prefix;
+    guint64 digest, other;
+
+    if (!cut_parts(cut, &prefix, &digest) || whole[0] == '\0')
+        return FALSE;
+    if (cut_parts(whole, &other_prefix, &other) && other == digest)
+        return memcmp(cut, whole, MIN(prefix, other_prefix)) == 0;
+    return strncmp(cut, whole, prefix) == 0 && XXH3_64bits(whole, strlen(whole)) == digest;
+}
+
+gboolean qm_hint_equal(const char *a, const char *b)
+{
+    return strcmp(a, b) == 0 || is_cut_of(a, b) || is_cut_of(b, a);
+}
+
 /* First line of a small file, without its end; NULL when it cannot be read or is empty. */
 static char *read_line(const char *path)
 {
@@ -154,10 +200,13 @@ static void collect_root(struct qm_probe *probe, struct qidmap_hints *hints)
     close(fd);
 }
 
-void qm_hints_collect(struct qm_probe *probe, struct qidmap_hints *hints)
+void qm_hints_collect(struct qm_probe *probe, const struct qidmap_identify_options *options,
+                      struct qidmap_hints *hints)
 {
     guint8 boot[16];
 
+    if (options != NULL && options->tree != NULL)
+        QM_HINT_SET(hints->tree, options->tree);
     QM_HINT_SET(hints->type, probe->mount->type);
     QM_HINT_SET(hints->source, probe->mount->source);
     QM_HINT_SET(hints->mount_path, probe->mount->path);
@@ -210,7 +259,7 @@ static gboolean sysfs_has(const char *const *names, const char *value, gsize siz
             continue;
         g_autofree char *hint = g_malloc0(size);
         qm_hint_set(hint, size, found);
-        if (strcmp(hint, value) == 0)
+        if (qm_hint_equal(hint, value))
             return TRUE;
     }
     return FALSE;

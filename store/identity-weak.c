@@ -24,12 +24,11 @@ void qm_rung_weak(struct qm_probe *probe, const struct qidmap_identify_options *
     struct qidmap_hints hints = {0};
     XXH128_canonical_t digest;
 
-    (void)options;
     if (strcmp(mount->type, "btrfs") == 0)
         return;
 
     /* The number of a loop device says nothing; its file does. */
-    qm_hints_collect(probe, &hints);
+    qm_hints_collect(probe, options, &hints);
     const char *source = hints.backing[0] != '\0' ? hints.backing : mount->source;
     GString *key = g_string_new(NULL);
     const char *parts[] = {mount->type, source, mount->root, mount->path};

@@ -324,7 +324,7 @@ int qm_identify(int fd, const struct qidmap_identify_options *options,
         if (identity->fsid[i].kind == QIDMAP_FSID_EPHEMERAL)
             identity->policy = QIDMAP_POLICY_EPHEMERAL;
     }
-    qm_hints_collect(&probe, &identity->hints);
+    qm_hints_collect(&probe, options, &identity->hints);
     qm_probe_clear(&probe);
     return identity->count > 0 ? 0 : fail(error, -ENODEV, "nothing identifies the filesystem");
 }

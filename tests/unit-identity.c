@@ -162,6 +162,55 @@ static void test_hint_cut(void)
     g_assert_cmpstr(exact, ==, fits);
 }
 
+/* A hint, its cut form and its digest are one; nothing else is. */
+static void test_hint_equal(void)
+{
+    char cut[40], other[40], digest[QM_HINT_DIGEST], again[QM_HINT_DIGEST];
+    g_autofree char *x = g_strnfill(100, 'x');
+    g_autofree char *y = g_strnfill(100, 'x');
+    y[99] = 'y';
+    QM_HINT_SET(cut, x);
+    QM_HINT_SET(other, y);
+    qm_hint_digest(x, digest);
+    qm_hint_digest(cut, again);
+    g_assert_cmpstr(digest, ==, again);
+    g_assert_cmpuint(strlen(digest), ==, 17);
+    const char *same[] = {x, cut, digest};
+    for (gsize i = 0; i < G_N_ELEMENTS(same); i++) {
+        for (gsize k = 0; k < G_N_ELEMENTS(same); k++)
+            g_assert_true(qm_hint_equal(same[i], same[k]));
+        g_assert_false(qm_hint_equal(same[i], other));
+        g_assert_false(qm_hint_equal(other, same[i]));
+        g_assert_false(qm_hint_equal(same[i], y));
+        g_assert_false(qm_hint_equal(same[i], ""));
+        g_assert_false(qm_hint_equal("", same[i]));
+    }
+    /* The digits alone are not enough where more of the string is there. */
+    g_autofree char *forged = g_strconcat("z", cut + 1, NULL);
+    g_assert_false(qm_hint_equal(forged, cut));
+    g_assert_false(qm_hint_equal(forged, x));
+    /* A name that looks like a cut one is a name. */
+    qm_hint_digest("a~0123456789abcdef", digest);
+    g_assert_true(qm_hint_equal("a~0123456789abcdef", digest));
+    g_assert_false(qm_hint_equal("a~0123456789abcdef", "a~0123456789abcdee"));
+    g_assert_false(qm_hint_equal("a~0123456789abcdef", "b~0123456789abcdef"));
+    g_assert_false(qm_hint_equal("a~0123456789ABCDEF", "~0123456789abcdef"));
+    g_assert_true(qm_hint_equal("", ""));
+}
+
+static void test_tree(void)
+{
+    struct qidmap_identify_options options = {.size = sizeof options, .tree = "/a/b"};
+    struct qidmap_identity with, without;
+    int fd = open_at(g_get_tmp_dir(), O_PATH);
+    identify(fd, &options, &with);
+    identify(fd, NULL, &without);
+    close(fd);
+    assert_same(&with, &without);
+    g_assert_cmpstr(with.hints.tree, ==, "/a/b");
+    g_assert_cmpstr(without.hints.tree, ==, "");
+}
+
 static void test_device_present(void)
 {
     struct qidmap_hints old = {.partition = 0}, now = {.partition = 0};
@@ -202,6 +251,8 @@ int main(int argc, char **argv)
     g_test_add_func("/identity/errors", test_errors);
     g_test_add_func("/identity/uuid-text", test_uuid_text);
     g_test_add_func("/identity/hint-cut", test_hint_cut);
+    g_test_add_func("/identity/hint-equal", test_hint_equal);
+    g_test_add_func("/identity/tree", test_tree);
     g_test_add_func("/identity/device-present", test_device_present);
     g_test_add_func("/identity/names", test_names);
     return g_test_run();
