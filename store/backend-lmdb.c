@@ -72,6 +72,7 @@ struct lmdb_backend {
     MDB_env *env;
     MDB_dbi dbi[QM_TABLES];
     gboolean writable;
+    gboolean lenient; /* rows may be wrong */
     unsigned psize;
     struct slot slot[SLOTS];
     pthread_mutex_t read_lock; /* of `reader` */
@@ -516,7 +517,8 @@ static int begin_reader(struct lmdb_backend *b, MDB_txn **txn, GError **error)
         e = begin_mdb(b, MDB_RDONLY, txn);
         if (e != 0)
             return qm_set_error(error, e, "cannot read: %s", g_strerror(-e));
-        e = qm_lmdb_verify(b->dir->env_path, mdb_txn_id(*txn), error);
+        e = (b->lenient ? qm_lmdb_verify_pages : qm_lmdb_verify)(b->dir->env_path, mdb_txn_id(*txn),
+                                                                 error);
         if (e != -ESTALE)
             break;
         mdb_txn_abort(*txn);
@@ -650,6 +652,7 @@ static struct qm_backend *lmdb_open(const char *place, const struct qm_backend_c
     b->base.fresh = dir->fresh;
     b->dir = dir;
     b->writable = config->write;
+    b->lenient = config->lenient;
     b->snapshots = g_ptr_array_new();
     pthread_mutex_init(&b->read_lock, NULL);
     pthread_mutex_init(&b->snapshots_lock, NULL);
@@ -661,7 +664,8 @@ static struct qm_backend *lmdb_open(const char *place, const struct qm_backend_c
     b->reader.base.backend = &b->base;
     /* Nobody else writes while the lock is held: look at the pages before LMDB follows them. */
     if (!dir->fresh)
-        e = config->write ? qm_lmdb_verify(dir->env_path, 0, error)
+        e = config->write ? (b->lenient ? qm_lmdb_verify_pages : qm_lmdb_verify)(dir->env_path, 0,
+                                                                                 error)
                           : qm_lmdb_verify_heads(dir->env_path, error);
     if (e == 0)
         e = open_env(b, config->map_size, error);

@@ -17,7 +17,7 @@ struct qm_progress {
     void *data;
     uint64_t done, total;
 };
-#define QM_PROGRESS_STEP 4096u
+#define QM_PROGRESS_STEP 64u
 /* 0 or -ECANCELED. */
 int qm_progress_step(struct qm_progress *progress);
 

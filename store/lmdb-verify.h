@@ -12,6 +12,9 @@
  */
 int qm_lmdb_verify(const char *env_path, guint64 number, GError **error);
 
+/* The same without the rows: only whether LMDB can be let loose on the pages. */
+int qm_lmdb_verify_pages(const char *env_path, guint64 number, GError **error);
+
 /* Only what LMDB looks at when it opens a file, which it does not check itself. Somebody may write.
  */
 int qm_lmdb_verify_heads(const char *env_path, GError **error);

@@ -479,7 +479,8 @@ struct qidmap_problem {
 };
 
 /* How far a long piece of work is. Rows; `total` is an estimate. What is not 0 ends the work, which
- * then returns -ECANCELED. Called by the thread that works, some times a second at most. */
+ * then returns -ECANCELED. Called by the thread that works, every few rows: it had better be quick.
+ */
 typedef int qidmap_progress(void *data, uint64_t done, uint64_t total);
 
 enum {

@@ -17,8 +17,7 @@ static const struct qm_backend_ops *const backends[] = {&qm_backend_lmdb, &qm_ba
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static const struct qm_backend_ops *find_backend(const char *uri, const char **place,
-                                                 GError **error)
+const struct qm_backend_ops *qm_backend_find(const char *uri, const char **place, GError **error)
 {
     size_t i;
 
@@ -245,6 +244,25 @@ static int load(struct qidmap_store *store, GError **error)
     return e;
 }
 
+static struct qidmap_store *new_store(const char *uri, gboolean writable)
+{
+    struct qidmap_store *store = g_new0(struct qidmap_store, 1);
+
+    store->uri = g_strdup(uri);
+    store->writable = writable;
+    store->queue_end = &store->queue;
+    pthread_mutex_init(&store->lock, NULL);
+    pthread_cond_init(&store->changed, NULL);
+    qm_map_init(&store->map);
+    return store;
+}
+
+static void close_unopened(struct qidmap_store *store)
+{
+    store->writable = FALSE; /* nothing is noted in a store that did not open */
+    qm_store_close(store);
+}
+
 struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
                                    const struct qidmap_params *params,
                                    const struct qm_open_config *config, GError **error)
@@ -260,16 +278,10 @@ struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
     struct qidmap_store *store;
     int e = 0;
 
-    ops = find_backend(uri, &place, error);
+    ops = qm_backend_find(uri, &place, error);
     if (!ops)
         return NULL;
-    store = g_new0(struct qidmap_store, 1);
-    store->uri = g_strdup(uri);
-    store->writable = bc.write;
-    store->queue_end = &store->queue;
-    pthread_mutex_init(&store->lock, NULL);
-    pthread_cond_init(&store->changed, NULL);
-    qm_map_init(&store->map);
+    store = new_store(uri, bc.write);
     store->backend = ops->open(place, &bc, error);
     if (!store->backend)
         e = -1;
@@ -278,8 +290,19 @@ struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
     if (e == 0)
         e = load(store, error);
     if (e != 0) {
-        store->writable = FALSE; /* nothing is noted in a store that did not open */
-        qm_store_close(store);
+        close_unopened(store);
+        return NULL;
+    }
+    return store;
+}
+
+struct qidmap_store *qm_store_of(const char *uri, struct qm_backend *backend, GError **error)
+{
+    struct qidmap_store *store = new_store(uri, TRUE);
+
+    store->backend = backend;
+    if (load(store, error) != 0) {
+        close_unopened(store);
         return NULL;
     }
     return store;

@@ -40,6 +40,9 @@ struct qidmap_store {
     _Atomic uint64_t given; /* next_serial of `meta`, for readers after `broken` */
 };
 
+/* The backend that `uri` names; *place gets what stands behind the colon. NULL with -EINVAL. */
+const struct qm_backend_ops *qm_backend_find(const char *uri, const char **place, GError **error);
+
 /* How a store is opened, beyond the public flags; tests use it. */
 struct qm_open_config {
     uint64_t map_size; /* 0: the backend's choice */
@@ -48,6 +51,8 @@ struct qm_open_config {
 struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
                                    const struct qidmap_params *params,
                                    const struct qm_open_config *config, GError **error);
+/* Of a backend that is open for writing and has its rows; it is the store's from now on. */
+struct qidmap_store *qm_store_of(const char *uri, struct qm_backend *backend, GError **error);
 void qm_store_close(struct qidmap_store *store);
 void qm_store_stats(struct qidmap_store *store, struct qidmap_stats *stats);
 

@@ -53,6 +53,10 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(cmd_options, cmd_options_clear)
  * With --export, adds the fs-id settings of the file to options->fs_ids. */
 int cmd_open(struct cmd_options *options, qidmap_store **store);
 
+/* The URI of the store that the options name, for the caller to free. Returns an exit status; has
+ * told any error. */
+int cmd_uri(struct cmd_options *options, char **uri);
+
 /* Tells an error of the library, and returns the exit status for its code. */
 int cmd_fail(const struct qidmap_error *error);
 /* The same for one that has a code only; `what` names the object. */
@@ -88,6 +92,8 @@ JsonObject *cmd_fs_json(const struct qidmap_fs *row, const guint64 *full_rows);
 
 int cmd_status(const struct cmd *cmd, int argc, char **argv);
 int cmd_dump(const struct cmd *cmd, int argc, char **argv);
+int cmd_load(const struct cmd *cmd, int argc, char **argv);
+int cmd_verify(const struct cmd *cmd, int argc, char **argv);
 int cmd_lookup(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_list(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_show(const struct cmd *cmd, int argc, char **argv);
