@@ -196,6 +196,16 @@ static int put_rows(struct loader *l)
     return e;
 }
 
+/* The record of the store goes into each transaction: a backend may look for it in any state. */
+static int put_meta(struct loader *l)
+{
+    struct qm_record r;
+
+    l->meta.transaction = l->backend->ops->number(l->txn);
+    qm_record_meta(&r, &l->meta);
+    return qm_txn_put(l->txn, QM_TABLE_META, &r);
+}
+
 /* Writes what waits, and commits it where the backend is fresh. */
 static int flush(struct loader *l)
 {
@@ -210,6 +220,8 @@ static int flush(struct loader *l)
             if (e != 0)
                 break;
             e = put_rows(l);
+            if (e == 0)
+                e = put_meta(l);
             if (e == 0)
                 e = ops->commit(l->txn);
             else
@@ -353,7 +365,7 @@ static void take_larger(struct qm_meta *m, const struct qm_meta *present)
     m->next_affix = MAX(m->next_affix, present->next_affix);
     m->next_serial = MAX(m->next_serial, present->next_serial);
     m->next_instance = MAX(m->next_instance, present->next_instance);
-    m->epoch = MAX(m->epoch, present->epoch);
+    m->epoch = MAX(m->epoch, present->epoch) + 1;
 }
 
 /* What is there now: dumps it, and takes its counters. *sure: they can be trusted. */
@@ -493,23 +505,18 @@ static int finish(struct loader *l)
     const struct qm_backend_ops *ops = l->backend->ops;
     struct first first = {""};
     struct qm_verify v;
-    struct qm_record r;
     int e = 0;
 
     l->meta.fs_rows = l->seen.fs_rows;
     l->meta.fsid_rows = l->seen.fsid_rows;
     l->meta.affix_rows = l->seen.affix_rows;
     l->meta.full_rows = l->seen.full_rows;
-    l->meta.epoch++;
-    l->meta.last_clean_stop = 0;
     do {
         if (!l->one)
             e = ops->begin(l->backend, QM_TXN_WRITE, 1, &l->txn);
         if (e != 0)
             break;
-        l->meta.transaction = ops->number(l->txn);
-        qm_record_meta(&r, &l->meta);
-        e = qm_txn_put(l->txn, QM_TABLE_META, &r);
+        e = put_meta(l);
         if (l->one)
             break;
         if (e == 0)
