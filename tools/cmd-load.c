@@ -108,7 +108,10 @@ int cmd_load(const struct cmd *cmd, int argc, char **argv)
     if (strcmp(options.rest[0], "-") != 0) {
         l.fd = open(options.rest[0], O_RDONLY | O_CLOEXEC);
         if (l.fd < 0) {
-            return cmd_fail_code(options.rest[0], -errno);
+            int e = errno;
+            g_autofree char *shown = cmd_escape(options.rest[0], TRUE);
+            cmd_error("%s: %s", shown, g_strerror(e));
+            return CMD_CANNOT;
         }
     }
     how.flags = (replace ? QIDMAP_LOAD_REPLACE : 0) | (latest ? QIDMAP_LOAD_LATEST : 0);
