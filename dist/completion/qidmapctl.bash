@@ -6,7 +6,7 @@ _qidmapctl() {
     local options="--store --export --config --json --help"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "status dump lookup fs --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "status dump load verify lookup fs --help --version" -- "$cur")
         return
     fi
     case $prev in
@@ -31,6 +31,12 @@ _qidmapctl() {
             return
         fi
         ;;
+    load)
+        options="$options --latest --replace --yes"
+        ;;
+    verify)
+        options="$options --repair"
+        ;;
     lookup)
         options="$options --guest-inode --no-scan --fs-id"
         ;;
@@ -40,7 +46,7 @@ _qidmapctl() {
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
         ;;
     *)
-        if [ "$verb" = lookup ]; then
+        if [ "$verb" = lookup ] || [ "$verb" = load ]; then
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         fi
