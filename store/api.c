@@ -421,7 +421,7 @@ EXPORT int qidmap_store_verify(qidmap_store *store, const struct qidmap_verify_o
     return 0;
 }
 
-EXPORT int qidmap_dump(qidmap_store *store, qidmap_write *write, qidmap_progress *progress,
+EXPORT int qidmap_dump(qidmap_store *store, qidmap_write_func write, qidmap_progress_func progress,
                        void *data, struct qidmap_error *error)
 {
     struct qm_progress p = {progress, data, 0, 0};

@@ -21,7 +21,7 @@
 struct dumper {
     struct qm_txn *txn;
     gboolean lenient;
-    qidmap_write *write;
+    qidmap_write_func write;
     void *data;
     struct qm_progress *progress;
     struct qm_meta seen; /* counts of the rows written */
@@ -178,7 +178,7 @@ static int dump_rows(struct dumper *d, GError **error)
     return e == 0 ? 0 : qm_set_error(error, e, "cannot write the dump: %s", g_strerror(-e));
 }
 
-int qm_dump(struct qm_txn *txn, gboolean lenient, qidmap_write *write, void *data,
+int qm_dump(struct qm_txn *txn, gboolean lenient, qidmap_write_func write, void *data,
             struct qm_progress *progress, GError **error)
 {
     struct dumper d = {

@@ -13,7 +13,7 @@
 
 /* Calls `progress` (may be NULL) every so many rows. */
 struct qm_progress {
-    qidmap_progress *call;
+    qidmap_progress_func call;
     void *data;
     uint64_t done, total;
 };
@@ -25,7 +25,7 @@ int qm_progress_step(struct qm_progress *progress);
  * Dumps what `txn` sees, a SNAPSHOT or WRITE one. `lenient`: for backups: rows that cannot be read
  * become lines of their own in place of an end to the work; such a dump cannot be loaded.
  */
-int qm_dump(struct qm_txn *txn, gboolean lenient, qidmap_write *write, void *data,
+int qm_dump(struct qm_txn *txn, gboolean lenient, qidmap_write_func write, void *data,
             struct qm_progress *progress, GError **error);
 
 /* The same into a file: under another name first, which is synced and then renamed to `path`. With

@@ -481,7 +481,7 @@ struct qidmap_problem {
 /* How far a long piece of work is. Rows; `total` is an estimate. What is not 0 ends the work, which
  * then returns -ECANCELED. Called by the thread that works, every few rows: it had better be quick.
  */
-typedef int qidmap_progress(void *data, uint64_t done, uint64_t total);
+typedef int (*qidmap_progress_func)(void *data, uint64_t done, uint64_t total);
 
 enum {
     QIDMAP_VERIFY_REPAIR = 1 /* mend what the other rows prove, after a backup: reverse rows, flags
@@ -495,7 +495,7 @@ struct qidmap_verify_options {
     const char *backup; /* REPAIR: the file for the backup, which must not exist; NULL: a name of
                            ours beside the store */
     void (*problem)(void *data, const struct qidmap_problem *problem); /* may be NULL */
-    qidmap_progress *progress;                                         /* may be NULL */
+    qidmap_progress_func progress;                                         /* may be NULL */
     void *data;
 };
 
@@ -531,8 +531,8 @@ int qidmap_store_verify(qidmap_store *store, const struct qidmap_verify_options 
 
 /* Takes or gives bytes of a dump. A writer takes all `size` bytes and returns 0, or a negative
  * errno; a reader returns how many it gave, 0 at the end, or a negative errno. */
-typedef int qidmap_write(void *data, const void *bytes, size_t size);
-typedef long qidmap_read(void *data, void *bytes, size_t size);
+typedef int (*qidmap_write_func)(void *data, const void *bytes, size_t size);
+typedef long (*qidmap_read_func)(void *data, void *bytes, size_t size);
 
 /*
  * Writes one consistent state of the store as text: JSON lines, the first with the parameters and
@@ -541,7 +541,7 @@ typedef long qidmap_read(void *data, void *bytes, size_t size);
  * grow with the store. `progress` may be NULL. Errors: -EUCLEAN at a damaged row, -ESTALE as for
  * qidmap_iter_next(), -ECANCELED, and those of `write`.
  */
-int qidmap_dump(qidmap_store *store, qidmap_write *write, qidmap_progress *progress, void *data,
+int qidmap_dump(qidmap_store *store, qidmap_write_func write, qidmap_progress_func progress, void *data,
                 struct qidmap_error *error);
 
 enum {
@@ -555,9 +555,9 @@ struct qidmap_load_options {
     size_t size;    /* sizeof (struct qidmap_load_options) */
     uint32_t flags; /* QIDMAP_LOAD_* */
     uint32_t reserved;
-    qidmap_read *read;
+    qidmap_read_func read;
     const char *backup; /* REPLACE: as for qidmap_verify() */
-    qidmap_progress *progress; /* may be NULL */
+    qidmap_progress_func progress; /* may be NULL */
     void *data;
 };
 
