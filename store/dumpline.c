@@ -53,6 +53,18 @@ static void identities(GString *out, const struct qidmap_fs *fs)
     qm_json_string(out, "identity", text->str);
 }
 
+/* "3 7": numbers of rows. */
+static const char *met(char text[16 * QIDMAP_FS_MET], const struct qidmap_fs *fs)
+{
+    uint32_t i;
+    size_t at = 0;
+
+    text[0] = '\0';
+    for (i = 0; i < fs->met_count; i++)
+        at += (size_t)g_snprintf(text + at, 16, "%s%u", i ? " " : "", fs->met[i]);
+    return text;
+}
+
 static gboolean is_zero(const uint8_t *bytes, gsize size)
 {
     gsize i;
@@ -67,6 +79,7 @@ static gboolean is_zero(const uint8_t *bytes, gsize size)
 void qm_line_fs(GString *out, const struct qidmap_fs *fs, gboolean has_full)
 {
     const struct qidmap_hints *h = &fs->hints;
+    char text[16 * QIDMAP_FS_MET];
 
     begin(out, "fs");
     qm_json_int(out, "fs", fs->fs);
@@ -79,7 +92,13 @@ void qm_line_fs(GString *out, const struct qidmap_fs *fs, gboolean has_full)
     qm_json_bool(out, "left_budget", fs->left_budget);
     qm_json_bool(out, "has_bound", fs->has_bound);
     qm_json_bool(out, "has_full", has_full);
+    qm_json_bool(out, "chosen", fs->chosen);
+    qm_json_bool(out, "met_many", fs->met_many);
+    qm_json_string(out, "met", met(text, fs));
+    qm_json_int(out, "alias", fs->alias);
     qm_json_int(out, "instance", fs->instance);
+    qm_json_u64(out, "first_session", fs->first_session);
+    qm_json_u64(out, "last_session", fs->last_session);
     qm_json_name(out, "type", h->type);
     qm_json_name(out, "source", h->source);
     qm_json_name(out, "backing", h->backing);
@@ -87,6 +106,7 @@ void qm_line_fs(GString *out, const struct qidmap_fs *fs, gboolean has_full)
     qm_json_name(out, "wwid", h->wwid);
     qm_json_name(out, "part_uuid", h->part_uuid);
     qm_json_name(out, "mount_path", h->mount_path);
+    qm_json_name(out, "tree", h->tree);
     if (is_zero(h->marker, sizeof(h->marker)))
         qm_json_string(out, "marker", "");
     else
@@ -224,6 +244,22 @@ static void read_identities(struct qm_json *json, struct qidmap_fs *fs)
     fs->fsid_count = i;
 }
 
+static void read_met(struct qm_json *json, struct qidmap_fs *fs)
+{
+    g_auto(GStrv) parts = g_strsplit(qm_json_take_string(json, "met"), " ", QIDMAP_FS_MET + 1);
+    guint64 number;
+    guint i;
+
+    for (i = 0; parts[i]; i++) {
+        if (i == QIDMAP_FS_MET || !qm_json_decimal(parts[i], &number) || number > QM_FS_LAST) {
+            wrong(json, "met");
+            return;
+        }
+        fs->met[i] = (uint32_t)number;
+    }
+    fs->met_count = i;
+}
+
 static uint32_t read_policy(struct qm_json *json)
 {
     const char *text = qm_json_take_string(json, "policy");
@@ -256,7 +292,13 @@ static void read_fs(struct qm_json *json, struct qm_line *line)
     fs->left_budget = (uint32_t)qm_json_take_bool(json, "left_budget");
     fs->has_bound = (uint32_t)qm_json_take_bool(json, "has_bound");
     line->has_full = qm_json_take_bool(json, "has_full");
+    fs->chosen = (uint32_t)qm_json_take_bool(json, "chosen");
+    fs->met_many = (uint32_t)qm_json_take_bool(json, "met_many");
+    read_met(json, fs);
+    fs->alias = (uint32_t)qm_json_take_int(json, "alias", 0, QM_FS_LAST);
     fs->instance = (uint32_t)qm_json_take_int(json, "instance", 0, G_MAXUINT32);
+    fs->first_session = qm_json_take_u64(json, "first_session");
+    fs->last_session = qm_json_take_u64(json, "last_session");
     TAKE_NAME(json, "type", h->type);
     TAKE_NAME(json, "source", h->source);
     TAKE_NAME(json, "backing", h->backing);
@@ -264,6 +306,7 @@ static void read_fs(struct qm_json *json, struct qm_line *line)
     TAKE_NAME(json, "wwid", h->wwid);
     TAKE_NAME(json, "part_uuid", h->part_uuid);
     TAKE_NAME(json, "mount_path", h->mount_path);
+    TAKE_NAME(json, "tree", h->tree);
     if (*qm_json_take_string(json, "marker") &&
         qm_json_take_hex(json, "marker", h->marker, sizeof(h->marker)) != sizeof(h->marker))
         wrong(json, "marker");

@@ -27,12 +27,6 @@
 
 #define BATCH 50000u
 
-/* How far counters jump where nobody knows what was given after the dump was written. */
-#define JUMP_FS       (UINT64_C(1) << 16)
-#define JUMP_AFFIX    (UINT64_C(1) << 16)
-#define JUMP_SERIAL   (UINT64_C(1) << 40)
-#define JUMP_INSTANCE (UINT64_C(1) << 20)
-
 struct loader {
     const struct qidmap_load_options *options;
     struct qm_progress progress;
@@ -346,17 +340,15 @@ static int all_lines(struct loader *l)
 
 /* ---- counters ---------------------------------------------------------------------------------- */
 
-static uint64_t ahead(uint64_t next, uint64_t by, uint64_t last)
-{
-    return next > last - MIN(by, last) ? last + 1 : next + by;
-}
-
 static void jump(struct qm_meta *m)
 {
-    m->next_fs = ahead(m->next_fs, JUMP_FS, QM_FS_LAST);
-    m->next_affix = ahead(m->next_affix, JUMP_AFFIX, QM_AFFIX_LAST);
-    m->next_serial = ahead(m->next_serial, JUMP_SERIAL, QM_SERIAL_LAST);
-    m->next_instance = ahead(m->next_instance, JUMP_INSTANCE, QM_INSTANCE_LAST);
+    struct qm_floor floor;
+
+    qm_floor_leap(&floor, m);
+    m->next_fs = floor.next_fs;
+    m->next_affix = floor.next_affix;
+    m->next_serial = floor.next_serial;
+    m->next_instance = floor.next_instance;
 }
 
 static void take_larger(struct qm_meta *m, const struct qm_meta *present)
@@ -608,6 +600,8 @@ int qm_load(const char *uri, const struct qidmap_load_options *options,
         result->fs_rows = l->seen.fs_rows;
         result->affix_rows = l->seen.affix_rows;
         result->full_rows = l->seen.full_rows;
+        if (l->backend->kept)
+            g_strlcpy(result->backup, l->backend->kept, sizeof(result->backup));
         if (!store) {
             l->backend->ops->close(l->backend);
         } else {

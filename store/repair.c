@@ -92,6 +92,15 @@ static int mend_once(struct qm_backend *backend, struct qm_verify *v, uint64_t r
     e = qm_verify_txn(v, txn, error);
     if (e == 0) {
         meta = v->meta;
+        if (backend->copied) { /* what is written marks it as no copy any more */
+            struct qm_floor floor;
+
+            qm_floor_leap(&floor, &meta);
+            meta.next_fs = floor.next_fs;
+            meta.next_affix = floor.next_affix;
+            meta.next_serial = floor.next_serial;
+            meta.next_instance = floor.next_instance;
+        }
         meta.epoch++;
         meta.last_clean_stop = 0;
         meta.transaction = ops->number(txn);
@@ -142,6 +151,8 @@ int qm_repair(struct qm_backend *backend, const char *path,
     uint64_t mended;
     int e;
 
+    if (backend->failed)
+        return qm_set_error(error, EIO, "its disk takes no writes: nothing can be mended");
     init(&v, options, TRUE);
     e = look(backend, &v, error); /* tells all that is wrong */
     if (e != 0)
