@@ -187,9 +187,6 @@ EXPORT int qidmap_register(qidmap_store *store, const struct qidmap_identity *id
     return r == 0 ? 0 : qm_error_export(e, store->uri, error);
 }
 
-/* Where markers cannot be written the filesystems are told apart without. */
-#pragma weak qidmap_mark
-
 EXPORT int qidmap_register_mounted(qidmap_store *store, struct qidmap_mounted *mounted,
                                    size_t count, const struct qidmap_register_options *options,
                                    struct qidmap_error *error)

@@ -43,7 +43,7 @@ static void sync_filesystem(int fd)
  * apart by what else is known of it. The number of new ones comes back; they stand first in
  * `identities` and `numbers`. */
 static size_t write_markers(struct qidmap_mounted *mounted, size_t count, const gboolean *marks,
-                            const uint32_t *numbers, qm_mark mark,
+                            const uint32_t *numbers, qm_mark_fn mark,
                             struct qidmap_identity *identities, uint32_t *marked)
 {
     size_t n = 0, i, k;
@@ -71,7 +71,7 @@ static size_t write_markers(struct qidmap_mounted *mounted, size_t count, const 
 
 int qm_store_register_mounted(struct qidmap_store *store, struct qidmap_mounted *mounted,
                               size_t count, const struct qidmap_register_options *options,
-                              qm_mark mark, GError **error)
+                              qm_mark_fn mark, GError **error)
 {
     g_autofree struct qidmap_identity *identities = g_new(struct qidmap_identity, count + 1);
     g_autofree gboolean *can_mark = g_new0(gboolean, count + 1);

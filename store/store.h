@@ -152,10 +152,10 @@ int qm_store_update(struct qidmap_store *store, const struct qidmap_identity *id
                     const uint32_t *numbers, size_t count, GError **error);
 
 /* mounted.c; `mark` is qidmap_mark(), or what a test has in its place. */
-typedef int (*qm_mark)(int fd, struct qidmap_identity *identity, struct qidmap_error *error);
+typedef int (*qm_mark_fn)(int fd, struct qidmap_identity *identity, struct qidmap_error *error);
 int qm_store_register_mounted(struct qidmap_store *store, struct qidmap_mounted *mounted,
                               size_t count, const struct qidmap_register_options *options,
-                              qm_mark mark, GError **error);
+                              qm_mark_fn mark, GError **error);
 
 /* admin.c */
 int qm_store_alias(struct qidmap_store *store, uint32_t old_fs, uint32_t new_fs, GError **error);

@@ -32,22 +32,6 @@ static int tell(void *data, uint64_t done, uint64_t total)
     return 0;
 }
 
-static int confirm(const struct cmd *cmd, const char *uri)
-{
-    g_autofree char *shown = cmd_escape(uri, TRUE);
-    char answer[16];
-
-    if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) {
-        return cmd_usage(cmd, "there is no terminal to ask on: --yes says that you mean it");
-    }
-    fprintf(stderr, "Put the dump in the place of the store %s? [y/N] ", shown);
-    if (fgets(answer, sizeof answer, stdin) != NULL && g_ascii_tolower(answer[0]) == 'y') {
-        return CMD_OK;
-    }
-    cmd_error("nothing was changed");
-    return CMD_TROUBLE;
-}
-
 static void show_result(const struct qidmap_load_result *r, gboolean json)
 {
     if (json) {
@@ -99,8 +83,11 @@ int cmd_load(const struct cmd *cmd, int argc, char **argv)
         return cmd_usage(cmd, "one FILE with a dump is needed, or - for standard input");
     }
     status = cmd_uri(&options, &uri);
-    if (status == CMD_OK && replace && !yes) {
-        status = confirm(cmd, uri);
+    if (status == CMD_OK && replace) {
+        g_autofree char *shown = cmd_escape(uri, TRUE);
+        g_autofree char *question =
+            g_strdup_printf("Put the dump in the place of the store %s?", shown);
+        status = cmd_confirm(cmd, yes, question);
     }
     if (status != CMD_OK) {
         return status;
