@@ -28,6 +28,8 @@ struct qm_work;
 struct qm_floor {
     uint64_t next_fs, next_affix, next_serial, next_instance;
 };
+/* Where nobody knows what was given after `meta`: over more than can have been. */
+void qm_floor_leap(struct qm_floor *floor, const struct qm_meta *meta);
 
 struct qidmap_store {
     struct qm_backend *backend;
@@ -57,6 +59,9 @@ struct qidmap_store {
     _Atomic uint64_t given; /* next_serial of `meta`, for readers after `broken` */
 };
 
+/* The backend that `uri` names; *place gets what stands behind the colon. NULL with -EINVAL. */
+const struct qm_backend_ops *qm_backend_find(const char *uri, const char **place, GError **error);
+
 /* How a store is opened, beyond the public flags; tests use it. */
 struct qm_open_config {
     uint64_t map_size;   /* 0: the backend's choice */
@@ -66,6 +71,8 @@ struct qm_open_config {
 struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
                                    const struct qidmap_params *params,
                                    const struct qm_open_config *config, GError **error);
+/* Of a backend that is open for writing and has its rows; it is the store's from now on. */
+struct qidmap_store *qm_store_of(const char *uri, struct qm_backend *backend, GError **error);
 void qm_store_close(struct qidmap_store *store);
 void qm_store_stats(struct qidmap_store *store, struct qidmap_stats *stats);
 
