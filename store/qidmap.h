@@ -55,12 +55,14 @@ struct qidmap_error {
  *   -EROFS      the handle was opened for reading only
  *   -ENFILE     nothing more can be mapped: counters are used up
  *   -EPERM      the policy of the filesystem is `deny`
+ *   -EEXIST     a filesystem was refused: it is a duplicate of another
  *   -ESTALE     from qidmap_iter_next(): the store had to grow meanwhile; begin again
  *   -ENOTEMPTY  the directory holds something that is no store, and none is made there
  *   -ENOSPC     the disk has no room for a new mapping; nothing was changed, and the handle can be
  *               used on: known inodes go on, and new ones as soon as there is room
- *   -EIO        a commit failed: what is on the disk is not known. Known inodes go on; for new ones
- *               the store must be closed and opened again
+ *   -EIO        a commit failed: what is on the disk is not known. Known inodes go on. What is
+ * stored is copied to a new generation of the store when something new is to be mapped a little
+ * later, and new inodes go on then; qidmap_store_health() has the words
  */
 
 /* Version of the library at run time, for example "0.1.0". Static storage. */
@@ -102,6 +104,11 @@ int qidmap_store_open(const char *uri, unsigned flags, const struct qidmap_param
 
 /* Closes a store, and notes a clean stop in one that was open for writing. NULL is allowed. */
 void qidmap_store_close(qidmap_store *store);
+
+/* Whether new mappings can be made: 0, or the errno of what keeps them from it, with a line for the
+ * log in `error`. To be asked after a mapping failed; a store that is open for reading only is
+ * well. */
+int qidmap_store_health(qidmap_store *store, struct qidmap_error *error);
 
 /* Numbers about a store. Sizes in bytes. */
 struct qidmap_stats {
@@ -285,18 +292,30 @@ struct qidmap_live {
     uint64_t superblock;
 };
 
-enum {                              /* struct qidmap_mounted, flags */
-       QIDMAP_MOUNTED_NEW = 1,      /* out: its row was made now */
-       QIDMAP_MOUNTED_DUPLICATE = 2 /* out: another row has the same identity */
+/* struct qidmap_mounted, flags */
+enum {
+    QIDMAP_MOUNTED_NEW = 1,       /* out: its row was made now */
+    QIDMAP_MOUNTED_DUPLICATE = 2, /* out: another row has the same identity, see `other` */
+    QIDMAP_MOUNTED_POLICY = 4,    /* out, with NEW: row `other` is this filesystem's, but this mount
+                                     cannot keep its policy (overlay whose xino was switched off,
+                                     say): its files have other ids now. That row is not retired,
+                                     and comes back with the old mount options */
+    QIDMAP_MOUNTED_CONFLICT = 8   /* out, with NEW: its identities belong to several rows, `other`
+                                     among them, and which one it is cannot be told: all its files
+                                     have new ids */
 };
 
 /* One mounted filesystem that is to get its number. */
 struct qidmap_mounted {
     int fd;                          /* an open file or directory on it, or -1: gets no marker */
-    uint32_t fs;                     /* out */
+    uint32_t fs;                     /* out; 0 where it was refused */
     int32_t result;                  /* out: 0, or -EEXIST: refused, a duplicate of another */
     uint32_t flags;                  /* out: QIDMAP_MOUNTED_* */
     struct qidmap_identity identity; /* from qidmap_identify(); out: with the marker written */
+    uint32_t other;                  /* out: number of the row that `flags` speak of, or 0. Where
+                                        they say DUPLICATE and `other` is live, that one should be
+                                        given again, left in `live` as well: it keeps its number,
+                                        and gets its marker, too */
 };
 
 enum qidmap_on_duplicate {
@@ -310,7 +329,7 @@ struct qidmap_register_options {
     uint32_t markers;      /* 1: write markers to duplicates, and to filesystems that nothing but
                               names identifies, where they can be written */
     uint32_t split_weak;   /* 1: a filesystem identified by names only gets a new row each time
-                              it is mounted */
+                              it is given here and is not live */
     uint32_t reserved;     /* 0 */
     const struct qidmap_live *live; /* all that are mounted and have their numbers already */
     size_t n_live;
@@ -319,9 +338,12 @@ struct qidmap_register_options {
 /*
  * What a server calls at its start, with everything that is mounted below its exports, and at each
  * change of mounts, with what is new (`live` has the others): as qidmap_register(), and writes the
- * markers that tell duplicates apart, asking again where that changed the answer. `options` may be
- * NULL: split, no markers, nothing live. Time: grows with the number of new filesystems, not with
- * those that are known.
+ * markers that tell duplicates apart: rows first, then markers, then the rows with them, so that
+ * whatever is cut short leaves each filesystem with its row. Read-only duplicates get no marker;
+ * their device and mount path tell them apart, where these do. A live one keeps its number, and
+ * nothing else gets it; a mount with the superblock of a live one and its identity is that
+ * filesystem. `options` may be NULL: split, no markers, nothing live. Time: grows with the number
+ * of new filesystems and of those that share an identity with them, not with those that are known.
  */
 int qidmap_register_mounted(qidmap_store *store, struct qidmap_mounted *mounted, size_t count,
                             const struct qidmap_register_options *options,
@@ -331,6 +353,8 @@ int qidmap_register_mounted(qidmap_store *store, struct qidmap_mounted *mounted,
  * tools. */
 int qidmap_recognise(qidmap_store *store, const struct qidmap_identity *identities, size_t count,
                      uint32_t *fs_numbers, struct qidmap_error *error);
+
+#define QIDMAP_FS_MET 16
 
 /* A filesystem as it stands in the store. */
 struct qidmap_fs {
@@ -347,6 +371,14 @@ struct qidmap_fs {
     uint32_t alias; /* number of the row whose ids are asked first, see qidmap_fs_alias(); or 0 */
     struct qidmap_fsid fsid[QIDMAP_FSID_COUNT]; /* with those found later */
     struct qidmap_hints hints;
+    uint32_t chosen;    /* 1: its policy was set by qidmap_fs_set_policy(), and holds against what
+                           the mount suggests */
+    uint32_t met_many;  /* 1: it was live together with more rows than met[] has */
+    uint32_t met_count; /* rows that it was seen live together with, ascending; each pair is in one
+                           of its two rows, or in both */
+    uint32_t met[QIDMAP_FS_MET];
+    uint64_t first_session; /* first and last time that a store was open for writing and the */
+    uint64_t last_session;  /* filesystem was registered: the epoch at which that time began */
 };
 /* -ENOENT where no such row is. */
 int qidmap_fs_get(qidmap_store *store, uint32_t fs, struct qidmap_fs *row,
@@ -355,19 +387,27 @@ int qidmap_fs_get(qidmap_store *store, uint32_t fs, struct qidmap_fs *row,
 /*
  * Mends a split: the filesystem of row `new_fs` is that of `old_fs`, which no longer comes under
  * its own identity. From now on the ids of `old_fs` are asked first, then those of `new_fs`; new
- * ones are made for `new_fs`. -EBUSY where both are, or ever were, live together (two filesystems
- * then); -ENOENT, -EINVAL (the same row, a chain that is a ring, another policy).
+ * ones are made for `new_fs`, and qidmap_reverse() names it for both. `old_fs` is retired, and its
+ * identities go to `new_fs`. Where `new_fs` has an alias, `old_fs` is asked before that one, too.
+ * An `old_fs` that was retired before gives back the ids of its affix entries.
+ * -EBUSY where both are, were, or may have been live together (two filesystems then); -ENOENT;
+ * -EINVAL (the same row, a ring, a row that has its successor already, different policies,
+ * ephemeral filesystems, `new_fs` retired).
  */
 int qidmap_fs_alias(qidmap_store *store, uint32_t old_fs, uint32_t new_fs,
                     struct qidmap_error *error);
 
 /* Retires a row: its filesystem gets a new row when it comes again, and its ids are never given to
- * anything else. -ENOENT. The caller sees to it that the filesystem is not served. */
+ * anything else. Its affix entries stay, and speak again when the row becomes the alias of another;
+ * its rows of the full map are deleted. -ENOENT; -EINVAL where it is retired already. The caller
+ * sees to it that the filesystem is not served. */
 int qidmap_fs_retire(qidmap_store *store, uint32_t fs, struct qidmap_error *error);
 
-/* Changes the policy of a row. A row that has given ids is refused with -ENOTEMPTY, unless
- * `renumber` is 1: then it is retired, and its identity gets a new row with this policy, whose
- * number goes to *new_fs (may be NULL; `fs` itself where no new row was needed). */
+/* Chooses the policy of a row: it then holds against what a mount suggests. A row that has given
+ * ids is refused with -ENOTEMPTY, unless `renumber` is 1: then it is retired, and its identity gets
+ * a new row with this policy, whose number goes to *new_fs (may be NULL; `fs` itself where no new
+ * row was needed). -ENOENT; -EINVAL for a retired row, for `ephemeral` on a filesystem that
+ * outlives the boot, and for `affix` or `handle` on one that does not. */
 int qidmap_fs_set_policy(qidmap_store *store, uint32_t fs, uint32_t policy, int renumber,
                          uint32_t *new_fs, struct qidmap_error *error);
 
@@ -396,8 +436,8 @@ struct qidmap_object {
 /*
  * Maps one inode: gives its qid path, and makes the mapping first where there is none. Returns
  * after the mapping is on stable storage (lmdb:). A known inode costs a few compares. On a handle
- * opened for reading an unknown inode gives -ENOENT. Errors: -EINVAL unknown fs, -EPERM, -ENFILE,
- * -EUCLEAN, -ENOSPC, -EIO.
+ * opened for reading an unknown inode gives -ENOENT. Errors: -EINVAL (unknown or retired fs, or its
+ * policy is `handle`: such a one is asked for handles), -EPERM, -ENFILE, -EUCLEAN, -ENOSPC, -EIO.
  */
 int qidmap_map(qidmap_store *store, uint32_t fs, uint64_t ino, uint64_t *path);
 
@@ -418,7 +458,8 @@ int qidmap_map_batch(qidmap_store *store, struct qidmap_item *items, size_t coun
 int qidmap_map_objects(qidmap_store *store, const struct qidmap_object *objects, size_t count,
                        uint64_t *paths, int32_t *results);
 
-/* Maps an object of any kind: an inode as above; a handle or placeholder in the full map. */
+/* Maps an object of any kind: an inode as above; a handle or placeholder in the full map. Handles
+ * are for policy `handle` alone (-EINVAL elsewhere): no file has a second key. */
 int qidmap_map_object(qidmap_store *store, const struct qidmap_object *object, uint64_t *path);
 
 /* The qid path of an inode, or of an object, that is mapped already; else -ENOENT. Makes nothing.
