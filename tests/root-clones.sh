@@ -30,7 +30,7 @@ clone() { # NAME OPTIONS PLACE-BELOW
     cp "$name" "$name.copy"
     mount -o "$options" "$name" m && mount -o "$options" "$name.copy" m2 || {
         umount m 2>/dev/null
-        skip "$name: clones" "this kernel does not mount clones of $name together"
+        skip "$name: clones" "no mounted clones of $name in this kernel"
         return
     }
     is "$(what m)" "$(what m2)" "$name: clones have one identity"
