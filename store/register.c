@@ -351,7 +351,6 @@ static int compare_ranks(gconstpointer a, gconstpointer b)
 static int make_plans(struct work *w, GError **error)
 {
     g_autoptr(GArray) fresh = g_array_new(FALSE, FALSE, sizeof(struct ranked));
-    g_autoptr(GArray) same = g_array_new(FALSE, FALSE, sizeof(struct qidmap_fs));
     struct company company = {.count = 0};
     guint first = w->plans->len, k;
     size_t i;
