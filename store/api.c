@@ -13,6 +13,7 @@
 #include "store/error.h"
 #include "store/identity.h"
 #include "store/iter.h"
+#include "store/marker.h"
 #include "store/store.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -96,6 +97,22 @@ EXPORT int qidmap_identify(int fd, const struct qidmap_identify_options *options
     return qm_identify(fd, options, identity, error);
 }
 
+EXPORT int qidmap_explain(int fd, const struct qidmap_identify_options *options,
+                          struct qidmap_finding *findings, size_t *count,
+                          struct qidmap_identity *identity, struct qidmap_error *error)
+{
+    if (fd < 0 || !findings || !count || !identity || (options && options->size < sizeof(*options)))
+        return refuse(error, NULL, "explain needs an open file and structs with their size");
+    return qm_explain(fd, options, findings, count, identity, error);
+}
+
+EXPORT int qidmap_mark(int fd, struct qidmap_identity *identity, struct qidmap_error *error)
+{
+    if (fd < 0 || !identity)
+        return refuse(error, NULL, "mark needs an open file and its identity");
+    return qm_mark(fd, identity, error);
+}
+
 EXPORT const char *qidmap_fsid_kind_name(uint32_t kind)
 {
     return qm_fsid_kind_name(kind);
@@ -130,6 +147,7 @@ static gboolean identity_is_valid(const struct qidmap_identity *id)
            is_terminated(h->wwid, sizeof(h->wwid)) &&
            is_terminated(h->part_uuid, sizeof(h->part_uuid)) &&
            is_terminated(h->mount_path, sizeof(h->mount_path)) &&
+           is_terminated(h->tree, sizeof(h->tree)) &&
            is_terminated(h->boot_id, sizeof(h->boot_id)) &&
            is_terminated(h->machine_id, sizeof(h->machine_id));
 }
@@ -151,6 +169,7 @@ static int check_identities(qidmap_store *store, const struct qidmap_identity *i
 EXPORT int qidmap_register(qidmap_store *store, const struct qidmap_identity *identities,
                            size_t count, uint32_t *fs_numbers, struct qidmap_error *error)
 {
+    struct qm_registration reg = {.count = 0};
     GError *e = NULL;
     int r = check_identities(store, identities, count, fs_numbers, error);
 
@@ -158,7 +177,10 @@ EXPORT int qidmap_register(qidmap_store *store, const struct qidmap_identity *id
         return r;
     if (!store->writable)
         return qm_error_code(-EROFS, store->uri, error);
-    r = qm_store_register(store, identities, count, fs_numbers, &e);
+    reg.identities = identities;
+    reg.count = count;
+    reg.numbers = fs_numbers;
+    r = qm_store_register(store, &reg, &e);
     return r == 0 ? 0 : qm_error_export(e, store->uri, error);
 }
 
@@ -166,20 +188,27 @@ EXPORT int qidmap_register_mounted(qidmap_store *store, struct qidmap_mounted *m
                                    size_t count, const struct qidmap_register_options *options,
                                    struct qidmap_error *error)
 {
-    g_autofree struct qidmap_identity *identities = g_new(struct qidmap_identity, count + 1);
-    g_autofree uint32_t *numbers = g_new0(uint32_t, count + 1);
+    struct qidmap_register_options o = {.size = sizeof(o)};
+    GError *e = NULL;
+    size_t i;
     int r;
 
-    (void)options;
-    for (size_t i = 0; i < count; i++)
-        identities[i] = mounted[i].identity;
-    r = qidmap_register(store, identities, count, numbers, error);
-    for (size_t i = 0; r == 0 && i < count; i++) {
-        mounted[i].fs = numbers[i];
-        mounted[i].result = 0;
-        mounted[i].flags = 0;
+    if (!store || count > UINT32_MAX || (count && !mounted))
+        return refuse(error, store ? store->uri : NULL, "filesystems without identities");
+    if (options && options->size != sizeof(o))
+        return refuse(error, store->uri, "options without their size");
+    if (options)
+        o = *options;
+    if (o.on_duplicate > QIDMAP_REFUSE || o.reserved != 0 || (o.n_live && !o.live))
+        return refuse(error, store->uri, "options that do not fit together");
+    for (i = 0; i < count; i++) {
+        if (!identity_is_valid(&mounted[i].identity))
+            return refuse(error, store->uri, "an identity that qidmap_identify() did not make");
     }
-    return r;
+    if (!store->writable)
+        return qm_error_code(-EROFS, store->uri, error);
+    r = qm_store_register_mounted(store, mounted, count, &o, qidmap_mark, &e);
+    return r == 0 ? 0 : qm_error_export(e, store->uri, error);
 }
 
 EXPORT int qidmap_recognise(qidmap_store *store, const struct qidmap_identity *identities,
@@ -206,6 +235,49 @@ EXPORT int qidmap_fs_get(qidmap_store *store, uint32_t fs, struct qidmap_fs *row
     full.size = size;
     memcpy(row, &full, size);
     return 0;
+}
+
+EXPORT int qidmap_fs_alias(qidmap_store *store, uint32_t old_fs, uint32_t new_fs,
+                           struct qidmap_error *error)
+{
+    GError *e = NULL;
+    int r;
+
+    if (!store)
+        return refuse(error, NULL, "no store");
+    if (!store->writable)
+        return qm_error_code(-EROFS, store->uri, error);
+    r = qm_store_alias(store, old_fs, new_fs, &e);
+    return r == 0 ? 0 : qm_error_export(e, store->uri, error);
+}
+
+EXPORT int qidmap_fs_retire(qidmap_store *store, uint32_t fs, struct qidmap_error *error)
+{
+    GError *e = NULL;
+    int r;
+
+    if (!store)
+        return refuse(error, NULL, "no store");
+    if (!store->writable)
+        return qm_error_code(-EROFS, store->uri, error);
+    r = qm_store_retire(store, fs, &e);
+    return r == 0 ? 0 : qm_error_export(e, store->uri, error);
+}
+
+EXPORT int qidmap_fs_set_policy(qidmap_store *store, uint32_t fs, uint32_t policy, int renumber,
+                                uint32_t *new_fs, struct qidmap_error *error)
+{
+    GError *e = NULL;
+    int r;
+
+    if (!store)
+        return refuse(error, NULL, "no store");
+    if (policy < QIDMAP_POLICY_AFFIX || policy > QIDMAP_POLICY_DENY)
+        return refuse(error, store->uri, "no such policy");
+    if (!store->writable)
+        return qm_error_code(-EROFS, store->uri, error);
+    r = qm_store_set_policy(store, fs, policy, renumber != 0, new_fs, &e);
+    return r == 0 ? 0 : qm_error_export(e, store->uri, error);
 }
 
 /* ---- the map --------------------------------------------------------------------------------- */

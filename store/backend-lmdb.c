@@ -222,20 +222,21 @@ static int begin_mdb(struct lmdb_backend *b, unsigned flags, MDB_txn **txn)
     return rc;
 }
 
-/* Whether the file still has all that LMDB may follow. */
+/* Whether the file still has all that LMDB may follow. It grows meanwhile: the length that it must
+ * have is asked first. */
 static int check_length(struct lmdb_backend *b)
 {
+    uint64_t length = atomic_load_explicit(&b->length, memory_order_acquire);
     struct stat st;
 
     if (fstat(b->fd, &st) != 0)
         return -errno;
-    return (uint64_t)st.st_size < atomic_load_explicit(&b->length, memory_order_relaxed) ? -EUCLEAN
-                                                                                         : 0;
+    return (uint64_t)st.st_size < length ? -EUCLEAN : 0;
 }
 
 static void note_length(struct lmdb_backend *b)
 {
-    atomic_store_explicit(&b->length, used_bytes(b), memory_order_relaxed);
+    atomic_store_explicit(&b->length, used_bytes(b), memory_order_release);
 }
 
 /* Moves `reader` to the newest state. */

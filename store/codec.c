@@ -117,6 +117,7 @@ void qm_record_fs(struct qm_record *r, const struct qidmap_fs *fs, gboolean has_
 {
     const struct qidmap_hints *h = &fs->hints;
     uint32_t count = MIN(fs->fsid_count, QIDMAP_FSID_COUNT);
+    uint32_t met = MIN(fs->met_count, QIDMAP_FS_MET);
     uint32_t i;
 
     begin(r);
@@ -125,19 +126,22 @@ void qm_record_fs(struct qm_record *r, const struct qidmap_fs *fs, gboolean has_
     value_le(r, fs->flags, 4);
     value_le(r,
              (fs->retired ? QM_STATE_RETIRED : 0) | (fs->left_budget ? QM_STATE_LEFT_BUDGET : 0) |
-                 (fs->has_bound ? QM_STATE_HAS_BOUND : 0) | (has_full ? QM_STATE_HAS_FULL : 0),
+                 (fs->has_bound ? QM_STATE_HAS_BOUND : 0) | (has_full ? QM_STATE_HAS_FULL : 0) |
+                 (fs->chosen ? QM_STATE_CHOSEN : 0) | (fs->met_many ? QM_STATE_MET_MANY : 0),
              4);
     value_le(r, fs->instance, 4);
     value_le(r, count, 4);
     value_le(r, h->partition, 4);
     value_le(r, h->root_gen, 4);
-    value_le(r, 0, 4);
+    value_le(r, fs->alias, 4);
     value_le(r, h->root_ino, 8);
     value_le(r, (uint64_t)h->root_btime_ns, 8);
     value_le(r, h->st_dev, 8);
     value_le(r, (uint64_t)h->first_seen, 8);
     value_le(r, (uint64_t)h->last_seen, 8);
     value_bytes(r, h->marker, 16);
+    value_le(r, fs->first_session, 8);
+    value_le(r, fs->last_session, 8);
     for (i = 0; i < count; i++) {
         size_t size = MIN(fs->fsid[i].size, QIDMAP_FSID_BYTES);
 
@@ -154,6 +158,10 @@ void qm_record_fs(struct qm_record *r, const struct qidmap_fs *fs, gboolean has_
     value_string(r, h->mount_path, sizeof(h->mount_path));
     value_string(r, h->boot_id, sizeof(h->boot_id));
     value_string(r, h->machine_id, sizeof(h->machine_id));
+    value_string(r, h->tree, sizeof(h->tree));
+    value_le(r, met, 2);
+    for (i = 0; i < met; i++)
+        value_le(r, fs->met[i], 4);
     seal(r, QM_TABLE_FS);
 }
 
@@ -358,17 +366,19 @@ int qm_parse_fs(struct qm_bytes key, struct qm_bytes value, struct qidmap_fs *fs
     f.fsid_count = (uint32_t)take_le(&v, 4);
     h->partition = (uint32_t)take_le(&v, 4);
     h->root_gen = (uint32_t)take_le(&v, 4);
-    if (take_le(&v, 4) != 0)
-        return -EUCLEAN;
+    f.alias = (uint32_t)take_le(&v, 4);
     h->root_ino = take_le(&v, 8);
     h->root_btime_ns = (int64_t)take_le(&v, 8);
     h->st_dev = take_le(&v, 8);
     h->first_seen = (int64_t)take_le(&v, 8);
     h->last_seen = (int64_t)take_le(&v, 8);
     take_bytes(&v, h->marker, 16);
+    f.first_session = take_le(&v, 8);
+    f.last_session = take_le(&v, 8);
     if (v.short_of || !all_taken(&k) || f.fs == 0 || f.fs > QM_FS_LAST || (state & ~QM_STATE_ALL) ||
         f.policy < QIDMAP_POLICY_AFFIX || f.policy > QIDMAP_POLICY_DENY ||
-        f.fsid_count > QIDMAP_FSID_COUNT)
+        f.fsid_count > QIDMAP_FSID_COUNT || f.alias == f.fs || f.alias > QM_FS_LAST ||
+        f.first_session > f.last_session)
         return -EUCLEAN;
     for (i = 0; i < f.fsid_count; i++) {
         f.fsid[i].kind = (uint32_t)take_le(&v, 1);
@@ -386,11 +396,23 @@ int qm_parse_fs(struct qm_bytes key, struct qm_bytes value, struct qidmap_fs *fs
     take_string(&v, h->mount_path, sizeof(h->mount_path));
     take_string(&v, h->boot_id, sizeof(h->boot_id));
     take_string(&v, h->machine_id, sizeof(h->machine_id));
+    take_string(&v, h->tree, sizeof(h->tree));
+    f.met_count = (uint32_t)take_le(&v, 2);
+    if (v.short_of || f.met_count > QIDMAP_FS_MET)
+        return -EUCLEAN;
+    for (i = 0; i < f.met_count; i++) {
+        f.met[i] = (uint32_t)take_le(&v, 4);
+        if (f.met[i] == 0 || f.met[i] == f.fs || f.met[i] > QM_FS_LAST ||
+            (i > 0 && f.met[i] <= f.met[i - 1]))
+            return -EUCLEAN;
+    }
     if (!all_taken(&v))
         return -EUCLEAN;
     f.retired = (state & QM_STATE_RETIRED) != 0;
     f.left_budget = (state & QM_STATE_LEFT_BUDGET) != 0;
     f.has_bound = (state & QM_STATE_HAS_BOUND) != 0;
+    f.chosen = (state & QM_STATE_CHOSEN) != 0;
+    f.met_many = (state & QM_STATE_MET_MANY) != 0;
     *has_full = (state & QM_STATE_HAS_FULL) != 0;
     *fs = f;
     return 0;

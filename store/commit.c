@@ -236,6 +236,13 @@ static int map_one(struct change *ch, struct qm_want *w)
         w->result = fs->policy == QIDMAP_POLICY_DENY ? -EPERM : -EINVAL;
         return 0;
     }
+    if (!qm_policy_takes(fs->policy, w->object.kind)) {
+        w->result = -EINVAL;
+        return 0;
+    }
+    e = qm_store_ask_aliases(ch->store, ch->txn, fs, &w->object, &w->path);
+    if (e != -ENOENT)
+        return e;
     if (w->object.kind != QIDMAP_OBJECT_INODE)
         return map_full(ch, fs, w);
     if (state & QM_STATE_HAS_BOUND) {
@@ -291,7 +298,7 @@ static void publish(struct change *ch)
 }
 
 /* The counters on disk must be those in RAM: nobody else writes. */
-static int check_meta(struct qidmap_store *store, struct qm_txn *txn)
+int qm_store_check_meta(struct qidmap_store *store, struct qm_txn *txn)
 {
     struct qm_bytes key = {QM_META_KEY, strlen(QM_META_KEY)}, value;
     struct qm_meta seen;
@@ -494,7 +501,7 @@ static int run_once(struct qidmap_store *store, struct qm_work *list)
         return e;
     ch.meta = store->meta;
     ch.staged = g_hash_table_new_full(NULL, NULL, NULL, staged_free);
-    e = check_meta(store, ch.txn);
+    e = qm_store_check_meta(store, ch.txn);
     for (w = list; e == 0 && w; w = w->next) {
         for (i = 0; e == 0 && i < w->count; i++)
             e = map_one(&ch, &w->wants[i]);

@@ -36,16 +36,22 @@
  *   The format number stays at offset 4, below the same table and key, in every later version; a
  *   reader that meets a larger one reads nothing else.
  *
- * Record of fs (88 bytes, then lists):
- *     0 u32 policy       24 u32 root_gen         56 i64 first_seen
- *     4 u32 flags        28 u32 0                64 i64 last_seen
- *     8 u32 state        32 u64 root_ino         72 u8[16] marker
- *    12 u32 instance     40 i64 root_btime_ns    88 identities: u8 kind, u8 size, bytes[size]
- *    16 u32 identities   48 u64 st_dev
- *    20 u32 partition
- *   then nine strings, each u16 length and bytes without NUL: type, source, backing, dm_uuid, wwid,
- *   part_uuid, mount_path, boot_id, machine_id.
- *   state: 1 retired, 2 left its affix budget, 4 has bound rows, 8 has rows in the full map.
+ * Record of fs (104 bytes, then lists):
+ *     0 u32 policy       24 u32 root_gen         64 i64 last_seen
+ *     4 u32 flags        28 u32 alias, else 0    72 u8[16] marker
+ *     8 u32 state        32 u64 root_ino         88 u64 first session
+ *    12 u32 instance     40 i64 root_btime_ns    96 u64 last session
+ *    16 u32 identities   48 u64 st_dev          104 identities: u8 kind, u8 size, bytes[size]
+ *    20 u32 partition    56 i64 first_seen
+ *   then ten strings, each u16 length and bytes without NUL: type, source, backing, dm_uuid, wwid,
+ *   part_uuid, mount_path, boot_id, machine_id, tree; then the rows met: u16 number (0 ... 16), u32
+ *   fs of each, ascending.
+ *   state: 1 retired, 2 left its affix budget, 4 has bound rows, 8 has rows in the full map, 16
+ *   policy chosen by the operator, 32 met more rows than are listed.
+ *   The identities of a row that is retired have no rows in fsid; they are kept for people.
+ *   alias: a retired row of the same policy, alias of one row at most, whose ids are asked first. A
+ *   row of the full map belongs to a fs with state 8; state 8 without such rows is allowed.
+ *   sessions: epoch at the beginning of the first and last time that a writer registered the fs.
  *
  * Ids: see store/map.c. The suffix of index n: see store/affix.c.
  */
@@ -57,13 +63,15 @@
 
 #define QM_META_KEY      "meta"
 #define QM_META_SIZE     124u
-#define QM_FS_FIXED_SIZE 88u
+#define QM_FS_FIXED_SIZE 104u
 
 #define QM_STATE_RETIRED     1u
 #define QM_STATE_LEFT_BUDGET 2u
 #define QM_STATE_HAS_BOUND   4u
 #define QM_STATE_HAS_FULL    8u
-#define QM_STATE_ALL         15u
+#define QM_STATE_CHOSEN      16u
+#define QM_STATE_MET_MANY    32u
+#define QM_STATE_ALL         63u
 
 #define QM_FS_LAST ((1u << 24) - 1u) /* largest fs number */
 

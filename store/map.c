@@ -10,8 +10,8 @@
  * Ids below QM_PATH_FIRST and above QM_PATH_LAST are never given. Inode 0 always goes to the full
  * map.
  *
- * Order of asking, always the same: rows bound by migration (where the fs has some), affix entries,
- * full map.
+ * Order of asking, always the same: the aliases of the fs (where it has some), oldest first; then
+ * rows bound by migration (where it has some), affix entries, full map.
  *
  * Proof that no two objects get one id
  *   1. The suffix code is suffix-free (affix.c): two ids of different index differ. So it is enough
@@ -41,6 +41,15 @@
  *      left its budget (stored, and never revoked), the suffixes have reached their longest (n only
  *      grows), its policy is another one (never changed), or the inode is 0 (asked first). So no
  *      entry covers it later.
+ *   8. An alias is a retired row: it gets no entries and no rows any more, so what it answers for
+ * an object it answers for ever, and for an object that it does not know it never will. A fs asks
+ *      it first, always; so each object has its id either by the alias or, by 5 to 7, by the fs
+ *      itself. An inode that an entry of the alias covers, but whose id would lie out of bounds,
+ *      is answered by the alias only where it has a row in the full map. Two filesystems never ask
+ *      one alias (a row has one heir), hence 1 to 4 hold with the alias as a further name of its
+ *      heir: its entries and rows speak of the heir's objects alone. Making a fs the heir of a row
+ *      gives those of its objects that both knew the ids of the alias: that is what it is for, and
+ *      the ids that they lose are never given to others.
  *
  * The tables
  *   A fs is found by two array accesses. Its entries stand in an array in order of n, which readers
@@ -87,12 +96,14 @@ void qm_map_init(struct qm_map *map)
     map->list = g_ptr_array_new_with_free_func(fs_free);
     map->old = g_ptr_array_new_with_free_func(g_free);
     map->seed = (uint64_t)g_random_int() << 32 | g_random_int();
+    qm_fsindex_init(&map->index, map->seed);
 }
 
 void qm_map_clear(struct qm_map *map)
 {
     size_t i;
 
+    qm_fsindex_clear(&map->index);
     g_ptr_array_free(map->list, TRUE);
     g_ptr_array_free(map->old, TRUE);
     for (i = 0; i < G_N_ELEMENTS(map->chunk); i++)
@@ -116,11 +127,20 @@ static uint32_t row_state(const struct qidmap_fs *row, gboolean has_full)
            (row->has_bound ? QM_STATE_HAS_BOUND : 0) | (has_full ? QM_STATE_HAS_FULL : 0);
 }
 
-struct qm_fs *qm_map_add(struct qm_map *map, const struct qidmap_fs *row, gboolean has_full)
+static void index_row(struct qm_map *map, struct qm_fs *fs)
+{
+    if (!fs->row.retired)
+        qm_fsindex_add(&map->index, fs, fs->row.fsid, fs->row.fsid_count);
+}
+
+static void unindex_row(struct qm_map *map, struct qm_fs *fs)
+{
+    qm_fsindex_remove(&map->index, fs, fs->row.fsid, fs->row.fsid_count);
+}
+
+static struct qm_fs *fs_new(const struct qidmap_fs *row, gboolean has_full)
 {
     struct qm_fs *fs = g_new0(struct qm_fs, 1);
-    struct qm_fs *_Atomic *chunk;
-    guint at;
 
     fs->number = row->fs;
     fs->policy = row->policy;
@@ -128,6 +148,16 @@ struct qm_fs *qm_map_add(struct qm_map *map, const struct qidmap_fs *row, gboole
     fs->row = *row;
     atomic_init(&fs->state, row_state(row, has_full));
     atomic_init(&fs->entries, NULL);
+    atomic_init(&fs->older, NULL);
+    atomic_init(&fs->heir, NULL);
+    return fs;
+}
+
+struct qm_fs *qm_map_add(struct qm_map *map, const struct qidmap_fs *row, gboolean has_full)
+{
+    struct qm_fs *fs = fs_new(row, has_full);
+    struct qm_fs *_Atomic *chunk;
+    guint at;
 
     pthread_mutex_lock(&map->lock);
     for (at = map->list->len; at > 0; at--) {
@@ -143,8 +173,70 @@ struct qm_fs *qm_map_add(struct qm_map *map, const struct qidmap_fs *row, gboole
         atomic_store_explicit(&map->chunk[fs->number / QM_CHUNK], chunk, memory_order_release);
     }
     atomic_store_explicit(&chunk[fs->number % QM_CHUNK], fs, memory_order_release);
+    index_row(map, fs);
     pthread_mutex_unlock(&map->lock);
     return fs;
+}
+
+struct qm_fs *qm_map_set(struct qm_map *map, struct qm_fs *fs, const struct qidmap_fs *row,
+                         gboolean has_full)
+{
+    struct qm_fs *_Atomic *chunk;
+    guint at;
+
+    pthread_mutex_lock(&map->lock);
+    unindex_row(map, fs);
+    if (row->policy != fs->policy || row->instance != fs->instance) {
+        struct qm_fs *changed = fs_new(row, has_full);
+
+        chunk = atomic_load_explicit(&map->chunk[fs->number / QM_CHUNK], memory_order_relaxed);
+        atomic_store_explicit(&chunk[fs->number % QM_CHUNK], changed, memory_order_release);
+        for (at = 0; at < map->list->len; at++) {
+            if (map->list->pdata[at] == fs)
+                map->list->pdata[at] = changed;
+        }
+        g_ptr_array_add(map->old, fs);
+        fs = changed;
+    } else {
+        fs->row = *row;
+        atomic_store_explicit(&fs->state, row_state(row, has_full), memory_order_release);
+    }
+    index_row(map, fs);
+    pthread_mutex_unlock(&map->lock);
+    return fs;
+}
+
+void qm_map_link(struct qm_fs *fs, struct qm_fs *older)
+{
+    atomic_store_explicit(&older->heir, fs, memory_order_release);
+    atomic_store_explicit(&fs->older, older, memory_order_release);
+}
+
+struct qm_fs *qm_map_head(struct qm_fs *fs)
+{
+    struct qm_fs *heir;
+
+    while ((heir = atomic_load_explicit(&fs->heir, memory_order_acquire)))
+        fs = heir;
+    return fs;
+}
+
+uint32_t qm_map_aliases(const struct qm_fs *fs, struct qm_fs *aliases[QM_ALIASES])
+{
+    struct qm_fs *older = atomic_load_explicit(&fs->older, memory_order_acquire);
+    uint32_t n = 0, i;
+
+    for (; older && n < QM_ALIASES; n++) {
+        aliases[n] = older;
+        older = atomic_load_explicit(&older->older, memory_order_acquire);
+    }
+    for (i = 0; i < n / 2; i++) {
+        struct qm_fs *swap = aliases[i];
+
+        aliases[i] = aliases[n - 1 - i];
+        aliases[n - 1 - i] = swap;
+    }
+    return n;
 }
 
 void qm_map_drop(struct qm_map *map, struct qm_fs *fs)
@@ -156,6 +248,7 @@ void qm_map_drop(struct qm_map *map, struct qm_fs *fs)
     pthread_mutex_lock(&map->lock);
     chunk = atomic_load_explicit(&map->chunk[fs->number / QM_CHUNK], memory_order_relaxed);
     atomic_store_explicit(&chunk[fs->number % QM_CHUNK], NULL, memory_order_release);
+    unindex_row(map, fs);
     if (g_ptr_array_find(map->list, fs, &at))
         g_ptr_array_steal_index(map->list, at);
     entries = atomic_load_explicit(&fs->entries, memory_order_relaxed);

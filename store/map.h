@@ -14,6 +14,7 @@
 
 #include "store/affix.h"
 #include "store/format.h"
+#include "store/fsindex.h"
 #include "store/qidmap.h"
 
 #define QM_PATH_FIRST         UINT64_C(32)       /* smallest id that is given */
@@ -38,17 +39,22 @@ struct qm_fs {
     uint32_t instance;
     _Atomic uint32_t state;             /* QM_STATE_* */
     struct qm_entries *_Atomic entries; /* NULL: none yet */
+    struct qm_fs *_Atomic older;        /* its alias: a retired one that is asked first, or NULL */
+    struct qm_fs *_Atomic heir;         /* the one that this one is the alias of, or NULL */
     struct qidmap_fs row;               /* under the map's lock; its state fields are stale */
 };
+
+#define QM_ALIASES 16u /* rows that one may have asked before it */
 
 #define QM_CHUNK 1024u
 
 struct qm_map {
     struct qm_fs *_Atomic *_Atomic chunk[(QM_FS_LAST + 1) / QM_CHUNK]; /* by number */
-    pthread_mutex_t lock; /* of `list`, `old`, and every fs's `row` */
-    GPtrArray *list;      /* of struct qm_fs, ascending by number */
-    GPtrArray *old;       /* what readers may still look at: freed with the map */
-    uint64_t seed;        /* of the hash: guests choose inodes */
+    pthread_mutex_t lock;    /* of `list`, `old`, `index`, and every fs's `row` */
+    GPtrArray *list;         /* of struct qm_fs, ascending by number */
+    GPtrArray *old;          /* what readers may still look at: freed with the map */
+    struct qm_fsindex index; /* of rows that are not retired */
+    uint64_t seed;           /* of the hash: guests choose inodes */
 };
 
 void qm_map_init(struct qm_map *map);
@@ -61,6 +67,17 @@ struct qm_fs *qm_map_fs(struct qm_map *map, uint32_t number);
 struct qm_fs *qm_map_add(struct qm_map *map, const struct qidmap_fs *row, gboolean has_full);
 /* Takes one out; readers that hold it may go on. */
 void qm_map_drop(struct qm_map *map, struct qm_fs *fs);
+/* Takes over a changed row: all of it but entries and rows of the full map. A policy or instance
+ * that differs makes a new struct of it, which comes back; only a fs without ids may have that. */
+struct qm_fs *qm_map_set(struct qm_map *map, struct qm_fs *fs, const struct qidmap_fs *row,
+                         gboolean has_full);
+/* Has `older`, a retired one without an heir, asked before `fs`. */
+void qm_map_link(struct qm_fs *fs, struct qm_fs *older);
+/* The one that ids of `fs` belong to now: the end of its line of heirs. */
+struct qm_fs *qm_map_head(struct qm_fs *fs);
+/* All that are to be asked before `fs`, in this order; their number comes back. */
+uint32_t qm_map_aliases(const struct qm_fs *fs, struct qm_fs *aliases[QM_ALIASES]);
+
 /* Adds an entry. Its range must not overlap another entry's of this fs. */
 void qm_map_add_entry(struct qm_map *map, struct qm_fs *fs, const struct qm_entry *entry);
 

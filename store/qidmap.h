@@ -55,6 +55,7 @@ struct qidmap_error {
  *   -EROFS      the handle was opened for reading only
  *   -ENFILE     nothing more can be mapped: counters are used up
  *   -EPERM      the policy of the filesystem is `deny`
+ *   -EEXIST     a filesystem was refused: it is a duplicate of another
  *   -ESTALE     from qidmap_iter_next(): the store had to grow meanwhile; begin again
  *   -ENOTEMPTY  the directory holds something that is no store, and none is made there
  *   -ENOSPC     the disk has no room for a new mapping; nothing was changed, and the handle can be
@@ -169,9 +170,11 @@ enum qidmap_policy {
 };
 
 enum {
-    QIDMAP_IDENTITY_WEAK = 1,     /* found by names only: another filesystem could look the same */
-    QIDMAP_IDENTITY_READONLY = 2, /* mounted read-only where it was seen */
-    QIDMAP_IDENTITY_DUPLICATE = 4 /* in a row: another row has the same identity */
+    QIDMAP_IDENTITY_WEAK = 1,      /* found by names only: another filesystem could look the same */
+    QIDMAP_IDENTITY_READONLY = 2,  /* mounted read-only where it was seen */
+    QIDMAP_IDENTITY_DUPLICATE = 4, /* in a row: another row has the same identity */
+    QIDMAP_IDENTITY_UNTESTED = 8   /* found by a rung that was never tried on a real filesystem of
+                                      this type (zfs, nfs, ceph, cifs) */
 };
 
 /* What explains a filesystem to people and tells duplicates apart. Empty or 0: not known. Longer
@@ -222,7 +225,19 @@ struct qidmap_identify_options {
  * Finds out what filesystem the open directory or file `fd` (O_PATH is enough) lives on. Changes
  * nothing. Sources: mountinfo of this process, statx(2), statfs(2), FS_IOC_GETFSUUID and the ioctls
  * of the filesystems, libblkid, sysfs; see libqidmap(3). `options` may be NULL.
- * Errors: -ENODEV when the mount cannot be found, and those of the system calls.
+ *
+ * identity->policy says how objects of the filesystem are known. QIDMAP_POLICY_HANDLE: by their
+ * file handle (name_to_handle_at(2) with AT_HANDLE_FID, and without it where the kernel does not
+ * know it), whatever st_dev they show: the files of an overlay without xino show several, and are
+ * one filesystem all the same. On an overlay of another policy than EPHEMERAL, a file whose st_dev
+ * is not that of identity->superblock (major << 32 | minor) is known by its handle, too. EPHEMERAL:
+ * each (mount, st_dev) is an identity of its own, and is to be asked about on its own. DENY: files
+ * of this mount cannot be told apart.
+ *
+ * A FUSE or network filesystem is asked by a thread of its own, and given up after 20 seconds.
+ * Errors: -ENODEV when the mount cannot be found or nothing identifies it, -ETIMEDOUT and -EAGAIN
+ * when its server does not answer (too many such calls are stuck already), and those of the system
+ * calls.
  */
 int qidmap_identify(int fd, const struct qidmap_identify_options *options,
                     struct qidmap_identity *identity, struct qidmap_error *error);
@@ -277,18 +292,30 @@ struct qidmap_live {
     uint64_t superblock;
 };
 
-enum {                              /* struct qidmap_mounted, flags */
-       QIDMAP_MOUNTED_NEW = 1,      /* out: its row was made now */
-       QIDMAP_MOUNTED_DUPLICATE = 2 /* out: another row has the same identity */
+/* struct qidmap_mounted, flags */
+enum {
+    QIDMAP_MOUNTED_NEW = 1,       /* out: its row was made now */
+    QIDMAP_MOUNTED_DUPLICATE = 2, /* out: another row has the same identity, see `other` */
+    QIDMAP_MOUNTED_POLICY = 4,    /* out, with NEW: row `other` is this filesystem's, but this mount
+                                     cannot keep its policy (overlay whose xino was switched off,
+                                     say): its files have other ids now. That row is not retired,
+                                     and comes back with the old mount options */
+    QIDMAP_MOUNTED_CONFLICT = 8   /* out, with NEW: its identities belong to several rows, `other`
+                                     among them, and which one it is cannot be told: all its files
+                                     have new ids */
 };
 
 /* One mounted filesystem that is to get its number. */
 struct qidmap_mounted {
     int fd;                          /* an open file or directory on it, or -1: gets no marker */
-    uint32_t fs;                     /* out */
+    uint32_t fs;                     /* out; 0 where it was refused */
     int32_t result;                  /* out: 0, or -EEXIST: refused, a duplicate of another */
     uint32_t flags;                  /* out: QIDMAP_MOUNTED_* */
     struct qidmap_identity identity; /* from qidmap_identify(); out: with the marker written */
+    uint32_t other;                  /* out: number of the row that `flags` speak of, or 0. Where
+                                        they say DUPLICATE and `other` is live, that one should be
+                                        given again, left in `live` as well: it keeps its number,
+                                        and gets its marker, too */
 };
 
 enum qidmap_on_duplicate {
@@ -302,7 +329,7 @@ struct qidmap_register_options {
     uint32_t markers;      /* 1: write markers to duplicates, and to filesystems that nothing but
                               names identifies, where they can be written */
     uint32_t split_weak;   /* 1: a filesystem identified by names only gets a new row each time
-                              it is mounted */
+                              it is given here and is not live */
     uint32_t reserved;     /* 0 */
     const struct qidmap_live *live; /* all that are mounted and have their numbers already */
     size_t n_live;
@@ -311,9 +338,12 @@ struct qidmap_register_options {
 /*
  * What a server calls at its start, with everything that is mounted below its exports, and at each
  * change of mounts, with what is new (`live` has the others): as qidmap_register(), and writes the
- * markers that tell duplicates apart, asking again where that changed the answer. `options` may be
- * NULL: split, no markers, nothing live. Time: grows with the number of new filesystems, not with
- * those that are known.
+ * markers that tell duplicates apart: rows first, then markers, then the rows with them, so that
+ * whatever is cut short leaves each filesystem with its row. Read-only duplicates get no marker;
+ * their device and mount path tell them apart, where these do. A live one keeps its number, and
+ * nothing else gets it; a mount with the superblock of a live one and its identity is that
+ * filesystem. `options` may be NULL: split, no markers, nothing live. Time: grows with the number
+ * of new filesystems and of those that share an identity with them, not with those that are known.
  */
 int qidmap_register_mounted(qidmap_store *store, struct qidmap_mounted *mounted, size_t count,
                             const struct qidmap_register_options *options,
@@ -323,6 +353,8 @@ int qidmap_register_mounted(qidmap_store *store, struct qidmap_mounted *mounted,
  * tools. */
 int qidmap_recognise(qidmap_store *store, const struct qidmap_identity *identities, size_t count,
                      uint32_t *fs_numbers, struct qidmap_error *error);
+
+#define QIDMAP_FS_MET 16
 
 /* A filesystem as it stands in the store. */
 struct qidmap_fs {
@@ -339,6 +371,14 @@ struct qidmap_fs {
     uint32_t alias; /* number of the row whose ids are asked first, see qidmap_fs_alias(); or 0 */
     struct qidmap_fsid fsid[QIDMAP_FSID_COUNT]; /* with those found later */
     struct qidmap_hints hints;
+    uint32_t chosen;    /* 1: its policy was set by qidmap_fs_set_policy(), and holds against what
+                           the mount suggests */
+    uint32_t met_many;  /* 1: it was live together with more rows than met[] has */
+    uint32_t met_count; /* rows that it was seen live together with, ascending; each pair is in one
+                           of its two rows, or in both */
+    uint32_t met[QIDMAP_FS_MET];
+    uint64_t first_session; /* first and last time that a store was open for writing and the */
+    uint64_t last_session;  /* filesystem was registered: the epoch at which that time began */
 };
 /* -ENOENT where no such row is. */
 int qidmap_fs_get(qidmap_store *store, uint32_t fs, struct qidmap_fs *row,
@@ -347,19 +387,27 @@ int qidmap_fs_get(qidmap_store *store, uint32_t fs, struct qidmap_fs *row,
 /*
  * Mends a split: the filesystem of row `new_fs` is that of `old_fs`, which no longer comes under
  * its own identity. From now on the ids of `old_fs` are asked first, then those of `new_fs`; new
- * ones are made for `new_fs`. -EBUSY where both are, or ever were, live together (two filesystems
- * then); -ENOENT, -EINVAL (the same row, a chain that is a ring, another policy).
+ * ones are made for `new_fs`, and qidmap_reverse() names it for both. `old_fs` is retired, and its
+ * identities go to `new_fs`. Where `new_fs` has an alias, `old_fs` is asked before that one, too.
+ * An `old_fs` that was retired before gives back the ids of its affix entries.
+ * -EBUSY where both are, were, or may have been live together (two filesystems then); -ENOENT;
+ * -EINVAL (the same row, a ring, a row that has its successor already, different policies,
+ * ephemeral filesystems, `new_fs` retired).
  */
 int qidmap_fs_alias(qidmap_store *store, uint32_t old_fs, uint32_t new_fs,
                     struct qidmap_error *error);
 
 /* Retires a row: its filesystem gets a new row when it comes again, and its ids are never given to
- * anything else. -ENOENT. The caller sees to it that the filesystem is not served. */
+ * anything else. Its affix entries stay, and speak again when the row becomes the alias of another;
+ * its rows of the full map are deleted. -ENOENT; -EINVAL where it is retired already. The caller
+ * sees to it that the filesystem is not served. */
 int qidmap_fs_retire(qidmap_store *store, uint32_t fs, struct qidmap_error *error);
 
-/* Changes the policy of a row. A row that has given ids is refused with -ENOTEMPTY, unless
- * `renumber` is 1: then it is retired, and its identity gets a new row with this policy, whose
- * number goes to *new_fs (may be NULL; `fs` itself where no new row was needed). */
+/* Chooses the policy of a row: it then holds against what a mount suggests. A row that has given
+ * ids is refused with -ENOTEMPTY, unless `renumber` is 1: then it is retired, and its identity gets
+ * a new row with this policy, whose number goes to *new_fs (may be NULL; `fs` itself where no new
+ * row was needed). -ENOENT; -EINVAL for a retired row, for `ephemeral` on a filesystem that
+ * outlives the boot, and for `affix` or `handle` on one that does not. */
 int qidmap_fs_set_policy(qidmap_store *store, uint32_t fs, uint32_t policy, int renumber,
                          uint32_t *new_fs, struct qidmap_error *error);
 
@@ -388,8 +436,8 @@ struct qidmap_object {
 /*
  * Maps one inode: gives its qid path, and makes the mapping first where there is none. Returns
  * after the mapping is on stable storage (lmdb:). A known inode costs a few compares. On a handle
- * opened for reading an unknown inode gives -ENOENT. Errors: -EINVAL unknown fs, -EPERM, -ENFILE,
- * -EUCLEAN, -ENOSPC, -EIO.
+ * opened for reading an unknown inode gives -ENOENT. Errors: -EINVAL (unknown or retired fs, or its
+ * policy is `handle`: such a one is asked for handles), -EPERM, -ENFILE, -EUCLEAN, -ENOSPC, -EIO.
  */
 int qidmap_map(qidmap_store *store, uint32_t fs, uint64_t ino, uint64_t *path);
 
@@ -410,7 +458,8 @@ int qidmap_map_batch(qidmap_store *store, struct qidmap_item *items, size_t coun
 int qidmap_map_objects(qidmap_store *store, const struct qidmap_object *objects, size_t count,
                        uint64_t *paths, int32_t *results);
 
-/* Maps an object of any kind: an inode as above; a handle or placeholder in the full map. */
+/* Maps an object of any kind: an inode as above; a handle or placeholder in the full map. Handles
+ * are for policy `handle` alone (-EINVAL elsewhere): no file has a second key. */
 int qidmap_map_object(qidmap_store *store, const struct qidmap_object *object, uint64_t *path);
 
 /* The qid path of an inode, or of an object, that is mapped already; else -ENOENT. Makes nothing.

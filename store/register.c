@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Rows of filesystems: hands what was identified to the resolver, makes the rows that it asks for,
- * keeps aliases and hints up to date, and drops the rows of ephemeral filesystems of past boots.
- * All of one call is one transaction. Which row fits which filesystem is decided in resolve.c, not
- * here.
+ * Rows of filesystems: hands what was identified to the resolver, with the few rows that could be
+ * its own, makes the rows that it asks for, keeps aliases and hints up to date, notes which rows
+ * were live together, and drops the rows of ephemeral filesystems of past boots. All of one call is
+ * one transaction. Which row fits which filesystem is decided in resolve.c, how rows are written in
+ * rows.c.
  */
 #include "config.h"
 
@@ -12,49 +13,101 @@
 
 #include "store/error.h"
 #include "store/resolve.h"
+#include "store/rows.h"
 #include "store/store.h"
 
 #define BOOT_ID_SIZE 16u
 
-/* A change of one row, applied in RAM after the commit. */
-struct plan {
-    struct qm_fs *fs; /* NULL: new */
-    struct qidmap_fs row;
-    gboolean drop;
-};
+/* ---- the rows that could be meant ------------------------------------------------------------ */
 
-static gboolean fsid_equal(const struct qidmap_fsid *a, const struct qidmap_fsid *b)
+static int compare_rows(gconstpointer a, gconstpointer b)
 {
-    return a->kind == b->kind && a->size == b->size && memcmp(a->bytes, b->bytes, a->size) == 0;
+    const struct qidmap_fs *x = *(const struct qidmap_fs *const *)a;
+    const struct qidmap_fs *y = *(const struct qidmap_fs *const *)b;
+
+    return x->fs < y->fs ? -1 : x->fs > y->fs;
 }
 
-static gboolean has_fsid(const struct qidmap_fs *row, const struct qidmap_fsid *fsid)
+static void add_row(GHashTable *seen, GPtrArray *rows, struct qm_fs *fs)
+{
+    struct qidmap_fs *row;
+
+    if (!g_hash_table_add(seen, fs))
+        return;
+    row = g_new(struct qidmap_fs, 1);
+    qm_map_row(fs, row);
+    g_ptr_array_add(rows, row);
+}
+
+static void add_sharing(struct qm_map *map, GHashTable *seen, GPtrArray *rows,
+                        const struct qidmap_fsid *fsid, uint32_t count)
 {
     uint32_t i;
+    guint k;
 
-    for (i = 0; i < row->fsid_count; i++) {
-        if (fsid_equal(&row->fsid[i], fsid))
-            return TRUE;
+    for (i = 0; i < MIN(count, QIDMAP_FSID_COUNT); i++) {
+        const GPtrArray *found = qm_fsindex_find(&map->index, &fsid[i]);
+
+        for (k = 0; found && k < found->len; k++)
+            add_row(seen, rows, g_ptr_array_index(found, k));
     }
-    return FALSE;
 }
 
-/* All rows as they stand; the caller frees with g_ptr_array_free(). */
-static GPtrArray *all_rows(struct qidmap_store *store)
+/* Rows that share an identity with what is to be registered, and those that share one with these,
+ * by number: copies. A live row is added where only the superblock can tell that it is meant. */
+static GPtrArray *related_rows(struct qidmap_store *store, const struct qidmap_identity *identities,
+                               size_t count, const struct qidmap_live *live, size_t n_live)
 {
     GPtrArray *rows = g_ptr_array_new_with_free_func(g_free);
-    guint i;
+    g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
+    g_autoptr(GHashTable) named = g_hash_table_new(g_int64_hash, g_int64_equal);
+    guint first;
+    size_t i;
 
     pthread_mutex_lock(&store->map.lock);
-    for (i = 0; i < store->map.list->len; i++) {
-        struct qidmap_fs *row = g_new(struct qidmap_fs, 1);
+    for (i = 0; i < count; i++) {
+        add_sharing(&store->map, seen, rows, identities[i].fsid, identities[i].count);
+        if (qm_identity_is_weak(&identities[i]))
+            g_hash_table_add(named, (gpointer)&identities[i].superblock);
+    }
+    for (i = 0; g_hash_table_size(named) > 0 && i < n_live; i++) {
+        struct qm_fs *fs = g_hash_table_contains(named, &live[i].superblock)
+                               ? qm_map_fs(&store->map, live[i].fs)
+                               : NULL;
 
-        qm_map_row(g_ptr_array_index(store->map.list, i), row);
-        g_ptr_array_add(rows, row);
+        if (fs)
+            add_row(seen, rows, fs);
+    }
+    first = rows->len;
+    for (i = 0; i < first; i++) {
+        const struct qidmap_fs *row = g_ptr_array_index(rows, i);
+
+        add_sharing(&store->map, seen, rows, row->fsid, row->fsid_count);
     }
     pthread_mutex_unlock(&store->map.lock);
+    g_ptr_array_sort(rows, compare_rows);
     return rows;
 }
+
+static struct qidmap_fs *row_of(GPtrArray *rows, uint32_t fs)
+{
+    guint low = 0, high = rows->len;
+
+    while (low < high) {
+        guint middle = low + (high - low) / 2;
+        struct qidmap_fs *row = g_ptr_array_index(rows, middle);
+
+        if (row->fs == fs)
+            return row;
+        if (row->fs < fs)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
+/* ---- past boots ------------------------------------------------------------------------------ */
 
 /* The boot id that all ephemeral identities agree on, or NULL: then nothing is known to be past. */
 static const uint8_t *present_boot(const struct qidmap_identity *identities, size_t count)
@@ -81,7 +134,7 @@ static gboolean is_past(const struct qidmap_fs *row, const uint8_t *boot)
 {
     uint32_t i;
 
-    if (!boot || row->policy != QIDMAP_POLICY_EPHEMERAL || row->fsid_count == 0)
+    if (row->instance == 0 || row->fsid_count == 0)
         return FALSE;
     for (i = 0; i < row->fsid_count; i++) {
         if (row->fsid[i].kind != QIDMAP_FSID_EPHEMERAL || row->fsid[i].size < BOOT_ID_SIZE ||
@@ -91,267 +144,376 @@ static gboolean is_past(const struct qidmap_fs *row, const uint8_t *boot)
     return TRUE;
 }
 
-static struct plan *plan_add(GArray *plans, struct qm_fs *fs, const struct qidmap_fs *row)
+/* Plans to drop rows of past boots. Looks at all rows, once for each boot. */
+static int plan_past(struct qidmap_store *store, const uint8_t *boot, GArray *plans, GError **error)
 {
-    struct plan plan = {.fs = fs, .row = *row};
-
-    g_array_append_val(plans, plan);
-    return &g_array_index(plans, struct plan, plans->len - 1);
-}
-
-/* Turns decisions into plans and numbers. `meta` is advanced. */
-static int make_plans(const struct qidmap_identity *identities, size_t count,
-                      const struct qm_decision *decisions, GPtrArray *rows, struct qm_meta *meta,
-                      GArray *plans, struct qm_map *map, uint32_t *numbers, GError **error)
-{
-    gint64 now = g_get_real_time() / G_USEC_PER_SEC;
-    g_autofree size_t *order = g_new(size_t, count + 1);
-    size_t n_new = 0, i, j;
-    guint k;
-
-    for (i = 0; i < count; i++) {
-        const struct qm_decision *d = &decisions[i];
-
-        if (d->same_as != i)
-            continue;
-        if (d->fs == 0) { /* insert by rank */
-            for (j = n_new++; j > 0 && decisions[order[j - 1]].rank > d->rank; j--)
-                order[j] = order[j - 1];
-            order[j] = i;
-            continue;
-        }
-        for (k = 0; k < rows->len; k++) {
-            struct qidmap_fs row = *(const struct qidmap_fs *)g_ptr_array_index(rows, k);
-            uint32_t flags = row.flags;
-
-            if (row.fs != d->fs)
-                continue;
-            numbers[i] = d->fs;
-            if (d->duplicate)
-                row.flags |= QIDMAP_IDENTITY_DUPLICATE;
-            if (qm_resolve_update(&row, &identities[i], FALSE, now) || row.flags != flags)
-                plan_add(plans, qm_map_fs(map, row.fs), &row);
-        }
-    }
-    for (j = 0; j < n_new; j++) {
-        struct qidmap_fs row;
-
-        i = order[j];
-        if (meta->next_fs > QM_FS_LAST || (identities[i].policy == QIDMAP_POLICY_EPHEMERAL &&
-                                           meta->next_instance > QM_INSTANCE_LAST))
-            return qm_set_error(error, ENFILE,
-                                "no further filesystem can be registered: the "
-                                "counters of the store are used up");
-        memset(&row, 0, sizeof(row));
-        row.size = sizeof(row);
-        row.fs = (uint32_t)meta->next_fs++;
-        if (decisions[i].duplicate)
-            row.flags |= QIDMAP_IDENTITY_DUPLICATE;
-        (void)qm_resolve_update(&row, &identities[i], TRUE, now);
-        if (row.policy == QIDMAP_POLICY_EPHEMERAL)
-            row.instance = (uint32_t)meta->next_instance++;
-        numbers[i] = row.fs;
-        plan_add(plans, NULL, &row);
-    }
-    for (i = 0; i < count; i++) {
-        if (decisions[i].same_as != i && decisions[i].same_as < count)
-            numbers[i] = numbers[decisions[i].same_as];
-    }
-    return 0;
-}
-
-/* ---- writing --------------------------------------------------------------------------------- */
-
-static int del(struct qm_txn *txn, enum qm_table table, const struct qm_record *r)
-{
-    int e = txn->backend->ops->del(txn, table, (struct qm_bytes){r->key, r->key_size});
-
-    return e == -ENOENT ? -EUCLEAN : e;
-}
-
-/* The rows of the full map that belong to fs: their ids are never given again. */
-static int drop_full(struct qm_txn *txn, uint32_t fs, struct qm_meta *meta)
-{
-    const struct qm_backend_ops *ops = txn->backend->ops;
-    uint8_t first[4] = {(uint8_t)(fs >> 24), (uint8_t)(fs >> 16), (uint8_t)(fs >> 8), (uint8_t)fs};
-    struct qidmap_object object;
-    struct qm_record r;
-    int e;
-
-    for (;;) {
-        struct qm_cursor *cursor;
-        struct qm_bytes k, v;
-        uint64_t id;
-
-        e = ops->cursor_open(txn, QM_TABLE_FULL, &cursor);
-        if (e != 0)
-            return e;
-        e = ops->cursor_seek(cursor, (struct qm_bytes){first, sizeof(first)}, &k, &v);
-        if (e == 0)
-            e = qm_parse_full(k, v, &object, &id);
-        ops->cursor_close(cursor);
-        if (e == -ENOENT || (e == 0 && object.fs != fs))
-            return 0;
-        if (e != 0)
-            return e;
-        qm_record_full(&r, &object, id);
-        e = del(txn, QM_TABLE_FULL, &r);
-        if (e == 0) {
-            qm_record_byfull(&r, id, &object);
-            e = del(txn, QM_TABLE_BYFULL, &r);
-        }
-        if (e != 0)
-            return e;
-        meta->full_rows--;
-    }
-}
-
-static int write_plan(struct qm_txn *txn, const struct plan *plan, struct qm_meta *meta)
-{
-    struct qidmap_fs none = {.fsid_count = 0};
-    const struct qidmap_fs *before = plan->fs ? &plan->fs->row : &none;
-    gboolean has_full = plan->fs && (atomic_load(&plan->fs->state) & QM_STATE_HAS_FULL);
-    struct qm_record r;
-    uint32_t i;
+    g_autoptr(GPtrArray) past = g_ptr_array_new();
+    guint i;
     int e = 0;
 
-    for (i = 0; e == 0 && i < before->fsid_count; i++) {
-        if (!plan->drop && has_fsid(&plan->row, &before->fsid[i]))
-            continue;
-        qm_record_fsid(&r, &before->fsid[i], plan->row.fs);
-        e = del(txn, QM_TABLE_FSID, &r);
-        meta->fsid_rows--;
-    }
-    for (i = 0; e == 0 && !plan->drop && i < plan->row.fsid_count; i++) {
-        if (has_fsid(before, &plan->row.fsid[i]))
-            continue;
-        qm_record_fsid(&r, &plan->row.fsid[i], plan->row.fs);
-        e = qm_txn_put(txn, QM_TABLE_FSID, &r);
-        meta->fsid_rows++;
-    }
-    if (e != 0)
-        return e;
-    qm_record_fs(&r, &plan->row, has_full);
-    if (!plan->drop) {
-        if (!plan->fs)
-            meta->fs_rows++;
-        return qm_txn_put(txn, QM_TABLE_FS, &r);
-    }
-    meta->fs_rows--;
-    e = del(txn, QM_TABLE_FS, &r);
-    return e == 0 && has_full ? drop_full(txn, plan->row.fs, meta) : e;
-}
+    if (!boot || (store->boot_known && memcmp(store->boot, boot, BOOT_ID_SIZE) == 0))
+        return 0;
+    pthread_mutex_lock(&store->map.lock);
+    for (i = 0; i < store->map.list->len; i++) {
+        struct qm_fs *fs = g_ptr_array_index(store->map.list, i);
 
-static int write_plans(struct qidmap_store *store, GArray *plans, const struct qm_meta *planned)
-{
-    const struct qm_backend_ops *ops = store->backend->ops;
-    struct qm_meta meta;
-    struct qm_txn *txn;
-    guint i;
-    int e;
-
-    do {
-        meta = *planned;
-        meta.last_clean_stop = 0;
-        e = ops->begin(store->backend, QM_TXN_WRITE, 8 * (size_t)plans->len + 1, &txn);
-        if (e != 0)
-            return e;
-        for (i = 0; e == 0 && i < plans->len; i++)
-            e = write_plan(txn, &g_array_index(plans, struct plan, i), &meta);
+        if (is_past(&fs->row, boot))
+            g_ptr_array_add(past, fs);
+    }
+    pthread_mutex_unlock(&store->map.lock);
+    for (i = 0; e == 0 && i < past->len; i++) {
+        e = qm_rows_shrink(store, g_ptr_array_index(past, i), error);
         if (e == 0)
-            e = qm_store_commit(store, txn, &meta);
-        else
-            ops->abort(txn);
-        if (e == QM_GROW) {
-            e = ops->grow(store->backend);
-            if (e == 0)
-                e = QM_GROW;
-        }
-    } while (e == QM_GROW);
+            qm_plan_change(store, plans, g_ptr_array_index(past, i))->drop = TRUE;
+    }
     return e;
 }
 
-static void apply(struct qidmap_store *store, const GArray *plans)
+/* ---- rows that were live together ------------------------------------------------------------ */
+
+/* Everything that is live when the call is over, as far as it can be listed. */
+struct company {
+    uint32_t fs[QIDMAP_FS_MET + 1];
+    uint32_t count;
+    gboolean many; /* more than these */
+};
+
+static void company_add(struct company *company, uint32_t fs)
 {
-    guint i;
+    uint32_t at = 0;
 
-    for (i = 0; i < plans->len; i++) {
-        const struct plan *plan = &g_array_index(plans, struct plan, i);
+    while (at < company->count && company->fs[at] < fs)
+        at++;
+    if (fs == 0 || company->many || (at < company->count && company->fs[at] == fs))
+        return;
+    if (company->count == G_N_ELEMENTS(company->fs)) {
+        company->many = TRUE;
+        return;
+    }
+    memmove(company->fs + at + 1, company->fs + at, (company->count - at) * sizeof(company->fs[0]));
+    company->fs[at] = fs;
+    company->count++;
+}
 
-        if (plan->drop) {
-            qm_map_drop(&store->map, plan->fs);
-        } else if (plan->fs) {
-            pthread_mutex_lock(&store->map.lock);
-            plan->fs->row = plan->row;
-            pthread_mutex_unlock(&store->map.lock);
-        } else {
-            qm_map_add(&store->map, &plan->row, FALSE);
+/* TRUE when the row changed. */
+static gboolean note_company(struct qidmap_fs *row, const struct company *company)
+{
+    struct company met = {.count = 0};
+    uint32_t i;
+
+    if (row->met_many)
+        return FALSE;
+    for (i = 0; i < row->met_count; i++)
+        company_add(&met, row->met[i]);
+    for (i = 0; i < company->count; i++) {
+        if (company->fs[i] != row->fs)
+            company_add(&met, company->fs[i]);
+    }
+    row->met_many = company->many || met.many || met.count > QIDMAP_FS_MET;
+    if (!row->met_many && met.count == row->met_count)
+        return FALSE;
+    row->met_count = MIN(met.count, QIDMAP_FS_MET);
+    memcpy(row->met, met.fs, row->met_count * sizeof(row->met[0]));
+    return TRUE;
+}
+
+/* ---- decisions into plans -------------------------------------------------------------------- */
+
+struct work {
+    struct qidmap_store *store;
+    const struct qm_registration *reg;
+    struct qm_decision *decisions;
+    uint32_t *numbers;
+    gboolean *marks;
+    GPtrArray *rows;
+    GArray *plans;
+    struct qm_meta meta;
+};
+
+/* Whether the filesystem that identity i stands for wants a marker of its own; the identity by
+ * which it can get one, else NULL. */
+static gboolean wants_marker(const struct work *w, size_t i, size_t *by)
+{
+    static const uint8_t zero[16];
+    const struct qm_decision *d = &w->decisions[i];
+    const struct qidmap_identity *id = &w->reg->identities[i];
+    gboolean has = memcmp(id->hints.marker, zero, sizeof(zero)) != 0;
+    size_t k;
+
+    if (!w->reg->can_mark || id->policy == QIDMAP_POLICY_EPHEMERAL ||
+        id->policy == QIDMAP_POLICY_DENY)
+        return FALSE;
+    if (!d->copied && (has || (!d->duplicate && !qm_identity_is_weak(id))))
+        return FALSE;
+    for (k = 0; k < w->reg->count; k++) {
+        if (w->decisions[k].same_as == i && w->reg->can_mark[k]) {
+            *by = k;
+            return TRUE;
         }
+    }
+    return FALSE;
+}
+
+/* What the row is to take over. A marker that came with a copy is not this filesystem's, neither as
+ * a hint nor as an identity. */
+static void seen_identity(const struct work *w, size_t i, struct qidmap_identity *id)
+{
+    uint32_t k, n = 0;
+
+    *id = w->reg->identities[i];
+    if (!w->decisions[i].copied)
+        return;
+    memset(id->hints.marker, 0, sizeof(id->hints.marker));
+    for (k = 0; k < id->count; k++) {
+        if (id->fsid[k].kind != QIDMAP_FSID_MARKER)
+            id->fsid[n++] = id->fsid[k];
+    }
+    if (n > 0)
+        id->count = n;
+}
+
+static void fill_row(const struct work *w, size_t i, gboolean fresh, struct qidmap_fs *row,
+                     gboolean *changed)
+{
+    static const uint8_t zero[16];
+    gint64 now = g_get_real_time() / G_USEC_PER_SEC;
+    struct qidmap_identity id;
+    size_t by;
+
+    seen_identity(w, i, &id);
+    if (w->decisions[i].duplicate && !(row->flags & QIDMAP_IDENTITY_DUPLICATE)) {
+        row->flags |= QIDMAP_IDENTITY_DUPLICATE;
+        *changed = TRUE;
+    }
+    if (qm_resolve_update(row, &id, fresh, now))
+        *changed = TRUE;
+    if (row->last_session != w->store->session) {
+        row->last_session = w->store->session;
+        *changed = TRUE;
+    }
+    /* A marker that is going to be replaced is forgotten first: whatever is cut short between here
+     * and the next commit, the row never speaks against its own filesystem. */
+    if (wants_marker(w, i, &by)) {
+        w->marks[by] = TRUE;
+        if (memcmp(row->hints.marker, zero, sizeof(zero)) != 0) {
+            memset(row->hints.marker, 0, sizeof(row->hints.marker));
+            *changed = TRUE;
+        }
+    } else if (w->decisions[i].copied && !fresh &&
+               memcmp(row->hints.marker, w->reg->identities[i].hints.marker, 16) == 0) {
+        memset(row->hints.marker, 0, sizeof(row->hints.marker));
+        *changed = TRUE;
     }
 }
 
-static int register_leading(struct qidmap_store *store, const struct qidmap_identity *identities,
-                            size_t count, uint32_t *numbers, GError **error)
+static gboolean is_refused(const struct work *w, size_t i)
 {
-    g_autoptr(GPtrArray) rows = all_rows(store);
-    g_autoptr(GArray) plans = g_array_new(FALSE, FALSE, sizeof(struct plan));
-    g_autofree struct qm_decision *decisions = g_new0(struct qm_decision, count + 1);
-    const uint8_t *boot = present_boot(identities, count);
-    struct qm_meta meta = store->meta;
-    guint i = 0;
-    int e;
+    return w->reg->refuse && w->decisions[i].fs == 0 && w->decisions[i].duplicate &&
+           !w->decisions[i].conflict;
+}
 
-    while (i < rows->len) {
-        const struct qidmap_fs *row = g_ptr_array_index(rows, i);
+static int new_row(struct work *w, size_t i, GError **error)
+{
+    const struct qidmap_identity *id = &w->reg->identities[i];
+    struct qidmap_fs row;
+    gboolean changed = TRUE;
 
-        if (is_past(row, boot)) {
-            plan_add(plans, qm_map_fs(&store->map, row->fs), row)->drop = TRUE;
-            g_ptr_array_remove_index(rows, i);
-        } else {
-            i++;
-        }
-    }
-    qm_resolve((const struct qidmap_fs *const *)rows->pdata, rows->len, identities, count,
-               decisions);
-    e = make_plans(identities, count, decisions, rows, &meta, plans, &store->map, numbers, error);
-    if (e != 0 || plans->len == 0)
-        return e;
-    if (atomic_load(&store->broken))
-        return qm_set_error(error, EIO, "a write to the store failed: close it and open it again");
-    e = write_plans(store, plans, &meta);
-    if (e == -EUCLEAN)
-        atomic_store(&store->broken, e); /* damage: nothing new is mapped any more */
-    if (e != 0)
-        return qm_set_error(error, e, "cannot store the rows of %u filesystems: %s", plans->len,
-                            g_strerror(-e));
-    apply(store, plans);
+    if (w->meta.next_fs > QM_FS_LAST ||
+        (id->policy == QIDMAP_POLICY_EPHEMERAL && w->meta.next_instance > QM_INSTANCE_LAST))
+        return qm_set_error(error, ENFILE,
+                            "no further filesystem can be registered: the "
+                            "counters of the store are used up");
+    memset(&row, 0, sizeof(row));
+    row.size = sizeof(row);
+    row.fs = (uint32_t)w->meta.next_fs++;
+    row.first_session = w->store->session;
+    fill_row(w, i, TRUE, &row, &changed);
+    if (row.policy == QIDMAP_POLICY_EPHEMERAL)
+        row.instance = (uint32_t)w->meta.next_instance++;
+    w->numbers[i] = row.fs;
+    qm_plan_new_row(w->plans, &row);
     return 0;
 }
 
-int qm_store_register(struct qidmap_store *store, const struct qidmap_identity *identities,
-                      size_t count, uint32_t *numbers, GError **error)
+struct ranked {
+    uint32_t rank;
+    size_t i;
+};
+
+static int compare_ranks(gconstpointer a, gconstpointer b)
 {
-    g_autofree uint32_t *found = g_new0(uint32_t, count + 1);
+    const struct ranked *x = a, *y = b;
+
+    return x->rank < y->rank ? -1 : x->rank > y->rank;
+}
+
+/* Turns decisions into plans and numbers. */
+static int make_plans(struct work *w, GError **error)
+{
+    g_autoptr(GArray) fresh = g_array_new(FALSE, FALSE, sizeof(struct ranked));
+    g_autoptr(GArray) same = g_array_new(FALSE, FALSE, sizeof(struct qidmap_fs));
+    struct company company = {.count = 0};
+    guint first = w->plans->len, k;
+    size_t i;
+    int e = 0;
+
+    for (i = 0; i < w->reg->count; i++) {
+        const struct qm_decision *d = &w->decisions[i];
+        const struct qidmap_fs *row = d->fs ? row_of(w->rows, d->fs) : NULL;
+
+        if (d->same_as != i || is_refused(w, i))
+            continue;
+        if (!row) {
+            struct ranked ranked = {d->rank, i};
+
+            g_array_append_val(fresh, ranked);
+            continue;
+        }
+        w->numbers[i] = d->fs;
+    }
+    g_array_sort(fresh, compare_ranks);
+    for (k = 0; e == 0 && k < fresh->len; k++)
+        e = new_row(w, g_array_index(fresh, struct ranked, k).i, error);
+    if (e != 0)
+        return e;
+    for (i = 0; i < w->reg->count; i++) {
+        if (w->decisions[i].same_as != i)
+            w->numbers[i] = w->numbers[w->decisions[i].same_as];
+        company_add(&company, w->numbers[i]);
+    }
+    for (i = 0; i < w->reg->n_live && !company.many; i++)
+        company_add(&company, w->reg->live[i].fs);
+    for (k = first; k < w->plans->len; k++)
+        (void)note_company(&g_array_index(w->plans, struct qm_plan, k).row, &company);
+    for (i = 0; i < w->reg->count; i++) {
+        struct qidmap_fs *row;
+        gboolean changed = FALSE;
+
+        if (w->decisions[i].same_as != i || w->decisions[i].fs == 0)
+            continue;
+        row = row_of(w->rows, w->decisions[i].fs);
+        fill_row(w, i, FALSE, row, &changed);
+        if (note_company(row, &company))
+            changed = TRUE;
+        if (changed)
+            qm_plan_change(w->store, w->plans, qm_map_fs(&w->store->map, row->fs))->row = *row;
+    }
+    return 0;
+}
+
+static void tell(const struct work *w)
+{
+    size_t i;
+
+    for (i = 0; i < w->reg->count; i++) {
+        const struct qm_decision *d = &w->decisions[w->decisions[i].same_as];
+
+        if (w->reg->flags)
+            w->reg->flags[i] = (d->fs == 0 && w->numbers[i] != 0 ? QIDMAP_MOUNTED_NEW : 0) |
+                               (d->duplicate ? QIDMAP_MOUNTED_DUPLICATE : 0) |
+                               (d->policy ? QIDMAP_MOUNTED_POLICY : 0) |
+                               (d->conflict ? QIDMAP_MOUNTED_CONFLICT : 0);
+        if (w->reg->others)
+            w->reg->others[i] = d->other;
+        if (w->reg->marks)
+            w->reg->marks[i] = w->marks[i];
+        w->reg->numbers[i] = w->numbers[i];
+    }
+}
+
+static int register_leading(struct qidmap_store *store, const struct qm_registration *reg,
+                            GError **error)
+{
+    g_autofree struct qm_decision *decisions = g_new0(struct qm_decision, reg->count + 1);
+    g_autofree uint32_t *numbers = g_new0(uint32_t, reg->count + 1);
+    g_autofree gboolean *marks = g_new0(gboolean, reg->count + 1);
+    g_autoptr(GArray) plans = qm_plans_new();
+    g_autoptr(GPtrArray) rows = NULL;
+    const uint8_t *boot = present_boot(reg->identities, reg->count);
+    struct work w = {.store = store,
+                     .reg = reg,
+                     .decisions = decisions,
+                     .numbers = numbers,
+                     .marks = marks,
+                     .plans = plans};
+    struct qm_scene scene;
+    int e = qm_rows_sweep(store, error);
+
+    if (e == 0)
+        e = plan_past(store, boot, plans, error);
+    if (e != 0)
+        return e;
+    w.meta = store->meta; /* sweeping advances it */
+    w.rows = rows = related_rows(store, reg->identities, reg->count, reg->live, reg->n_live);
+    scene = (struct qm_scene){.rows = (const struct qidmap_fs *const *)rows->pdata,
+                              .n_rows = rows->len,
+                              .identities = reg->identities,
+                              .count = reg->count,
+                              .live = reg->live,
+                              .n_live = reg->n_live,
+                              .split_weak = reg->split_weak};
+    qm_resolve(&scene, decisions);
+    e = make_plans(&w, error);
+    if (e == 0)
+        e = qm_plans_commit(store, plans, &w.meta, error);
+    if (e != 0)
+        return e;
+    if (boot) {
+        memcpy(store->boot, boot, BOOT_ID_SIZE);
+        store->boot_known = TRUE;
+    }
+    tell(&w);
+    return 0;
+}
+
+int qm_store_register(struct qidmap_store *store, const struct qm_registration *registration,
+                      GError **error)
+{
     int e;
 
     qm_store_lead(store);
-    e = register_leading(store, identities, count, found, error);
+    e = register_leading(store, registration, error);
     qm_store_unlead(store);
-    if (e == 0 && count)
-        memcpy(numbers, found, count * sizeof(*found));
+    return e;
+}
+
+int qm_store_update(struct qidmap_store *store, const struct qidmap_identity *identities,
+                    const uint32_t *numbers, size_t count, GError **error)
+{
+    g_autoptr(GArray) plans = qm_plans_new();
+    gint64 now = g_get_real_time() / G_USEC_PER_SEC;
+    size_t i;
+    int e;
+
+    qm_store_lead(store);
+    for (i = 0; i < count; i++) {
+        struct qm_fs *fs = qm_map_fs(&store->map, numbers[i]);
+        struct qm_plan *plan;
+
+        if (!fs || fs->row.retired)
+            continue; /* retired meanwhile */
+        plan = qm_plan_change(store, plans, fs);
+        if (!qm_resolve_update(&plan->row, &identities[i], FALSE, now))
+            g_array_set_size(plans, plans->len - 1);
+    }
+    e = qm_plans_commit(store, plans, &store->meta, error);
+    qm_store_unlead(store);
     return e;
 }
 
 int qm_store_recognise(struct qidmap_store *store, const struct qidmap_identity *identities,
                        size_t count, uint32_t *numbers)
 {
-    g_autoptr(GPtrArray) rows = all_rows(store);
+    g_autoptr(GPtrArray) rows = related_rows(store, identities, count, NULL, 0);
     g_autofree struct qm_decision *decisions = g_new0(struct qm_decision, count + 1);
+    struct qm_scene scene = {.rows = (const struct qidmap_fs *const *)rows->pdata,
+                             .n_rows = rows->len,
+                             .identities = identities,
+                             .count = count};
     size_t i;
 
-    qm_resolve((const struct qidmap_fs *const *)rows->pdata, rows->len, identities, count,
-               decisions);
+    qm_resolve(&scene, decisions);
     for (i = 0; i < count; i++)
-        numbers[i] = decisions[decisions[i].same_as < count ? decisions[i].same_as : i].fs;
+        numbers[i] = decisions[i].fs;
     return 0;
 }

@@ -8,29 +8,44 @@
  *
  * The steps
  *   1. Identities with one superblock are one filesystem (a filesystem mounted twice); on btrfs and
- *      where device numbers are made up, one subvolume or one such number.
- *   2. Candidates of a filesystem: the rows, not retired, that share an identity with it. A row
- * whose override or subvolume is another one is no candidate. Candidates that have no identity in
- *      common among them were two filesystems, and which one this is cannot be told: none is taken,
- *      unless one alone has all the identities.
- *   3. What the operator's override says holds. A lone claimant of a lone row, never split, takes
- * it, even where its hints differ: disks and image files move. But not where the marker differs,
- * nor where the device or file of the row is still there and is another one: then this is a copy.
- *   4. Otherwise discriminators decide, strongest first: marker; loop backing file, dm uuid or
- * wwid, with the partition; partition uuid; source with mount path. A row is taken where the
- *      strongest discriminator known on both sides fits and none of the first three contradicts. A
- *      value that two claimants, or two candidate rows, have in common tells nothing and is passed
- *      over. Best fits go first, over all filesystems at once, so that the order of the input,
- * which is the order of mounting, has no say.
- *   5. Whoever is left gets a new row; these are ranked by identity and stable hints.
+ *      where device numbers are made up, one subvolume or one such number; with several trees, one
+ *      tree. All that follows looks at groups: filesystems and rows that identities connect.
+ *   2. Candidates of a filesystem: the rows, not retired, that share an identity with it. No
+ *      candidate is a row
+ *        - whose override, subvolume or marker is another one, or whose tree is;
+ *        - whose policy the mount cannot keep (see keeps_policy());
+ *        - that it shares names alone with, when another candidate has more, when the row knows a
+ *          marker or another root, or when filesystems known by names are to be split.
+ *      Candidates that have no identity in common among them were two filesystems, and which one
+ *      this is cannot be told: none is taken, unless one alone has all the identities.
+ *   3. What has the superblock of a live one and fits its row, is that filesystem. The row of a
+ *      live one is no other's: it stays among the candidates only to show that there are two.
+ *   4. What the operator's override says holds. A lone claimant of a lone row, never split, takes
+ *      it, even where its hints differ: disks and image files move. But not where the marker
+ *      differs, nor where the device or file of the row is still there and is another one, unless
+ *      the marker says that it moved: then this is a copy.
+ *   5. Otherwise discriminators decide, strongest first: marker; loop backing file, dm uuid or
+ *      wwid, with the partition; partition uuid; source with mount path. A marker that fits is
+ *      enough. Below, a row is taken where the strongest discriminator known on both sides fits and
+ *      none of the first three contradicts; a row that knows a marker is not for a filesystem
+ *      without one. A value that two claimants, or two candidate rows, have in common tells nothing
+ *      and is passed over. Best fits go first, over all filesystems at once, so that the order of
+ *      the input, which is the order of mounting, has no say.
+ *   6. Whoever is left gets a new row; these are ranked by identity and stable hints.
  *
  * What follows for two clones A and B: mounted together at any time, each keeps its row for ever,
- * in any order and at any mount path, also when only one of them comes back. B alone, when only A
- * has a row so far, gets a row of its own while A's device is within sight. When it is not, B is
- * indistinguishable from A moved, and takes A's row; should both be live later, they are told apart
- * from then on: the row stays with the one it was last seen with, and the other gets a new one.
+ * in any order and at any mount path, also when only one of them comes back; once both have their
+ * markers, with devices and files exchanged as well. B alone, when only A has a row so far, gets a
+ * row of its own while A's device is within sight. When it is not, B is indistinguishable from A
+ * moved, and takes A's row; so it does when it was copied together with A's marker. Should both be
+ * live later, they are told apart from then on: the row stays with the one it was last seen with,
+ * and the other gets a new one.
  *
- * Ephemeral filesystems have an exact identity, and only step 2 matters to them.
+ * Trees (bind=distinct). One filesystem has as many rows as trees. A row without a tree is taken by
+ * the tree at the mount path where it was last seen, else by the first one by name. Without trees
+ * again, the oldest of its rows is taken. Rows that differ in their tree are no duplicates.
+ *
+ * Ephemeral filesystems have an exact identity: only steps 2 and 3 matter to a lone claimant.
  */
 #include "config.h"
 
@@ -38,6 +53,9 @@
 
 #include <string.h>
 
+#include <xxhash.h>
+
+#include "store/fsindex.h"
 #include "store/hints.h"
 
 enum level { LEVEL_MARKER, LEVEL_DEVICE, LEVEL_PARTITION, LEVEL_NAMES, LEVELS };
@@ -46,12 +64,16 @@ enum match { MATCH_UNKNOWN, MATCH_FITS, MATCH_DIFFERS };
 
 /* One filesystem: the identities that show it. */
 struct claim {
-    guint first;       /* of the group: index of the identity that speaks for it */
-    GArray *members;   /* guint, indices of identities */
-    GArray *rows;      /* guint, indices of candidates */
-    gboolean split;    /* shares an identity with a row or claim that is another filesystem */
-    gint row;          /* taken, or -1 */
-    gboolean hopeless; /* gets a new row whatever its candidates are */
+    guint first;        /* of the group: index of the identity that speaks for it */
+    GArray *members;    /* guint, indices of identities */
+    GArray *rows;       /* guint, indices of candidates, ascending */
+    gint row;           /* taken, or -1 */
+    gboolean conflict;  /* its identities belong to several rows */
+    gboolean hopeless;  /* gets a new row whatever its candidates are */
+    guint32 policy_row; /* number of a row whose policy it cannot keep, or 0 */
+    guint rank;         /* among the new ones */
+    gboolean duplicate, copied;
+    guint32 other;
 };
 
 struct pair {
@@ -60,12 +82,14 @@ struct pair {
     enum level level; /* of the strongest discriminator that fits */
 };
 
+/* One group: what identities connect. */
 struct context {
-    const struct qidmap_fs *const *rows;
-    size_t n_rows;
-    const struct qidmap_identity *identities;
-    size_t count;
-    GArray *claims; /* struct claim */
+    const struct qm_scene *scene;
+    const struct qidmap_identity *identities; /* of the scene */
+    const struct qidmap_fs *const *rows;      /* of the scene */
+    GArray *mine;                             /* guint, rows of the group, ascending */
+    GPtrArray *claims;                        /* struct claim * of the group */
+    const gboolean *held;                     /* by row: a live one has it */
 };
 
 /* ---- identities ------------------------------------------------------------------------------ */
@@ -77,16 +101,6 @@ static int compare_fsid(const struct qidmap_fsid *a, const struct qidmap_fsid *b
     if (a->size != b->size)
         return a->size < b->size ? -1 : 1;
     return memcmp(a->bytes, b->bytes, MIN(a->size, QIDMAP_FSID_BYTES));
-}
-
-static gboolean has_fsid(const struct qidmap_fsid *list, guint32 count,
-                         const struct qidmap_fsid *fsid)
-{
-    for (guint32 i = 0; i < MIN(count, QIDMAP_FSID_COUNT); i++) {
-        if (compare_fsid(&list[i], fsid) == 0)
-            return TRUE;
-    }
-    return FALSE;
 }
 
 /* The first identity of a kind, or NULL. */
@@ -107,36 +121,93 @@ static gboolean kind_differs(const struct qidmap_fsid *a, guint32 a_count,
     if (of_kind(a, a_count, kind) == NULL || of_kind(b, b_count, kind) == NULL)
         return FALSE;
     for (guint32 i = 0; i < MIN(a_count, QIDMAP_FSID_COUNT); i++) {
-        if (a[i].kind == kind && has_fsid(b, b_count, &a[i]))
+        if (a[i].kind == kind && qm_fsid_listed(b, b_count, &a[i]))
             return FALSE;
     }
     return TRUE;
 }
 
-static gboolean shares_fsid(const struct qidmap_fsid *a, guint32 a_count,
-                            const struct qidmap_fsid *b, guint32 b_count)
+enum shared { SHARED_NOTHING, SHARED_NAMES, SHARED_MORE };
+
+static enum shared shares(const struct qidmap_fsid *a, guint32 a_count, const struct qidmap_fsid *b,
+                          guint32 b_count)
 {
+    enum shared result = SHARED_NOTHING;
+
     for (guint32 i = 0; i < MIN(a_count, QIDMAP_FSID_COUNT); i++) {
-        if (has_fsid(b, b_count, &a[i]))
-            return TRUE;
+        if (!qm_fsid_listed(b, b_count, &a[i]))
+            continue;
+        if (a[i].kind != QIDMAP_FSID_WEAK)
+            return SHARED_MORE;
+        result = SHARED_NAMES;
     }
-    return FALSE;
+    return result;
 }
+
+gboolean qm_identity_is_weak(const struct qidmap_identity *identity)
+{
+    for (guint32 i = 0; i < MIN(identity->count, QIDMAP_FSID_COUNT); i++) {
+        if (identity->fsid[i].kind != QIDMAP_FSID_WEAK)
+            return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean trees_differ(const char *a, const char *b)
+{
+    return a[0] != '\0' && b[0] != '\0' && !qm_hint_equal(a, b);
+}
+
+/* What divides a superblock into filesystems. */
+static const guint32 dividing[] = {QIDMAP_FSID_BTRFS, QIDMAP_FSID_EPHEMERAL};
 
 /* One filesystem? An equivalence: superblocks are equal, and so is what divides one. */
-static gboolean same_filesystem(const struct qidmap_identity *a, const struct qidmap_identity *b)
+static gboolean same_filesystem(gconstpointer x, gconstpointer y)
 {
-    static const guint32 dividing[] = {QIDMAP_FSID_BTRFS, QIDMAP_FSID_EPHEMERAL};
+    const struct qidmap_identity *a = x, *b = y;
 
-    if (a->superblock != b->superblock)
+    if (a->superblock != b->superblock || strcmp(a->hints.tree, b->hints.tree) != 0)
         return FALSE;
     for (gsize i = 0; i < G_N_ELEMENTS(dividing); i++) {
-        const struct qidmap_fsid *x = of_kind(a->fsid, a->count, dividing[i]);
-        const struct qidmap_fsid *y = of_kind(b->fsid, b->count, dividing[i]);
-        if ((x == NULL) != (y == NULL) || (x != NULL && compare_fsid(x, y) != 0))
+        const struct qidmap_fsid *p = of_kind(a->fsid, a->count, dividing[i]);
+        const struct qidmap_fsid *q = of_kind(b->fsid, b->count, dividing[i]);
+        if ((p == NULL) != (q == NULL) || (p != NULL && compare_fsid(p, q) != 0))
             return FALSE;
     }
     return TRUE;
+}
+
+static guint hash_filesystem(gconstpointer x)
+{
+    const struct qidmap_identity *id = x;
+    guint64 hash = XXH3_64bits_withSeed(id->hints.tree, strlen(id->hints.tree), id->superblock);
+
+    for (gsize i = 0; i < G_N_ELEMENTS(dividing); i++) {
+        const struct qidmap_fsid *f = of_kind(id->fsid, id->count, dividing[i]);
+        if (f != NULL)
+            hash = XXH3_64bits_withSeed(f->bytes, MIN(f->size, QIDMAP_FSID_BYTES), hash);
+    }
+    return (guint)hash;
+}
+
+/* The filesystem is that of a live row with its superblock. */
+static gboolean is_live_row(const struct qidmap_identity *id, const struct qidmap_fs *row)
+{
+    if (id->hints.tree[0] != '\0' && !qm_hint_equal(id->hints.tree, row->hints.tree))
+        return FALSE;
+    for (gsize i = 0; i < G_N_ELEMENTS(dividing); i++) {
+        const struct qidmap_fsid *f = of_kind(id->fsid, id->count, dividing[i]);
+        if ((f == NULL) != (of_kind(row->fsid, row->fsid_count, dividing[i]) == NULL) ||
+            (f != NULL && !qm_fsid_listed(row->fsid, row->fsid_count, f)))
+            return FALSE;
+    }
+    if (shares(id->fsid, id->count, row->fsid, row->fsid_count) != SHARED_NOTHING)
+        return TRUE;
+    /* The mount path is part of a name; the superblock says more. */
+    return qm_identity_is_weak(id) &&
+           of_kind(row->fsid, row->fsid_count, QIDMAP_FSID_WEAK) != NULL &&
+           strcmp(id->hints.type, row->hints.type) == 0 &&
+           qm_hint_equal(id->hints.source, row->hints.source);
 }
 
 /* A total order over identities by what is stable from boot to boot. */
@@ -157,7 +228,7 @@ static int compare_identities(const struct qidmap_identity *a, const struct qidm
         return c;
     if (x->partition != y->partition)
         return x->partition < y->partition ? -1 : 1;
-    if ((c = strcmp(x->part_uuid, y->part_uuid)) != 0 ||
+    if ((c = strcmp(x->part_uuid, y->part_uuid)) != 0 || (c = strcmp(x->tree, y->tree)) != 0 ||
         (c = strcmp(x->mount_path, y->mount_path)) != 0)
         return c;
     if (x->backing[0] == '\0' && (c = strcmp(x->source, y->source)) != 0)
@@ -172,6 +243,11 @@ static gboolean has_marker(const struct qidmap_hints *hints)
 {
     static const guint8 zero[sizeof hints->marker];
     return memcmp(hints->marker, zero, sizeof zero) != 0;
+}
+
+static gboolean same_marker(const struct qidmap_hints *a, const struct qidmap_hints *b)
+{
+    return has_marker(a) && memcmp(a->marker, b->marker, sizeof a->marker) == 0;
 }
 
 static gboolean has_device(const struct qidmap_hints *hints)
@@ -191,7 +267,7 @@ static enum match compare_level(const struct qidmap_hints *a, const struct qidma
     case LEVEL_MARKER:
         if (!has_marker(a) || !has_marker(b))
             return MATCH_UNKNOWN;
-        return match_if(memcmp(a->marker, b->marker, sizeof a->marker) == 0);
+        return match_if(same_marker(a, b));
     case LEVEL_DEVICE:
         if (!has_device(a) || !has_device(b))
             return MATCH_UNKNOWN;
@@ -199,21 +275,36 @@ static enum match compare_level(const struct qidmap_hints *a, const struct qidma
             return MATCH_DIFFERS;
         /* Of the three names of a device the first that one side has counts. */
         if (a->backing[0] != '\0' || b->backing[0] != '\0')
-            return match_if(strcmp(a->backing, b->backing) == 0);
+            return match_if(qm_hint_equal(a->backing, b->backing));
         if (a->dm_uuid[0] != '\0' || b->dm_uuid[0] != '\0')
-            return match_if(strcmp(a->dm_uuid, b->dm_uuid) == 0);
-        return match_if(strcmp(a->wwid, b->wwid) == 0);
+            return match_if(qm_hint_equal(a->dm_uuid, b->dm_uuid));
+        return match_if(qm_hint_equal(a->wwid, b->wwid));
     case LEVEL_PARTITION:
         if (a->part_uuid[0] == '\0' || b->part_uuid[0] == '\0')
             return MATCH_UNKNOWN;
-        return match_if(strcmp(a->part_uuid, b->part_uuid) == 0);
+        return match_if(qm_hint_equal(a->part_uuid, b->part_uuid));
     case LEVEL_NAMES:
     default:
         if (a->mount_path[0] == '\0' || b->mount_path[0] == '\0')
             return MATCH_UNKNOWN;
-        return match_if(strcmp(a->source, b->source) == 0 &&
-                        strcmp(a->mount_path, b->mount_path) == 0);
+        return match_if(qm_hint_equal(a->source, b->source) &&
+                        qm_hint_equal(a->mount_path, b->mount_path));
     }
+}
+
+static const struct qidmap_identity *speaker(const struct context *ctx, const struct claim *claim)
+{
+    return &ctx->identities[claim->first];
+}
+
+static const struct claim *claim_at(const struct context *ctx, guint i)
+{
+    return g_ptr_array_index(ctx->claims, i);
+}
+
+static guint row_at(const struct claim *claim, guint i)
+{
+    return g_array_index(claim->rows, guint, i);
 }
 
 /* The members of a claim differ in their mount path alone: one that fits is enough. */
@@ -236,7 +327,7 @@ static enum match match_claim(const struct context *ctx, const struct claim *cla
 static gboolean has_row(const struct claim *claim, guint row)
 {
     for (guint i = 0; i < claim->rows->len; i++) {
-        if (g_array_index(claim->rows, guint, i) == row)
+        if (row_at(claim, i) == row)
             return TRUE;
     }
     return FALSE;
@@ -244,18 +335,17 @@ static gboolean has_row(const struct claim *claim, guint row)
 
 /* Another claimant of the row, or another candidate of the claim, has the same value: it tells
  * nothing. */
-static gboolean is_shared(const struct context *ctx, guint claim_index, guint row, enum level level)
+static gboolean is_shared(const struct context *ctx, const struct claim *claim, guint row,
+                          enum level level)
 {
-    const struct claim *claim = &g_array_index(ctx->claims, struct claim, claim_index);
-
     for (guint i = 0; i < ctx->claims->len; i++) {
-        const struct claim *other = &g_array_index(ctx->claims, struct claim, i);
-        if (i != claim_index && has_row(other, row) &&
+        const struct claim *other = claim_at(ctx, i);
+        if (other != claim && has_row(other, row) &&
             match_claim(ctx, other, &ctx->rows[row]->hints, level) == MATCH_FITS)
             return TRUE;
     }
     for (guint i = 0; i < claim->rows->len; i++) {
-        guint other = g_array_index(claim->rows, guint, i);
+        guint other = row_at(claim, i);
         if (other != row && match_claim(ctx, claim, &ctx->rows[other]->hints, level) == MATCH_FITS)
             return TRUE;
     }
@@ -263,15 +353,17 @@ static gboolean is_shared(const struct context *ctx, guint claim_index, guint ro
 }
 
 /* Whether the claim may have the row, and by which discriminator. */
-static gboolean fits(const struct context *ctx, guint claim_index, guint row, enum level *level)
+static gboolean fits(const struct context *ctx, const struct claim *claim, guint row,
+                     enum level *level)
 {
-    const struct claim *claim = &g_array_index(ctx->claims, struct claim, claim_index);
     const struct qidmap_hints *hints = &ctx->rows[row]->hints;
     gint best = -1;
 
     for (enum level l = LEVEL_MARKER; l < LEVELS; l++) {
         enum match match = match_claim(ctx, claim, hints, l);
-        if (match == MATCH_UNKNOWN || (match == MATCH_FITS && is_shared(ctx, claim_index, row, l)))
+        if (l == LEVEL_MARKER && match == MATCH_UNKNOWN && has_marker(hints))
+            return FALSE;
+        if (match == MATCH_UNKNOWN || (match == MATCH_FITS && is_shared(ctx, claim, row, l)))
             continue;
         if (match == MATCH_DIFFERS) {
             if (best < 0 || l < LEVEL_NAMES)
@@ -280,6 +372,8 @@ static gboolean fits(const struct context *ctx, guint claim_index, guint row, en
         }
         if (best < 0)
             best = (gint)l;
+        if (l == LEVEL_MARKER)
+            break; /* written for this: devices and files may have changed places */
     }
     if (best < 0)
         return FALSE;
@@ -287,50 +381,53 @@ static gboolean fits(const struct context *ctx, guint claim_index, guint row, en
     return TRUE;
 }
 
-/* ---- the steps ------------------------------------------------------------------------------- */
+/* ---- candidates ------------------------------------------------------------------------------ */
 
-static void claim_clear(gpointer data)
+/* A policy outlives remounts: what was found at first sight holds, as long as the mount can do it.
+ *   row        mount says  kept?
+ *   chosen, or deny  any   yes: the operator's word
+ *   equal                  yes
+ *   handle     affix       yes: handles are there still (overlay, xino switched on)
+ *   affix      handle      no: inode numbers are not the file's any more (xino switched off)
+ *   ephemeral  others      no, nor the other way: ids were not, or are not, to outlive the boot */
+static gboolean keeps_policy(const struct qidmap_fs *row, const struct qidmap_identity *id)
 {
-    struct claim *claim = data;
-    g_array_unref(claim->members);
-    g_array_unref(claim->rows);
+    return row->chosen || row->policy == QIDMAP_POLICY_DENY || row->policy == id->policy ||
+           (row->policy == QIDMAP_POLICY_HANDLE && id->policy == QIDMAP_POLICY_AFFIX);
 }
 
-/* Step 1. */
-static void group(struct context *ctx)
+/* What a row shares with the claim. */
+static enum shared claim_shares(const struct context *ctx, const struct claim *claim,
+                                const struct qidmap_fs *row)
 {
-    for (guint i = 0; i < ctx->count; i++) {
-        struct claim *home = NULL;
-        for (guint c = 0; c < ctx->claims->len && home == NULL; c++) {
-            struct claim *claim = &g_array_index(ctx->claims, struct claim, c);
-            if (same_filesystem(&ctx->identities[claim->first], &ctx->identities[i]))
-                home = claim;
-        }
-        if (home == NULL) {
-            struct claim claim = {.first = i, .row = -1};
-            claim.members = g_array_new(FALSE, FALSE, sizeof(guint));
-            claim.rows = g_array_new(FALSE, FALSE, sizeof(guint));
-            g_array_append_val(ctx->claims, claim);
-            home = &g_array_index(ctx->claims, struct claim, ctx->claims->len - 1);
-        }
-        g_array_append_val(home->members, i);
-    }
-}
-
-static gboolean claim_matches_row(const struct context *ctx, const struct claim *claim,
-                                  const struct qidmap_fs *row)
-{
-    gboolean shares = FALSE;
+    static const guint32 telling[] = {QIDMAP_FSID_OVERRIDE, QIDMAP_FSID_BTRFS, QIDMAP_FSID_MARKER};
+    enum shared result = SHARED_NOTHING;
 
     for (guint i = 0; i < claim->members->len; i++) {
         const struct qidmap_identity *id =
             &ctx->identities[g_array_index(claim->members, guint, i)];
-        if (kind_differs(id->fsid, id->count, row->fsid, row->fsid_count, QIDMAP_FSID_OVERRIDE) ||
-            kind_differs(id->fsid, id->count, row->fsid, row->fsid_count, QIDMAP_FSID_BTRFS))
-            return FALSE;
-        shares = shares || shares_fsid(id->fsid, id->count, row->fsid, row->fsid_count);
+        for (gsize k = 0; k < G_N_ELEMENTS(telling); k++) {
+            if (kind_differs(id->fsid, id->count, row->fsid, row->fsid_count, telling[k]))
+                return SHARED_NOTHING;
+        }
+        result = MAX(result, shares(id->fsid, id->count, row->fsid, row->fsid_count));
     }
-    return shares;
+    return result;
+}
+
+/* By names alone: the row must know nothing that speaks against it. */
+static gboolean names_suffice(const struct context *ctx, const struct claim *claim,
+                              const struct qidmap_fs *row)
+{
+    const struct qidmap_identity *id = speaker(ctx, claim);
+    const struct qidmap_hints *old = &row->hints, *now = &id->hints;
+
+    if (ctx->scene->split_weak && qm_identity_is_weak(id))
+        return FALSE;
+    if (of_kind(row->fsid, row->fsid_count, QIDMAP_FSID_MARKER) != NULL &&
+        of_kind(id->fsid, id->count, QIDMAP_FSID_MARKER) == NULL)
+        return FALSE;
+    return old->root_ino == 0 || now->root_ino == 0 || old->root_ino == now->root_ino;
 }
 
 /* Some identity of the claim is in all its candidates. */
@@ -342,8 +439,8 @@ static gboolean have_common(const struct context *ctx, const struct claim *claim
         for (guint32 k = 0; k < MIN(id->count, QIDMAP_FSID_COUNT); k++) {
             gboolean all = TRUE;
             for (guint r = 0; r < claim->rows->len && all; r++) {
-                const struct qidmap_fs *row = ctx->rows[g_array_index(claim->rows, guint, r)];
-                all = has_fsid(row->fsid, row->fsid_count, &id->fsid[k]);
+                const struct qidmap_fs *row = ctx->rows[row_at(claim, r)];
+                all = qm_fsid_listed(row->fsid, row->fsid_count, &id->fsid[k]);
             }
             if (all)
                 return TRUE;
@@ -360,40 +457,176 @@ static gboolean has_every(const struct context *ctx, const struct claim *claim,
         const struct qidmap_identity *id =
             &ctx->identities[g_array_index(claim->members, guint, i)];
         for (guint32 k = 0; k < MIN(id->count, QIDMAP_FSID_COUNT); k++) {
-            if (!has_fsid(row->fsid, row->fsid_count, &id->fsid[k]))
+            if (!qm_fsid_listed(row->fsid, row->fsid_count, &id->fsid[k]))
                 return FALSE;
         }
     }
     return TRUE;
 }
 
-/* Step 2. */
-static void find_candidates(struct context *ctx, struct claim *claim)
+/* Nothing but the tree tells these rows apart: one filesystem. */
+static gboolean same_but_tree(const struct qidmap_fs *a, const struct qidmap_fs *b)
 {
-    for (guint r = 0; r < ctx->n_rows; r++) {
-        if (!ctx->rows[r]->retired && claim_matches_row(ctx, claim, ctx->rows[r]))
-            g_array_append_val(claim->rows, r);
+    for (enum level l = LEVEL_MARKER; l < LEVEL_NAMES; l++) {
+        if (compare_level(&a->hints, &b->hints, l) == MATCH_DIFFERS)
+            return FALSE;
     }
+    return has_marker(&a->hints) == has_marker(&b->hints);
+}
+
+/* Takes rows away for which a better one of the same filesystem is there: the exact tree, else the
+ * oldest one. */
+static void prefer_tree(const struct context *ctx, struct claim *claim)
+{
+    const char *tree = speaker(ctx, claim)->hints.tree;
+
+    for (guint i = claim->rows->len; i-- > 0;) {
+        const struct qidmap_fs *row = ctx->rows[row_at(claim, i)];
+        gboolean exact = qm_hint_equal(tree, row->hints.tree), better = FALSE;
+        for (guint k = 0; !exact && !better && k < claim->rows->len; k++) {
+            const struct qidmap_fs *other = ctx->rows[row_at(claim, k)];
+            if (other == row || qm_hint_equal(other->hints.tree, row->hints.tree) ||
+                !same_but_tree(row, other))
+                continue;
+            better = qm_hint_equal(tree, other->hints.tree) || other->fs < row->fs;
+        }
+        if (better)
+            g_array_remove_index(claim->rows, i);
+    }
+}
+
+/* Where the mount suggests a policy that one row has and another merely allows, the first is it. */
+static void prefer_policy(const struct context *ctx, struct claim *claim)
+{
+    guint32 policy = speaker(ctx, claim)->policy;
+    gboolean exact = FALSE;
+
+    for (guint i = 0; i < claim->rows->len; i++) {
+        const struct qidmap_fs *row = ctx->rows[row_at(claim, i)];
+        exact = exact || (!row->chosen && row->policy == policy);
+    }
+    for (guint i = claim->rows->len; exact && i-- > 0;) {
+        const struct qidmap_fs *row = ctx->rows[row_at(claim, i)];
+        if (!row->chosen && row->policy != policy && row->policy != QIDMAP_POLICY_DENY)
+            g_array_remove_index(claim->rows, i);
+    }
+}
+
+/* The live filesystem that the claim is; TRUE where it is one. */
+static gboolean find_live(const struct context *ctx, struct claim *claim)
+{
+    for (guint i = 0; i < ctx->mine->len; i++) {
+        guint r = g_array_index(ctx->mine, guint, i);
+        if (!ctx->held[r])
+            continue;
+        for (gsize l = 0; l < ctx->scene->n_live; l++) {
+            const struct qidmap_live *live = &ctx->scene->live[l];
+            if (live->fs != ctx->rows[r]->fs || live->superblock != speaker(ctx, claim)->superblock)
+                continue;
+            for (guint m = 0; m < claim->members->len; m++) {
+                guint id = g_array_index(claim->members, guint, m);
+                if (is_live_row(&ctx->identities[id], ctx->rows[r])) {
+                    claim->row = (gint)r;
+                    return TRUE;
+                }
+            }
+        }
+    }
+    return FALSE;
+}
+
+/* Step 2. */
+static void find_candidates(const struct context *ctx, struct claim *claim)
+{
+    const struct qidmap_identity *id = speaker(ctx, claim);
+    enum shared best = SHARED_NOTHING;
+
+    for (guint i = 0; i < ctx->mine->len; i++) {
+        guint r = g_array_index(ctx->mine, guint, i);
+        const struct qidmap_fs *row = ctx->rows[r];
+        if (row->retired || trees_differ(id->hints.tree, row->hints.tree))
+            continue;
+        enum shared shared = claim_shares(ctx, claim, row);
+        if (shared == SHARED_NOTHING || (shared == SHARED_NAMES && !names_suffice(ctx, claim, row)))
+            continue;
+        if (!keeps_policy(row, id)) {
+            if (claim->policy_row == 0 && !ctx->held[r])
+                claim->policy_row = row->fs;
+            continue;
+        }
+        if (shared > best)
+            g_array_set_size(claim->rows, 0);
+        if (shared >= best)
+            g_array_append_val(claim->rows, r);
+        best = MAX(best, shared);
+    }
+    prefer_policy(ctx, claim);
+    prefer_tree(ctx, claim);
     if (claim->rows->len < 2 || have_common(ctx, claim))
         return;
-    claim->split = TRUE;
+    claim->conflict = TRUE;
+    claim->other = ctx->rows[row_at(claim, 0)]->fs;
     for (guint i = claim->rows->len; i-- > 0;) {
-        if (!has_every(ctx, claim, ctx->rows[g_array_index(claim->rows, guint, i)]))
+        if (!has_every(ctx, claim, ctx->rows[row_at(claim, i)]))
             g_array_remove_index(claim->rows, i);
     }
     claim->hopeless = claim->rows->len == 0;
 }
 
+/* A row without a tree goes to one tree of a filesystem: that which is where the row was last seen,
+ * else the first by name. The others must not contest it. */
+static void choose_trees(const struct context *ctx)
+{
+    for (guint i = 0; i < ctx->mine->len; i++) {
+        guint r = g_array_index(ctx->mine, guint, i);
+        const struct qidmap_hints *hints = &ctx->rows[r]->hints;
+        if (hints->tree[0] != '\0')
+            continue;
+        for (guint c = 0; c < ctx->claims->len; c++) {
+            struct claim *claim = g_ptr_array_index(ctx->claims, c);
+            const struct qidmap_identity *id = speaker(ctx, claim);
+            gboolean at_home = match_claim(ctx, claim, hints, LEVEL_NAMES) == MATCH_FITS;
+            gboolean worse = FALSE;
+            if (id->hints.tree[0] == '\0' || !has_row(claim, r))
+                continue;
+            for (guint d = 0; d < ctx->claims->len && !worse; d++) {
+                const struct claim *other = claim_at(ctx, d);
+                const struct qidmap_identity *with = speaker(ctx, other);
+                if (other == claim || with->superblock != id->superblock || !has_row(other, r))
+                    continue;
+                gboolean other_at_home = match_claim(ctx, other, hints, LEVEL_NAMES) == MATCH_FITS;
+                worse = at_home == other_at_home ? strcmp(with->hints.tree, id->hints.tree) < 0
+                                                 : other_at_home;
+            }
+            for (guint k = claim->rows->len; worse && k-- > 0;) {
+                if (row_at(claim, k) == r)
+                    g_array_remove_index(claim->rows, k);
+            }
+        }
+    }
+}
+
+/* ---- decisions ------------------------------------------------------------------------------- */
+
+/* Two rows of two filesystems with one identity; not two trees of one, nor one that was mounted in
+ * ways that need different policies. */
+static gboolean are_doubles(const struct qidmap_fs *a, const struct qidmap_fs *b)
+{
+    return !a->retired && !b->retired && !trees_differ(a->hints.tree, b->hints.tree) &&
+           (a->policy == b->policy || a->chosen || b->chosen || a->policy == QIDMAP_POLICY_DENY ||
+            b->policy == QIDMAP_POLICY_DENY) &&
+           !kind_differs(a->fsid, a->fsid_count, b->fsid, b->fsid_count, QIDMAP_FSID_OVERRIDE) &&
+           shares(a->fsid, a->fsid_count, b->fsid, b->fsid_count) == SHARED_MORE;
+}
+
 /* Another row, not retired, shares an identity with this one. */
 static gboolean is_split_row(const struct context *ctx, guint row)
 {
-    const struct qidmap_fs *a = ctx->rows[row];
-
-    if (a->flags & QIDMAP_IDENTITY_DUPLICATE)
+    if (ctx->rows[row]->flags & QIDMAP_IDENTITY_DUPLICATE)
         return TRUE;
-    for (guint r = 0; r < ctx->n_rows; r++) {
-        const struct qidmap_fs *b = ctx->rows[r];
-        if (r != row && !b->retired && shares_fsid(a->fsid, a->fsid_count, b->fsid, b->fsid_count))
+    for (guint i = 0; i < ctx->mine->len; i++) {
+        guint r = g_array_index(ctx->mine, guint, i);
+        if (r != row && are_doubles(ctx->rows[row], ctx->rows[r]))
             return TRUE;
     }
     return FALSE;
@@ -404,7 +637,7 @@ static guint count_claimants(const struct context *ctx, guint row)
     guint n = 0;
 
     for (guint i = 0; i < ctx->claims->len; i++)
-        n += has_row(&g_array_index(ctx->claims, struct claim, i), row);
+        n += has_row(claim_at(ctx, i), row);
     return n;
 }
 
@@ -418,7 +651,7 @@ static gboolean shares_override(const struct context *ctx, const struct claim *c
             &ctx->identities[g_array_index(claim->members, guint, i)];
         for (guint32 k = 0; k < MIN(id->count, QIDMAP_FSID_COUNT); k++) {
             if (id->fsid[k].kind == QIDMAP_FSID_OVERRIDE &&
-                has_fsid(r->fsid, r->fsid_count, &id->fsid[k]))
+                qm_fsid_listed(r->fsid, r->fsid_count, &id->fsid[k]))
                 return TRUE;
         }
     }
@@ -431,42 +664,45 @@ static gboolean decide_override(const struct context *ctx, struct claim *claim)
     guint rows = 0, claimants = 0, row = 0;
 
     for (guint i = 0; i < claim->rows->len; i++) {
-        guint r = g_array_index(claim->rows, guint, i);
+        guint r = row_at(claim, i);
         if (shares_override(ctx, claim, r)) {
             row = r;
             rows++;
         }
     }
     for (guint i = 0; rows == 1 && i < ctx->claims->len; i++) {
-        const struct claim *other = &g_array_index(ctx->claims, struct claim, i);
+        const struct claim *other = claim_at(ctx, i);
         claimants += has_row(other, row) && shares_override(ctx, other, row);
     }
-    if (rows != 1 || claimants != 1)
+    if (rows != 1 || claimants != 1 || ctx->held[row])
         return FALSE;
     claim->row = (gint)row;
     return TRUE;
 }
 
-/* Step 3. TRUE when the claim was a lone one on a lone row, and so is decided. */
-static gboolean decide_lone(const struct context *ctx, struct claim *claim,
-                            qm_device_present present)
+/* Step 4. TRUE when the claim was a lone one on a lone row, and so is decided. */
+static gboolean decide_lone(const struct context *ctx, struct claim *claim)
 {
+    qm_device_present present =
+        ctx->scene->present != NULL ? ctx->scene->present : qm_hints_device_present;
+
     if (claim->rows->len != 1)
         return FALSE;
-    guint row = g_array_index(claim->rows, guint, 0);
+    guint row = row_at(claim, 0);
     const struct qidmap_hints *old = &ctx->rows[row]->hints;
-    const struct qidmap_hints *now = &ctx->identities[claim->first].hints;
-    if (of_kind(ctx->identities[claim->first].fsid, ctx->identities[claim->first].count,
-                QIDMAP_FSID_EPHEMERAL) != NULL) {
+    const struct qidmap_identity *id = speaker(ctx, claim);
+    if (ctx->held[row] || count_claimants(ctx, row) != 1)
+        return FALSE;
+    if (of_kind(id->fsid, id->count, QIDMAP_FSID_EPHEMERAL) != NULL) {
         claim->row = (gint)row;
         return TRUE;
     }
-    if (count_claimants(ctx, row) != 1 || is_split_row(ctx, row))
+    if (is_split_row(ctx, row))
         return FALSE;
-    if (compare_level(old, now, LEVEL_MARKER) == MATCH_DIFFERS)
+    if (compare_level(old, &id->hints, LEVEL_MARKER) == MATCH_DIFFERS)
         return TRUE;
-    if (compare_level(old, now, LEVEL_DEVICE) == MATCH_DIFFERS &&
-        compare_level(old, now, LEVEL_MARKER) != MATCH_FITS && present(old, now))
+    if (compare_level(old, &id->hints, LEVEL_DEVICE) == MATCH_DIFFERS &&
+        compare_level(old, &id->hints, LEVEL_MARKER) != MATCH_FITS && present(old, &id->hints))
         return TRUE;
     claim->row = (gint)row;
     return TRUE;
@@ -481,123 +717,322 @@ static int compare_pairs(gconstpointer a, gconstpointer b, gpointer data)
         return x->level < y->level ? -1 : 1;
     if (ctx->rows[x->row]->fs != ctx->rows[y->row]->fs)
         return ctx->rows[x->row]->fs < ctx->rows[y->row]->fs ? -1 : 1;
-    return compare_identities(
-        &ctx->identities[g_array_index(ctx->claims, struct claim, x->claim).first],
-        &ctx->identities[g_array_index(ctx->claims, struct claim, y->claim).first]);
+    return compare_identities(speaker(ctx, claim_at(ctx, x->claim)),
+                              speaker(ctx, claim_at(ctx, y->claim)));
 }
 
-/* Step 4. `decided[i]`: step 3 has settled claim i. */
+/* Step 5. `decided[i]`: claim i is settled. */
 static void assign(struct context *ctx, const gboolean *decided)
 {
     g_autoptr(GArray) pairs = g_array_new(FALSE, FALSE, sizeof(struct pair));
-    g_autofree gboolean *taken = g_new0(gboolean, ctx->n_rows + 1);
+    g_autoptr(GHashTable) taken = g_hash_table_new(NULL, NULL);
 
     for (guint c = 0; c < ctx->claims->len; c++) {
-        const struct claim *claim = &g_array_index(ctx->claims, struct claim, c);
+        const struct claim *claim = claim_at(ctx, c);
         if (claim->row >= 0)
-            taken[claim->row] = TRUE;
+            g_hash_table_add(taken, GINT_TO_POINTER(claim->row));
         for (guint i = 0; !decided[c] && i < claim->rows->len; i++) {
-            struct pair pair = {.claim = c, .row = g_array_index(claim->rows, guint, i)};
-            if (fits(ctx, c, pair.row, &pair.level))
+            struct pair pair = {.claim = c, .row = row_at(claim, i)};
+            if (!ctx->held[pair.row] && fits(ctx, claim, pair.row, &pair.level))
                 g_array_append_val(pairs, pair);
         }
     }
     g_array_sort_with_data(pairs, compare_pairs, ctx);
     for (guint i = 0; i < pairs->len; i++) {
         const struct pair *pair = &g_array_index(pairs, struct pair, i);
-        struct claim *claim = &g_array_index(ctx->claims, struct claim, pair->claim);
-        if (claim->row < 0 && !taken[pair->row]) {
+        struct claim *claim = g_ptr_array_index(ctx->claims, pair->claim);
+        if (claim->row < 0 && g_hash_table_add(taken, GINT_TO_POINTER((gint)pair->row)))
             claim->row = (gint)pair->row;
-            taken[pair->row] = TRUE;
-        }
     }
 }
 
-/* Whether the filesystem has a double: another live one, or a row that is not its own. */
-static gboolean has_double(const struct context *ctx, const struct claim *claim)
+/* ---- what is told about a decision ----------------------------------------------------------- */
+
+/* Two mounted filesystems, not two trees or other parts of one superblock, with one identity. */
+static gboolean are_double_claims(const struct context *ctx, const struct claim *a,
+                                  const struct claim *b)
 {
-    const struct qidmap_identity *id = &ctx->identities[claim->first];
+    const struct qidmap_identity *x = speaker(ctx, a), *y = speaker(ctx, b);
+
+    return x->superblock != y->superblock &&
+           !kind_differs(x->fsid, x->count, y->fsid, y->count, QIDMAP_FSID_OVERRIDE) &&
+           shares(x->fsid, x->count, y->fsid, y->count) != SHARED_NOTHING;
+}
+
+/* Sets whether the filesystem has a double, live or not, and whether its marker is its own. */
+static void find_doubles(const struct context *ctx, struct claim *claim)
+{
+    const struct qidmap_hints *hints = &speaker(ctx, claim)->hints;
+    const struct qidmap_fs *own = claim->row >= 0 ? ctx->rows[claim->row] : NULL;
+    gboolean owner = own != NULL && same_marker(&own->hints, hints);
 
     for (guint i = 0; i < ctx->claims->len; i++) {
-        const struct claim *other = &g_array_index(ctx->claims, struct claim, i);
-        const struct qidmap_identity *b = &ctx->identities[other->first];
-        if (other != claim && shares_fsid(id->fsid, id->count, b->fsid, b->count))
-            return TRUE;
+        const struct claim *other = claim_at(ctx, i);
+        if (other == claim || !are_double_claims(ctx, claim, other))
+            continue;
+        claim->duplicate = TRUE;
+        if (other->row >= 0)
+            claim->other = ctx->rows[other->row]->fs;
+        if (!same_marker(&speaker(ctx, other)->hints, hints))
+            continue;
+        /* One of them keeps the marker: whose row has it, then who has a row, then the first. */
+        const struct qidmap_fs *theirs = other->row >= 0 ? ctx->rows[other->row] : NULL;
+        gboolean other_owner = theirs != NULL && same_marker(&theirs->hints, hints);
+        if (owner != other_owner)
+            claim->copied = claim->copied || other_owner;
+        else if ((own != NULL) != (theirs != NULL))
+            claim->copied = claim->copied || theirs != NULL;
+        else
+            claim->copied =
+                claim->copied || (own != NULL ? theirs->fs < own->fs : other->rank < claim->rank);
     }
-    for (guint i = 0; i < claim->rows->len; i++) {
-        if ((gint)g_array_index(claim->rows, guint, i) != claim->row)
-            return TRUE;
+    for (guint i = 0; i < ctx->mine->len; i++) {
+        guint r = g_array_index(ctx->mine, guint, i);
+        const struct qidmap_fs *row = ctx->rows[r];
+        if (row == own || row->retired)
+            continue;
+        if (own != NULL ? are_doubles(own, row) : has_row(claim, r)) {
+            if (!claim->duplicate || ctx->held[r])
+                claim->other = row->fs;
+            claim->duplicate = TRUE;
+        }
+        if (same_marker(&row->hints, hints) &&
+            !trees_differ(row->hints.tree, speaker(ctx, claim)->hints.tree) &&
+            claim_shares(ctx, claim, row) != SHARED_NOTHING && row->fs != claim->policy_row &&
+            (own == NULL || are_doubles(own, row)))
+            claim->copied = claim->copied || !owner || row->fs < own->fs;
     }
-    return claim->row >= 0 && is_split_row(ctx, (guint)claim->row);
+    if (own != NULL && (own->flags & QIDMAP_IDENTITY_DUPLICATE))
+        claim->duplicate = TRUE;
+}
+
+/* ---- all together ---------------------------------------------------------------------------- */
+
+static void claim_free(gpointer data)
+{
+    struct claim *claim = data;
+
+    g_array_unref(claim->members);
+    g_array_unref(claim->rows);
+    g_free(claim);
+}
+
+/* Step 1. The least member speaks, so that the order of the input does not show. */
+static GPtrArray *make_claims(const struct qm_scene *scene)
+{
+    GPtrArray *claims = g_ptr_array_new_with_free_func(claim_free);
+    g_autoptr(GHashTable) homes = g_hash_table_new(hash_filesystem, same_filesystem);
+
+    for (guint i = 0; i < scene->count; i++) {
+        struct claim *claim = g_hash_table_lookup(homes, &scene->identities[i]);
+        if (claim == NULL) {
+            claim = g_new0(struct claim, 1);
+            claim->first = i;
+            claim->row = -1;
+            claim->members = g_array_new(FALSE, FALSE, sizeof(guint));
+            claim->rows = g_array_new(FALSE, FALSE, sizeof(guint));
+            g_hash_table_insert(homes, (gpointer)&scene->identities[i], claim);
+            g_ptr_array_add(claims, claim);
+        }
+        g_array_append_val(claim->members, i);
+        if (compare_identities(&scene->identities[i], &scene->identities[claim->first]) < 0)
+            claim->first = i;
+    }
+    return claims;
+}
+
+/* Sets of filesystems and rows: each points to another of its set, its root to itself. */
+static guint root_of(guint *parent, guint i)
+{
+    while (parent[i] != i)
+        i = parent[i] = parent[parent[i]];
+    return i;
+}
+
+static guint hash_fsid(gconstpointer key)
+{
+    const struct qidmap_fsid *f = key;
+    return (guint)XXH3_64bits_withSeed(f->bytes, MIN(f->size, QIDMAP_FSID_BYTES), f->kind);
+}
+
+static gboolean equal_fsid(gconstpointer a, gconstpointer b)
+{
+    return qm_fsid_equal(a, b);
+}
+
+static void connect_fsids(GHashTable *seen, guint *parent, const struct qidmap_fsid *list,
+                          guint32 count, guint node)
+{
+    for (guint32 i = 0; i < MIN(count, QIDMAP_FSID_COUNT); i++) {
+        gpointer other;
+        if (g_hash_table_lookup_extended(seen, &list[i], NULL, &other))
+            parent[root_of(parent, node)] = root_of(parent, GPOINTER_TO_UINT(other));
+        else
+            g_hash_table_insert(seen, (gpointer)&list[i], GUINT_TO_POINTER(node));
+    }
+}
+
+static void resolve_group(struct context *ctx)
+{
+    g_autofree gboolean *decided = g_new0(gboolean, ctx->claims->len + 1);
+
+    for (guint c = 0; c < ctx->claims->len; c++) {
+        struct claim *claim = g_ptr_array_index(ctx->claims, c);
+        decided[c] = find_live(ctx, claim);
+        if (!decided[c])
+            find_candidates(ctx, claim);
+    }
+    choose_trees(ctx);
+    for (guint c = 0; c < ctx->claims->len; c++) {
+        struct claim *claim = g_ptr_array_index(ctx->claims, c);
+        decided[c] =
+            decided[c] || claim->hopeless || decide_override(ctx, claim) || decide_lone(ctx, claim);
+    }
+    assign(ctx, decided);
+}
+
+static void group_free(gpointer data)
+{
+    struct context *ctx = data;
+
+    g_ptr_array_unref(ctx->claims);
+    g_array_unref(ctx->mine);
+    g_free(ctx);
+}
+
+static struct context *group_at(GPtrArray *groups, struct context **by_root, guint root,
+                                const struct qm_scene *scene, const gboolean *held)
+{
+    if (by_root[root] == NULL) {
+        struct context *ctx = g_new0(struct context, 1);
+        *ctx = (struct context){.scene = scene,
+                                .identities = scene->identities,
+                                .rows = scene->rows,
+                                .mine = g_array_new(FALSE, FALSE, sizeof(guint)),
+                                .claims = g_ptr_array_new(),
+                                .held = held};
+        by_root[root] = ctx;
+        g_ptr_array_add(groups, ctx);
+    }
+    return by_root[root];
+}
+
+/* Index of the row of that number, or -1. */
+static gint find_row(const struct qm_scene *scene, guint32 fs)
+{
+    gsize low = 0, high = scene->n_rows;
+
+    while (low < high) {
+        gsize middle = low + (high - low) / 2;
+        if (scene->rows[middle]->fs == fs)
+            return (gint)middle;
+        if (scene->rows[middle]->fs < fs)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return -1;
+}
+
+static GPtrArray *make_groups(const struct qm_scene *scene, GPtrArray *claims, const gboolean *held)
+{
+    GPtrArray *groups = g_ptr_array_new_with_free_func(group_free);
+    gsize nodes = claims->len + scene->n_rows;
+    g_autofree guint *parent = g_new(guint, nodes + 1);
+    g_autofree struct context **by_root = g_new0(struct context *, nodes + 1);
+    g_autoptr(GHashTable) seen = g_hash_table_new(hash_fsid, equal_fsid);
+    g_autoptr(GHashTable) live = g_hash_table_new(g_int64_hash, g_int64_equal);
+
+    for (guint i = 0; i < nodes; i++)
+        parent[i] = i;
+    for (guint c = 0; c < claims->len; c++) {
+        const struct claim *claim = g_ptr_array_index(claims, c);
+        for (guint m = 0; m < claim->members->len; m++) {
+            const struct qidmap_identity *id =
+                &scene->identities[g_array_index(claim->members, guint, m)];
+            connect_fsids(seen, parent, id->fsid, id->count, c);
+            if (qm_identity_is_weak(id)) /* the superblock of a live one may say more */
+                g_hash_table_insert(live, (gpointer)&id->superblock, GUINT_TO_POINTER(c + 1));
+        }
+    }
+    for (guint r = 0; r < scene->n_rows; r++)
+        connect_fsids(seen, parent, scene->rows[r]->fsid, scene->rows[r]->fsid_count,
+                      claims->len + r);
+    for (gsize l = 0; l < scene->n_live && scene->n_rows > 0; l++) {
+        guint c = GPOINTER_TO_UINT(g_hash_table_lookup(live, &scene->live[l].superblock));
+        gint r = c != 0 ? find_row(scene, scene->live[l].fs) : -1;
+        if (r >= 0)
+            parent[root_of(parent, c - 1)] = root_of(parent, claims->len + (guint)r);
+    }
+    for (guint c = 0; c < claims->len; c++)
+        g_ptr_array_add(group_at(groups, by_root, root_of(parent, c), scene, held)->claims,
+                        g_ptr_array_index(claims, c));
+    for (guint r = 0; r < scene->n_rows; r++) {
+        struct context *ctx = by_root[root_of(parent, claims->len + r)];
+        if (ctx != NULL)
+            g_array_append_val(ctx->mine, r);
+    }
+    return groups;
 }
 
 static int compare_claims(gconstpointer a, gconstpointer b, gpointer data)
 {
-    const struct context *ctx = data;
-    return compare_identities(
-        &ctx->identities[g_array_index(ctx->claims, struct claim, *(const guint *)a).first],
-        &ctx->identities[g_array_index(ctx->claims, struct claim, *(const guint *)b).first]);
+    const struct qm_scene *scene = data;
+    return compare_identities(&scene->identities[(*(struct claim *const *)a)->first],
+                              &scene->identities[(*(struct claim *const *)b)->first]);
 }
 
-/* Lets the least member speak for the claim, so that the order of the input does not show. */
-static void choose_speaker(const struct context *ctx, struct claim *claim)
+static void rank_new(const struct qm_scene *scene, GPtrArray *claims)
 {
-    for (guint i = 0; i < claim->members->len; i++) {
-        guint m = g_array_index(claim->members, guint, i);
-        if (compare_identities(&ctx->identities[m], &ctx->identities[claim->first]) < 0)
-            claim->first = m;
-    }
-}
-
-void qm_resolve_with(const struct qidmap_fs *const *rows, size_t n_rows,
-                     const struct qidmap_identity *identities, size_t count,
-                     qm_device_present present, struct qm_decision *decisions)
-{
-    g_autoptr(GArray) claims = g_array_new(FALSE, FALSE, sizeof(struct claim));
-    g_autoptr(GArray) fresh = g_array_new(FALSE, FALSE, sizeof(guint));
-    g_autofree gboolean *decided = g_new0(gboolean, count + 1);
-    struct context ctx = {rows, n_rows, identities, count, claims};
-
-    g_array_set_clear_func(claims, claim_clear);
-    group(&ctx);
-    for (guint c = 0; c < claims->len; c++) {
-        choose_speaker(&ctx, &g_array_index(claims, struct claim, c));
-        find_candidates(&ctx, &g_array_index(claims, struct claim, c));
-    }
-    for (guint c = 0; c < claims->len; c++) {
-        struct claim *claim = &g_array_index(claims, struct claim, c);
-        decided[c] =
-            claim->hopeless || decide_override(&ctx, claim) || decide_lone(&ctx, claim, present);
-    }
-    assign(&ctx, decided);
+    g_autoptr(GPtrArray) fresh = g_ptr_array_new();
 
     for (guint c = 0; c < claims->len; c++) {
-        if (g_array_index(claims, struct claim, c).row < 0)
-            g_array_append_val(fresh, c);
+        struct claim *claim = g_ptr_array_index(claims, c);
+        if (claim->row < 0)
+            g_ptr_array_add(fresh, claim);
     }
-    g_array_sort_with_data(fresh, compare_claims, &ctx);
-    g_autofree guint *rank = g_new0(guint, claims->len + 1);
+    g_ptr_array_sort_with_data(fresh, compare_claims, (gpointer)scene);
     for (guint i = 0; i < fresh->len; i++)
-        rank[g_array_index(fresh, guint, i)] = i;
-
-    for (guint c = 0; c < claims->len; c++) {
-        const struct claim *claim = &g_array_index(claims, struct claim, c);
-        gboolean twin = claim->split || has_double(&ctx, claim);
-        for (guint i = 0; i < claim->members->len; i++) {
-            struct qm_decision *decision = &decisions[g_array_index(claim->members, guint, i)];
-            decision->same_as = claim->first;
-            decision->fs = claim->row >= 0 ? rows[claim->row]->fs : 0;
-            decision->rank = rank[c];
-            decision->duplicate = twin;
-        }
-    }
+        ((struct claim *)g_ptr_array_index(fresh, i))->rank = i;
 }
 
-void qm_resolve(const struct qidmap_fs *const *rows, size_t n_rows,
-                const struct qidmap_identity *identities, size_t count,
-                struct qm_decision *decisions)
+void qm_resolve(const struct qm_scene *scene, struct qm_decision *decisions)
 {
-    qm_resolve_with(rows, n_rows, identities, count, qm_hints_device_present, decisions);
+    g_autoptr(GPtrArray) claims = make_claims(scene);
+    g_autofree gboolean *held = g_new0(gboolean, scene->n_rows + 1);
+
+    for (gsize l = 0; l < scene->n_live && scene->n_rows > 0; l++) {
+        gint r = find_row(scene, scene->live[l].fs);
+        if (r >= 0)
+            held[r] = TRUE;
+    }
+    g_autoptr(GPtrArray) groups = make_groups(scene, claims, held);
+    for (guint g = 0; g < groups->len; g++)
+        resolve_group(g_ptr_array_index(groups, g));
+    rank_new(scene, claims);
+    for (guint g = 0; g < groups->len; g++) {
+        const struct context *ctx = g_ptr_array_index(groups, g);
+        for (guint c = 0; c < ctx->claims->len; c++)
+            find_doubles(ctx, g_ptr_array_index(ctx->claims, c));
+    }
+    for (guint c = 0; c < claims->len; c++) {
+        const struct claim *claim = g_ptr_array_index(claims, c);
+        gboolean fresh = claim->row < 0;
+        struct qm_decision decision = {
+            .same_as = claim->first,
+            .fs = fresh ? 0 : scene->rows[claim->row]->fs,
+            .rank = claim->rank,
+            .other = claim->other,
+            .duplicate = claim->duplicate,
+            .conflict = fresh && claim->conflict,
+            .policy = fresh && claim->policy_row != 0 && !claim->duplicate && !claim->conflict,
+            .copied = claim->copied,
+        };
+        if (decision.policy)
+            decision.other = claim->policy_row;
+        for (guint i = 0; i < claim->members->len; i++)
+            decisions[g_array_index(claim->members, guint, i)] = decision;
+    }
 }
 
 /* ---- keeping rows up to date ----------------------------------------------------------------- */
@@ -605,10 +1040,11 @@ void qm_resolve(const struct qidmap_fs *const *rows, size_t n_rows,
 /* Takes a new value that is not empty; TRUE when it differed. */
 static gboolean take_string(char *old, const char *now, gsize size)
 {
-    if (now[0] == '\0' || strcmp(old, now) == 0)
-        return FALSE;
-    g_strlcpy(old, now, size);
-    return TRUE;
+    gboolean changed = now[0] != '\0' && !qm_hint_equal(old, now);
+
+    if (now[0] != '\0')
+        g_strlcpy(old, now, size); /* in full, where it was cut */
+    return changed;
 }
 #define TAKE_STRING(old, now) take_string((old), (now), sizeof(old))
 
@@ -618,8 +1054,8 @@ static gboolean take_hints(struct qidmap_hints *old, const struct qidmap_hints *
 
     /* The names of a device go together: a disk that has become an image has no wwid any more. */
     if (has_device(now) &&
-        (old->partition != now->partition || strcmp(old->backing, now->backing) != 0 ||
-         strcmp(old->dm_uuid, now->dm_uuid) != 0 || strcmp(old->wwid, now->wwid) != 0)) {
+        (old->partition != now->partition || !qm_hint_equal(old->backing, now->backing) ||
+         !qm_hint_equal(old->dm_uuid, now->dm_uuid) || !qm_hint_equal(old->wwid, now->wwid))) {
         g_strlcpy(old->backing, now->backing, sizeof old->backing);
         g_strlcpy(old->dm_uuid, now->dm_uuid, sizeof old->dm_uuid);
         g_strlcpy(old->wwid, now->wwid, sizeof old->wwid);
@@ -632,6 +1068,8 @@ static gboolean take_hints(struct qidmap_hints *old, const struct qidmap_hints *
     changed |= TAKE_STRING(old->mount_path, now->mount_path);
     changed |= TAKE_STRING(old->boot_id, now->boot_id);
     changed |= TAKE_STRING(old->machine_id, now->machine_id);
+    if (old->tree[0] == '\0') /* another tree is another row; without trees it keeps its own */
+        changed |= TAKE_STRING(old->tree, now->tree);
     if (has_marker(now) && memcmp(old->marker, now->marker, sizeof old->marker) != 0) {
         memcpy(old->marker, now->marker, sizeof old->marker);
         changed = TRUE;
@@ -661,7 +1099,7 @@ gboolean qm_resolve_update(struct qidmap_fs *row, const struct qidmap_identity *
     }
     for (guint32 i = 0; i < MIN(identity->count, QIDMAP_FSID_COUNT); i++) {
         if (row->fsid_count < QIDMAP_FSID_COUNT &&
-            !has_fsid(row->fsid, row->fsid_count, &identity->fsid[i])) {
+            !qm_fsid_listed(row->fsid, row->fsid_count, &identity->fsid[i])) {
             row->fsid[row->fsid_count++] = identity->fsid[i];
             changed = TRUE;
         }

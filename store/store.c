@@ -169,18 +169,76 @@ static int load_fsid(struct qidmap_store *store, struct qm_txn *txn G_GNUC_UNUSE
 {
     struct qidmap_fsid fsid;
     const struct qm_fs *fs;
-    uint32_t number, i;
+    uint32_t number;
     int e = qm_parse_fsid(k, v, &fsid, &number);
 
     if (e != 0)
         return e;
     fs = qm_map_fs(&store->map, number);
-    for (i = 0; fs && i < fs->row.fsid_count; i++) {
-        if (fs->row.fsid[i].kind == fsid.kind && fs->row.fsid[i].size == fsid.size &&
-            memcmp(fs->row.fsid[i].bytes, fsid.bytes, fsid.size) == 0)
-            return 0;
+    return fs && !fs->row.retired && qm_fsid_listed(fs->row.fsid, fs->row.fsid_count, &fsid)
+               ? 0
+               : -EUCLEAN;
+}
+
+/* After all rows of filesystems: an alias is there, retired, of the same policy, and of one row
+ * only; lines of them are short, and so end. */
+static int link_aliases(struct qidmap_store *store)
+{
+    guint i;
+
+    for (i = 0; i < store->map.list->len; i++) {
+        struct qm_fs *fs = g_ptr_array_index(store->map.list, i);
+        struct qm_fs *older = fs->row.alias ? qm_map_fs(&store->map, fs->row.alias) : NULL;
+
+        if (fs->row.alias == 0)
+            continue;
+        if (!older || !older->row.retired || older->policy != fs->policy ||
+            atomic_load(&older->heir))
+            return -EUCLEAN;
+        qm_map_link(fs, older);
     }
-    return -EUCLEAN;
+    for (i = 0; i < store->map.list->len; i++) {
+        const struct qm_fs *fs = g_ptr_array_index(store->map.list, i);
+        unsigned n;
+
+        for (n = 0; fs; n++, fs = atomic_load(&fs->older)) {
+            if (n > QM_ALIASES)
+                return -EUCLEAN;
+        }
+    }
+    return 0;
+}
+
+/* Each filesystem that has rows in the full map says so: else they would never be asked, and its
+ * files would get other ids. One step for each such filesystem. */
+static int check_full(struct qidmap_store *store, struct qm_txn *txn)
+{
+    const struct qm_backend_ops *ops = txn->backend->ops;
+    struct qm_cursor *cursor;
+    uint64_t next = 0;
+    int e = ops->cursor_open(txn, QM_TABLE_FULL, &cursor);
+
+    if (e != 0)
+        return e;
+    while (e == 0 && next <= UINT32_MAX) {
+        uint8_t key[4] = {(uint8_t)(next >> 24), (uint8_t)(next >> 16), (uint8_t)(next >> 8),
+                          (uint8_t)next};
+        struct qidmap_object object;
+        struct qm_bytes k, v;
+        const struct qm_fs *fs;
+
+        e = ops->cursor_seek(cursor, (struct qm_bytes){key, sizeof(key)}, &k, &v);
+        if (e == 0)
+            e = qm_object_parse(k, &object);
+        if (e != 0)
+            break;
+        fs = qm_map_fs(&store->map, object.fs);
+        if (!fs || !(atomic_load(&fs->state) & QM_STATE_HAS_FULL))
+            e = -EUCLEAN;
+        next = (uint64_t)object.fs + 1;
+    }
+    ops->cursor_close(cursor);
+    return e == -ENOENT ? 0 : e;
 }
 
 /* In order of n, so that the tables in RAM are the same as when the entries were made. */
@@ -236,8 +294,13 @@ static int load(struct qidmap_store *store, GError **error)
     e = load_meta(store, txn, error);
     if (e == 0)
         e = for_all(store, txn, QM_TABLE_FS, load_fs, store->meta.fs_rows, error);
-    for (i = 0; e == 0 && i < store->map.list->len; i++)
-        fsids += ((const struct qm_fs *)g_ptr_array_index(store->map.list, i))->row.fsid_count;
+    for (i = 0; e == 0 && i < store->map.list->len; i++) {
+        const struct qm_fs *fs = g_ptr_array_index(store->map.list, i);
+
+        fsids += fs->row.retired ? 0 : fs->row.fsid_count;
+    }
+    if (e == 0 && link_aliases(store) != 0)
+        e = damaged(error, "the aliases of its filesystems");
     if (e == 0 && fsids != store->meta.fsid_rows)
         e = damaged(error, "its identities are not as many as noted");
     if (e == 0)
@@ -246,9 +309,18 @@ static int load(struct qidmap_store *store, GError **error)
         e = for_all(store, txn, QM_TABLE_BYAFFIX, load_byaffix, store->meta.affix_rows, error);
     if (e == 0)
         e = for_all(store, txn, QM_TABLE_AFFIX, load_affix, store->meta.affix_rows, error);
+    if (e == 0) {
+        e = check_full(store, txn);
+        if (e == -EUCLEAN)
+            e = damaged(error, "rows of the full map whose filesystem does not know of them");
+        else if (e != 0)
+            e = qm_set_error(error, e, "cannot read: %s", g_strerror(-e));
+    }
     ops->abort(txn);
-    if (e == 0)
+    if (e == 0) {
         atomic_store(&store->given, store->meta.next_serial);
+        store->session = store->meta.epoch + 1;
+    }
     return e;
 }
 
@@ -409,10 +481,10 @@ static int find_full(struct qidmap_store *store, const struct qidmap_object *obj
     struct qm_txn *txn;
     int e = ops->begin(store->backend, QM_TXN_READ, 0, &txn);
 
-    if (e != 0)
-        return e;
-    e = qm_full_get(txn, object, given(store), path);
-    ops->abort(txn);
+    if (e == 0) {
+        e = qm_full_get(txn, object, given(store), path);
+        ops->abort(txn);
+    }
     if (e == -EUCLEAN)
         qm_store_damaged(store);
     return e;
@@ -430,6 +502,52 @@ static int usable(struct qidmap_store *store, uint32_t number, struct qm_fs **fs
     return (*fs)->policy == QIDMAP_POLICY_DENY ? -EPERM : 0;
 }
 
+gboolean qm_policy_takes(uint32_t policy, uint8_t kind)
+{
+    if (policy == QIDMAP_POLICY_HANDLE)
+        return kind != QIDMAP_OBJECT_INODE;
+    return kind != QIDMAP_OBJECT_HANDLE;
+}
+
+/* Asks one retired row: as a fs is asked, but nothing is ever open there. */
+static int ask_alias(struct qidmap_store *store, struct qm_txn *txn, const struct qm_fs *alias,
+                     struct qidmap_object *object, uint64_t *path)
+{
+    uint32_t state = atomic_load_explicit(&alias->state, memory_order_acquire);
+    gboolean inode = object->kind == QIDMAP_OBJECT_INODE;
+    int e;
+
+    object->fs = alias->number;
+    if (inode && !(state & QM_STATE_HAS_BOUND) &&
+        qm_map_ask(&store->map, alias, object->ino, path) == QM_PLACE_PATH)
+        return 0;
+    if (state & QM_STATE_HAS_FULL) {
+        e = txn ? qm_full_get(txn, object, given(store), path) : find_full(store, object, path);
+        if (e != -ENOENT)
+            return e;
+    }
+    if (inode && (state & QM_STATE_HAS_BOUND) &&
+        qm_map_ask(&store->map, alias, object->ino, path) == QM_PLACE_PATH)
+        return 0;
+    return -ENOENT;
+}
+
+int qm_store_ask_aliases(struct qidmap_store *store, struct qm_txn *txn, const struct qm_fs *fs,
+                         const struct qidmap_object *object, uint64_t *path)
+{
+    struct qm_fs *aliases[QM_ALIASES];
+    struct qidmap_object asked;
+    uint32_t n = qm_map_aliases(fs, aliases), i;
+    int e = -ENOENT;
+
+    if (n == 0)
+        return -ENOENT;
+    asked = *object;
+    for (i = 0; e == -ENOENT && i < n; i++)
+        e = ask_alias(store, txn, aliases[i], &asked, path);
+    return e;
+}
+
 int qm_store_find(struct qidmap_store *store, uint32_t number, uint64_t ino, uint64_t *path)
 {
     struct qidmap_object object;
@@ -439,6 +557,16 @@ int qm_store_find(struct qidmap_store *store, uint32_t number, uint64_t ino, uin
 
     if (e != 0)
         return e;
+    if (fs->policy == QIDMAP_POLICY_HANDLE)
+        return -EINVAL;
+    if (atomic_load_explicit(&fs->older, memory_order_acquire)) {
+        memset(&object, 0, sizeof(object));
+        object.kind = QIDMAP_OBJECT_INODE;
+        object.ino = ino;
+        e = qm_store_ask_aliases(store, NULL, fs, &object, path);
+        if (e != -ENOENT)
+            return e;
+    }
     if (!(state & QM_STATE_HAS_BOUND) && qm_map_ask(&store->map, fs, ino, path) == QM_PLACE_PATH)
         return 0;
     if (state & QM_STATE_HAS_FULL) {
@@ -466,6 +594,11 @@ int qm_store_find_object(struct qidmap_store *store, const struct qidmap_object 
         return qm_store_find(store, object->fs, object->ino, path);
     e = usable(store, object->fs, &fs, &state);
     if (e != 0)
+        return e;
+    if (!qm_policy_takes(fs->policy, object->kind))
+        return -EINVAL;
+    e = qm_store_ask_aliases(store, NULL, fs, object, path);
+    if (e != -ENOENT)
         return e;
     return state & QM_STATE_HAS_FULL ? find_full(store, object, path) : -ENOENT;
 }
@@ -563,8 +696,11 @@ int qm_store_reverse(struct qidmap_store *store, uint64_t path, struct qidmap_ob
         return -ENOENT;
     memset(&o, 0, sizeof(o));
     e = ops->begin(store->backend, QM_TXN_READ, 0, &txn);
-    if (e != 0)
+    if (e != 0) {
+        if (e == -EUCLEAN)
+            qm_store_damaged(store);
         return e;
+    }
     if (n != QM_AFFIX_FULL) {
         /* An id of any index may have been bound by migration: ask the full map first. */
         e = reverse_full(store, txn, path, &o);
@@ -578,8 +714,13 @@ int qm_store_reverse(struct qidmap_store *store, uint64_t path, struct qidmap_ob
     ops->abort(txn);
     if (e == -EUCLEAN)
         qm_store_damaged(store);
-    if (e == 0)
+    if (e == 0) {
+        struct qm_fs *fs = qm_map_fs(&store->map, o.fs);
+
+        if (fs)
+            o.fs = qm_map_head(fs)->number;
         *object = o;
+    }
     return e;
 }
 

@@ -44,6 +44,10 @@ struct qidmap_store {
     char *trouble;       /* why nothing new is mapped, or NULL; written by the leader */
 
     /* Of the leader alone. */
+    uint64_t session; /* number of this time of writing */
+    uint8_t boot[16]; /* the boot whose predecessors' rows were dropped */
+    gboolean boot_known;
+    gboolean swept; /* rows of the full map that a crash left behind are gone */
     struct qm_floor floor;
     gint64 retry_at;           /* monotonic time, us: nothing is tried again before */
     gint64 pause, pause_first; /* us */
@@ -76,6 +80,14 @@ int qm_store_fs_get(struct qidmap_store *store, uint32_t number, struct qidmap_f
 int qm_full_get(struct qm_txn *txn, const struct qidmap_object *object, uint64_t given,
                 uint64_t *path);
 
+/* The id that an alias of `fs` has for an object of it, or -ENOENT. `txn` may be NULL: then one is
+ * begun where the full map is to be asked. */
+int qm_store_ask_aliases(struct qidmap_store *store, struct qm_txn *txn, const struct qm_fs *fs,
+                         const struct qidmap_object *object, uint64_t *path);
+
+/* Whether objects of this kind are mapped under this policy: no file may have two keys. */
+gboolean qm_policy_takes(uint32_t policy, uint8_t kind);
+
 /* One object that is to be mapped. */
 struct qm_want {
     struct qidmap_object object;
@@ -107,11 +119,41 @@ void qm_store_unlead(struct qidmap_store *store);
  * `broken`. */
 int qm_store_commit(struct qidmap_store *store, struct qm_txn *txn, struct qm_meta *meta);
 int qm_txn_put(struct qm_txn *txn, enum qm_table table, const struct qm_record *record);
+/* -EUCLEAN where the counters that `txn` sees are not those in RAM. */
+int qm_store_check_meta(struct qidmap_store *store, struct qm_txn *txn);
 
-/* register.c */
-int qm_store_register(struct qidmap_store *store, const struct qidmap_identity *identities,
-                      size_t count, uint32_t *numbers, GError **error);
+/* register.c: what qidmap_register() and qidmap_register_mounted() decide and store. */
+struct qm_registration {
+    const struct qidmap_identity *identities;
+    size_t count;
+    const struct qidmap_live *live;
+    size_t n_live;
+    gboolean refuse;
+    gboolean split_weak;
+    const gboolean *can_mark; /* count; NULL: none */
+    uint32_t *numbers;        /* out, count: 0 where it was refused */
+    uint32_t *flags;          /* out, count: QIDMAP_MOUNTED_*; or NULL */
+    uint32_t *others;         /* out, count; or NULL */
+    gboolean *marks; /* out, count: to be given a marker; one of each filesystem; or NULL */
+};
+int qm_store_register(struct qidmap_store *store, const struct qm_registration *registration,
+                      GError **error);
 int qm_store_recognise(struct qidmap_store *store, const struct qidmap_identity *identities,
                        size_t count, uint32_t *numbers);
+/* Takes what was seen of filesystems into their rows. */
+int qm_store_update(struct qidmap_store *store, const struct qidmap_identity *identities,
+                    const uint32_t *numbers, size_t count, GError **error);
+
+/* mounted.c; `mark` is qidmap_mark(), or what a test has in its place. */
+typedef int (*qm_mark_fn)(int fd, struct qidmap_identity *identity, struct qidmap_error *error);
+int qm_store_register_mounted(struct qidmap_store *store, struct qidmap_mounted *mounted,
+                              size_t count, const struct qidmap_register_options *options,
+                              qm_mark_fn mark, GError **error);
+
+/* admin.c */
+int qm_store_alias(struct qidmap_store *store, uint32_t old_fs, uint32_t new_fs, GError **error);
+int qm_store_retire(struct qidmap_store *store, uint32_t fs, GError **error);
+int qm_store_set_policy(struct qidmap_store *store, uint32_t fs, uint32_t policy, gboolean renumber,
+                        uint32_t *new_fs, GError **error);
 
 #endif

@@ -63,6 +63,14 @@ static void make(enum qm_table table, struct qm_record *r)
         memset(fs.hints.mount_path, 'x', sizeof(fs.hints.mount_path) - 1);
         fs.hints.root_btime_ns = -1;
         fs.hints.root_ino = UINT64_MAX;
+        strcpy(fs.hints.tree, "a/b");
+        fs.alias = 0xabcdee;
+        fs.chosen = fs.met_many = 1;
+        fs.met_count = 2;
+        fs.met[0] = 7;
+        fs.met[1] = 9;
+        fs.first_session = 3;
+        fs.last_session = UINT64_MAX;
         qm_record_fs(r, &fs, TRUE);
         break;
     case QM_TABLE_FSID:
@@ -118,6 +126,10 @@ static void test_round_trip(void)
     g_assert_cmpuint(strlen(fs.hints.mount_path), ==, 255);
     g_assert_cmpstr(fs.hints.type, ==, "ext4");
     g_assert_cmpint(fs.hints.root_btime_ns, ==, -1);
+    g_assert_cmpstr(fs.hints.tree, ==, "a/b");
+    g_assert_true(fs.alias == 0xabcdee && fs.chosen && fs.met_many && fs.met_count == 2 &&
+                  fs.met[0] == 7 && fs.met[1] == 9 && fs.first_session == 3 &&
+                  fs.last_session == UINT64_MAX);
     qm_record_fs(&again, &fs, has_full);
     g_assert_cmpmem(again.value, again.value_size, r.value, r.value_size);
 
@@ -215,6 +227,21 @@ static void test_sealed_nonsense(void)
 
     make(QM_TABLE_FS, &r);
     r.value[QM_FS_FIXED_SIZE + 1] = 255; /* an identity that is too long */
+    seal_again(&r, QM_TABLE_FS);
+    g_assert_cmpint(qm_parse_check(QM_TABLE_FS, key_of(&r), value_of(&r)), ==, -EUCLEAN);
+
+    make(QM_TABLE_FS, &r);
+    r.value[28] = 0xef; /* the alias of itself */
+    seal_again(&r, QM_TABLE_FS);
+    g_assert_cmpint(qm_parse_check(QM_TABLE_FS, key_of(&r), value_of(&r)), ==, -EUCLEAN);
+
+    make(QM_TABLE_FS, &r);
+    memset(r.value + 96, 0, 8); /* a last session before the first */
+    seal_again(&r, QM_TABLE_FS);
+    g_assert_cmpint(qm_parse_check(QM_TABLE_FS, key_of(&r), value_of(&r)), ==, -EUCLEAN);
+
+    make(QM_TABLE_FS, &r);
+    r.value[r.value_size - 8] = 7; /* met the same row twice */
     seal_again(&r, QM_TABLE_FS);
     g_assert_cmpint(qm_parse_check(QM_TABLE_FS, key_of(&r), value_of(&r)), ==, -EUCLEAN);
 

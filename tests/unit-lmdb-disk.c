@@ -20,6 +20,8 @@
 #include "tests/lib/inject.h"
 #include "tests/lib/store-fixture.h"
 
+#define MAP_SIZE (96 * 1024)
+
 struct told {
     uint32_t fs, zero;
     uint64_t ino, path;
@@ -35,15 +37,8 @@ struct run {
 
 static void run_init(struct run *r)
 {
-    g_autofree char *base = NULL;
-
     memset(r, 0, sizeof(*r));
-    /* In memory where there is such a place: thousands of stores are made. */
-    base = access("/dev/shm", W_OK) == 0
-               ? g_strdup("/dev/shm/qidmap-disk-XXXXXX")
-               : g_build_filename(g_get_tmp_dir(), "qidmap-disk-XXXXXX", NULL);
-    g_assert_nonnull(g_mkdtemp(base));
-    r->dir = g_strdup(base);
+    r->dir = fixture_fast_dir();
     r->uri = g_strdup_printf("lmdb:%s/store", r->dir);
     r->told = g_array_new(FALSE, FALSE, sizeof(struct told));
     r->pipe = -1;
@@ -74,7 +69,7 @@ static void tell(struct run *r, uint32_t fs, uint64_t ino, uint64_t path)
 static gboolean open_store(struct run *r, unsigned flags)
 {
     struct qidmap_params params = QIDMAP_PARAMS_INIT;
-    struct qm_open_config config = {.map_size = 96 * 1024, .retry_pause = 1};
+    struct qm_open_config config = {.map_size = MAP_SIZE, .retry_pause = 1};
     GError *error = NULL;
 
     params.affix_budget = 2;
@@ -163,7 +158,7 @@ static void scenario(struct run *r)
         map_some(r, 1u + (uint32_t)i % 2, 1);
     if (both) {
         map_some(r, 1, 30);
-        map_some(r, 2, 300); /* the map must grow */
+        map_some(r, 2, 900); /* the map must grow */
     }
     qidmap_store_close(r->store);
     if (!open_store(r, QIDMAP_OPEN_WRITE))
@@ -211,6 +206,12 @@ static unsigned long count_calls(void)
     run_init(&r);
     inject_arm("nth=0");
     scenario(&r);
+    {
+        struct qidmap_stats stats = {.size = sizeof(stats)};
+
+        qidmap_store_stats(r.store, &stats, NULL);
+        g_assert_cmpuint(stats.bytes_used, >, MAP_SIZE); /* it did grow */
+    }
     seen = inject_seen();
     inject_arm(NULL);
     aftermath(&r);
@@ -316,6 +317,91 @@ static void test_open_full(gconstpointer error)
     }
 }
 
+/* ---- readers meanwhile ----------------------------------------------------------------------- */
+
+struct meanwhile {
+    qidmap_store *store;
+    const uint64_t *paths;
+    int stop;
+};
+
+#define KNOWN 60
+
+static gpointer look_up(gpointer data)
+{
+    struct meanwhile *m = data;
+    uint64_t path, i;
+
+    while (!g_atomic_int_get(&m->stop)) {
+        for (i = 0; i < KNOWN; i++) {
+            g_assert_cmpint(qidmap_find(m->store, 1, (i % 9 + 1) << 59 | i, &path), ==, 0);
+            g_assert_cmpuint(path, ==, m->paths[i]);
+        }
+    }
+    return NULL;
+}
+
+static gpointer walk(gpointer data)
+{
+    struct meanwhile *m = data;
+
+    while (!g_atomic_int_get(&m->stop)) {
+        struct qidmap_stats stats = {.size = sizeof(stats)};
+        struct qidmap_error error;
+        struct qidmap_row row;
+        qidmap_iter *iter;
+        int e, rows = 0;
+
+        g_assert_cmpint(qidmap_iter_open(m->store, &iter, &error), ==, 0);
+        while ((e = qidmap_iter_next(iter, &row, &error)) == 1)
+            rows++;
+        if (e != -ESTALE && (e != 0 || rows < KNOWN / 2))
+            g_error("%d rows, %d", rows, e);
+        qidmap_iter_close(iter);
+        g_assert_cmpint(qidmap_store_stats(m->store, &stats, NULL), ==, 0);
+    }
+    return NULL;
+}
+
+/* Commits fail and the store goes to new generations while others read. */
+static void test_meanwhile(void)
+{
+    static gpointer (*const what[])(gpointer) = {look_up, look_up, walk};
+    struct meanwhile m = {.stop = 0};
+    uint64_t paths[KNOWN], i;
+    GThread *threads[3];
+    struct run r;
+    int round, failures = 0;
+
+    run_init(&r);
+    g_assert_true(open_store(&r, FIXTURE_WRITE));
+    g_assert_true(register_fs(&r, 1));
+    for (i = 0; i < KNOWN; i++)
+        g_assert_cmpint(qidmap_map(r.store, 1, (i % 9 + 1) << 59 | i, &paths[i]), ==, 0);
+    m.store = r.store;
+    m.paths = paths;
+    for (i = 0; i < 3; i++)
+        threads[i] = g_thread_new("meanwhile", what[i], &m);
+    r.next = 1000;
+    for (round = 0; round < 40; round++) {
+        g_autofree char *spec = g_strdup_printf("nth=%d path=data.mdb error=EIO", 1 + round % 5);
+
+        inject_arm(spec);
+        failures += !map_some(&r, 1, 5);
+        inject_arm(NULL);
+        g_usleep(10);
+        if (!map_some(&r, 1, 5))
+            g_error("no recovery in round %d", round);
+    }
+    g_atomic_int_set(&m.stop, 1);
+    for (i = 0; i < 3; i++)
+        g_thread_join(threads[i]);
+    g_assert_cmpint(failures, >, 10);
+    check_unique(&r);
+    qidmap_store_close(r.store);
+    run_clear(&r);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -329,5 +415,6 @@ int main(int argc, char **argv)
     g_test_add_data_func("/lmdb-disk/open-full", "ENOSPC", test_open_full);
     g_test_add_data_func("/lmdb-disk/open-dead", "EIO", test_open_full);
     g_test_add_func("/lmdb-disk/kill", test_kill);
+    g_test_add_func("/lmdb-disk/meanwhile", test_meanwhile);
     return g_test_run();
 }

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Registration of what a server has mounted: rows, then markers, then rows again.
+ *
+ * The order makes it safe to be cut short anywhere. First all rows are committed; a row whose
+ * filesystem is to get a marker forgets the one that it knew. Then markers are written to the
+ * filesystems and synced, outside the leader's role, since a filesystem may be slow. Then the rows
+ * take them over. Cut short before a marker is written: the row knows none, and the discriminators
+ * decide as they did before. Cut short behind it: the filesystem has a marker that no row knows,
+ * which says nothing either; the next registration takes it over. A row that knows a marker which
+ * its filesystem does not have cannot come about.
+ *
+ * Must not know which row fits (resolve.c) nor what a marker is (marker.c).
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "store/error.h"
+#include "store/store.h"
+
+/* The descriptor may be one that cannot be synced (O_PATH): then the same file is opened again. */
+static void sync_filesystem(int fd)
+{
+    char path[64];
+    int again;
+
+    if (syncfs(fd) == 0)
+        return;
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    again = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (again >= 0) {
+        (void)syncfs(again);
+        close(again);
+    }
+}
+
+/* Writes markers where they are wanted. What cannot be written is no error: the filesystem is told
+ * apart by what else is known of it. The number of new ones comes back; they stand first in
+ * `identities` and `numbers`. */
+static size_t write_markers(struct qidmap_mounted *mounted, size_t count, const gboolean *marks,
+                            const uint32_t *numbers, qm_mark_fn mark,
+                            struct qidmap_identity *identities, uint32_t *marked)
+{
+    size_t n = 0, i, k;
+
+    for (i = 0; i < count; i++) {
+        struct qidmap_identity written = mounted[i].identity;
+        struct qidmap_error error;
+
+        if (!marks[i] || numbers[i] == 0 || mark(mounted[i].fd, &written, &error) != 0)
+            continue;
+        sync_filesystem(mounted[i].fd);
+        identities[n] = written;
+        marked[n++] = numbers[i];
+        for (k = 0; k < count; k++) { /* every mount of it shows the marker now */
+            if (numbers[k] != numbers[i])
+                continue;
+            memcpy(mounted[k].identity.hints.marker, written.hints.marker,
+                   sizeof(written.hints.marker));
+            if (k == i)
+                mounted[k].identity = written;
+        }
+    }
+    return n;
+}
+
+int qm_store_register_mounted(struct qidmap_store *store, struct qidmap_mounted *mounted,
+                              size_t count, const struct qidmap_register_options *options,
+                              qm_mark_fn mark, GError **error)
+{
+    g_autofree struct qidmap_identity *identities = g_new(struct qidmap_identity, count + 1);
+    g_autofree gboolean *can_mark = g_new0(gboolean, count + 1);
+    g_autofree gboolean *marks = g_new0(gboolean, count + 1);
+    g_autofree uint32_t *numbers = g_new0(uint32_t, count + 1);
+    g_autofree uint32_t *flags = g_new0(uint32_t, count + 1);
+    g_autofree uint32_t *others = g_new0(uint32_t, count + 1);
+    g_autofree uint32_t *marked = g_new0(uint32_t, count + 1);
+    struct qm_registration reg = {
+        .identities = identities,
+        .count = count,
+        .live = options->live,
+        .n_live = options->n_live,
+        .refuse = options->on_duplicate == QIDMAP_REFUSE,
+        .split_weak = options->split_weak != 0,
+        .can_mark = options->markers ? can_mark : NULL,
+        .numbers = numbers,
+        .flags = flags,
+        .others = others,
+        .marks = marks,
+    };
+    size_t i, n;
+    int e;
+
+    for (i = 0; i < count; i++) {
+        identities[i] = mounted[i].identity;
+        can_mark[i] = mounted[i].fd >= 0 && !(identities[i].flags & QIDMAP_IDENTITY_READONLY);
+    }
+    e = qm_store_register(store, &reg, error);
+    if (e != 0)
+        return e;
+    n = write_markers(mounted, count, marks, numbers, mark, identities, marked);
+    if (n > 0) {
+        /* Rows and numbers are committed: without the markers they hold as well. What failed shows
+         * at the next new mapping. */
+        e = qm_store_update(store, identities, marked, n, NULL);
+        (void)e;
+    }
+    for (i = 0; i < count; i++) {
+        mounted[i].fs = numbers[i];
+        mounted[i].result = numbers[i] ? 0 : -EEXIST;
+        mounted[i].flags = flags[i];
+        mounted[i].other = others[i];
+    }
+    return 0;
+}
