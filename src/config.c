@@ -114,6 +114,11 @@ static gboolean add_export(struct settings *settings, const char *name, const ch
                     "export '%s': no store given; try --store lmdb:/var/lib/qidmap/%s, or --store "
                     "memory: for ids that last as long as the daemon",
                     name, name);
+    if (readonly && g_str_has_prefix(store, "xattr:"))
+        return fail(error,
+                    "export '%s': it is read-only, so no xattr: store can be kept in it; use an "
+                    "lmdb: store",
+                    name);
     export = g_new0(struct settings_export, 1);
     export->name = g_strdup(name);
     export->dir = g_strdup(dir);
@@ -273,7 +278,7 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
         {"export", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &args->exports,
          "Serve the tree DIR under the name NAME (repeatable)", "NAME=DIR"},
         {"store", 0, 0, G_OPTION_ARG_FILENAME, &args->store,
-         "Where ids are kept: lmdb:DIR or memory:", "URI"},
+         "Where ids are kept: lmdb:DIR, xattr:DIR or memory:", "URI"},
         {"listen", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &args->listen,
          "Listen here: unix:PATH or tcp:HOST:PORT (repeatable)", "ADDR"},
         {"multidevs", 0, 0, G_OPTION_ARG_STRING, &args->multidevs,

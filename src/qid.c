@@ -39,7 +39,9 @@ struct qid_export {
     struct mount_export *mounts;
     qidmap_store *store; /* borrowed from the map */
     struct statx root_stx;
-    int warned; /* atomic */
+    int warned;           /* atomic */
+    gboolean little_room; /* the store is one whose room is watched */
+    int room_told;        /* atomic: 1: a tenth is left, 2: nothing */
 };
 
 struct open_store {
@@ -113,23 +115,40 @@ static char *real_path(const char *path)
     }
 }
 
-/* A guest that could reach the store could renumber everything. */
+/* The directory that a URI names, or NULL. */
+static const char *store_dir(const char *uri)
+{
+    static const char *const schemes[] = {"lmdb:", "xattr:"};
+
+    for (gsize i = 0; i < G_N_ELEMENTS(schemes); i++)
+        if (g_str_has_prefix(uri, schemes[i]))
+            return uri + strlen(schemes[i]);
+    return NULL;
+}
+
+/* A guest that could reach the store could renumber everything. The xattrs of the export's root are
+ * out of its reach, and so is the root itself; a directory below it could be removed. */
 static gboolean check_store_outside(const char *root_path, const char *uri, GError **error)
 {
-    if (!g_str_has_prefix(uri, "lmdb:"))
+    gboolean xattr = g_str_has_prefix(uri, "xattr:");
+
+    if (store_dir(uri) == NULL)
         return TRUE;
-    g_autofree char *store = real_path(uri + strlen("lmdb:"));
+    g_autofree char *store = real_path(store_dir(uri));
     g_autofree char *root = real_path(root_path);
     gsize size = strlen(root);
 
     while (size > 0 && root[size - 1] == '/')
         size--;
-    if (strncmp(store, root, size) != 0 || (store[size] != '/' && store[size] != '\0'))
+    if (strncmp(store, root, size) != 0 || (store[size] != '/' && store[size] != '\0') ||
+        (xattr && (store[size] == '\0' || strcmp(store + size, "/") == 0)))
         return TRUE;
     g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL,
                 "the store %s is inside the export %s, where guests could change it; "
-                "give a directory outside of it",
-                store, root);
+                "give %s",
+                store, root,
+                xattr ? "the export's root itself, or a directory outside of it"
+                      : "a directory outside of it");
     return FALSE;
 }
 
@@ -194,10 +213,12 @@ static qidmap_store *open_once(struct qid_map *map, const char *uri, GError **er
     qidmap_store *opened;
     g_autofree char *key = g_strdup(uri);
 
-    if (g_str_has_prefix(uri, "lmdb:")) {
-        g_autofree char *real = real_path(uri + strlen("lmdb:"));
+    if (store_dir(uri) != NULL) {
+        g_autofree char *real = real_path(store_dir(uri));
+        key[store_dir(uri) - uri] = '\0';
+        char *whole = g_strconcat(key, real, NULL);
         g_free(key);
-        key = g_strconcat("lmdb:", real, NULL);
+        key = whole;
     }
     for (guint i = 0; i < map->stores->len; i++) {
         struct open_store *store = g_ptr_array_index(map->stores, i);
@@ -217,6 +238,31 @@ static qidmap_store *open_once(struct qid_map *map, const char *uri, GError **er
     return opened;
 }
 
+/* After what may have made new mappings: says once when a store with little room has less than a
+ * tenth of it left, and once when there is none. */
+static void watch_room(struct qid_export *exp)
+{
+    struct qidmap_stats stats = {.size = sizeof stats};
+    int stage;
+
+    if (!exp->little_room || g_atomic_int_get(&exp->room_told) == 2 ||
+        qidmap_store_stats(exp->store, &stats, NULL) < 0 || stats.bytes_room == 0 ||
+        stats.bytes_used < stats.bytes_room / 10 * 9)
+        return;
+    stage = stats.rows_room == 0 ? 2 : 1;
+    if (g_atomic_int_get(&exp->room_told) >= stage)
+        return;
+    g_atomic_int_set(&exp->room_told, stage);
+    if (stage == 1)
+        log_warning("export %s: the store %s has less than a tenth of its room left, for about "
+                    "%" G_GUINT64_FORMAT " affix entries; an lmdb: store has more",
+                    exp->name, exp->store_uri, stats.rows_room);
+    else
+        log_warning("export %s: the store %s has no room left: new mappings fail; use an lmdb: "
+                    "store",
+                    exp->name, exp->store_uri);
+}
+
 gboolean qid_map_start(struct qid_map *map, GError **error)
 {
     for (guint i = 0; i < map->exports->len; i++) {
@@ -227,8 +273,13 @@ gboolean qid_map_start(struct qid_map *map, GError **error)
         if (exp->store == NULL)
             return FALSE;
         mount_export_set_store(exp->mounts, exp->store);
+        exp->little_room = g_str_has_prefix(exp->store_uri, "xattr:");
     }
-    return mount_watch_start(map->watch, error);
+    if (!mount_watch_start(map->watch, error))
+        return FALSE;
+    for (guint i = 0; i < map->exports->len; i++)
+        watch_room(g_ptr_array_index(map->exports, i));
+    return TRUE;
 }
 
 void qid_map_free(struct qid_map *map)
@@ -332,6 +383,17 @@ static gboolean may_be_placeholder(const struct statx *stx)
     return stx->stx_ino == BTRFS_PLACEHOLDER_INO && S_ISDIR(stx->stx_mode);
 }
 
+static int map_inode(struct qid_export *exp, uint32_t fs, uint64_t ino, uint64_t *path)
+{
+    int rc = qidmap_find(exp->store, fs, ino, path);
+
+    if (rc != -ENOENT)
+        return rc;
+    rc = qidmap_map(exp->store, fs, ino, path);
+    watch_room(exp);
+    return rc;
+}
+
 int qid_from_stat(struct qid_export *exp, int fd, const struct statx *stx, struct qid *qid)
 {
     struct mount_entry entry;
@@ -344,7 +406,7 @@ int qid_from_stat(struct qid_export *exp, int fd, const struct statx *stx, struc
         if (may_be_placeholder(stx) && (rc == -ENODEV || (rc == 0 && entry.btrfs)))
             rc = map_open_placeholder(exp, fd, stx, &path);
         else if (rc == 0)
-            rc = entry.foreign ? -EXDEV : qidmap_map(exp->store, entry.fs, stx->stx_ino, &path);
+            rc = entry.foreign ? -EXDEV : map_inode(exp, entry.fs, stx->stx_ino, &path);
         if (rc < 0)
             return rc;
     }
@@ -451,6 +513,12 @@ static int prepare(struct qid_export *exp, int dir_fd, const struct statx *dir_s
     return 1;
 }
 
+static void batch(struct qid_export *exp, struct qidmap_item *items, size_t n)
+{
+    qidmap_map_batch(exp->store, items, n);
+    watch_room(exp);
+}
+
 int qid_from_dirents(struct qid_export *exp, int dir_fd, const struct statx *dir_stx, int parent_fd,
                      struct qid_dirent *entries, size_t count)
 {
@@ -482,7 +550,7 @@ int qid_from_dirents(struct qid_export *exp, int dir_fd, const struct statx *dir
             owner[n++] = i;
     }
     if (n > 0)
-        qidmap_map_batch(exp->store, items, n);
+        batch(exp, items, n);
     for (size_t k = 0; k < n; k++) {
         entries[owner[k]].result = items[k].result;
         entries[owner[k]].qid.path = items[k].path;
@@ -492,6 +560,7 @@ int qid_from_dirents(struct qid_export *exp, int dir_fd, const struct statx *dir
 
 /* ---- names that guests do not see ------------------------------------------------------------ */
 
+/* In any case: some filesystems do not tell upper from lower case in these names. */
 gboolean qid_xattr_is_hidden(const char *name)
 {
     static const char *const prefixes[] = {
@@ -502,7 +571,8 @@ gboolean qid_xattr_is_hidden(const char *name)
 
     for (gsize i = 0; i < G_N_ELEMENTS(prefixes); i++) {
         gsize size = strlen(prefixes[i]) - 1;
-        if (strncmp(name, prefixes[i], size) == 0 && (name[size] == '.' || name[size] == '\0'))
+        if (g_ascii_strncasecmp(name, prefixes[i], size) == 0 &&
+            (name[size] == '.' || name[size] == '\0'))
             return TRUE;
     }
     return FALSE;

@@ -15,6 +15,7 @@
 #include "store/iter.h"
 #include "store/marker.h"
 #include "store/store.h"
+#include "store/virtfs.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -439,4 +440,19 @@ EXPORT int qidmap_iter_next(qidmap_iter *iter, struct qidmap_row *row, struct qi
 EXPORT void qidmap_iter_close(qidmap_iter *iter)
 {
     qm_iter_close(iter);
+}
+
+/* ---- the layout of 2019 ---------------------------------------------------------------------- */
+
+EXPORT int qidmap_virtfs_read(const char *dir,
+                              int (*row)(const struct qidmap_virtfs_entry *entry, void *data),
+                              void *data, struct qidmap_error *error)
+{
+    GError *e = NULL;
+    int r;
+
+    if (!dir || !row)
+        return refuse(error, dir, "the reader needs a directory and a function for its entries");
+    r = qm_virtfs_read(dir, row, data, &e);
+    return e ? qm_error_export(e, dir, error) : r;
 }

@@ -990,6 +990,7 @@ static int lmdb_recover(struct qm_backend *backend, struct qm_meta *meta, GError
 
 const struct qm_backend_ops qm_backend_lmdb = {
     .name = "lmdb",
+    .has_full = TRUE,
     .open = lmdb_open,
     .publish = lmdb_publish,
     .close = lmdb_close,

@@ -45,7 +45,9 @@ struct qm_backend_config {
 };
 
 struct qm_backend_ops {
-    const char *name; /* "lmdb": what stands before the colon of a URI */
+    const char *name;  /* "lmdb": what stands before the colon of a URI */
+    gboolean has_full; /* keeps the tables full and byfull; without them affix entries have no
+                          budget, and what needs a row there cannot be mapped */
 
     /* Opens what `place`, the URI behind the colon, names. A backend that comes back with
      * `fresh` set has empty tables, which no other process can see before publish(). */
@@ -84,6 +86,8 @@ struct qm_backend_ops {
 
     /* Bytes in use and bytes that fit (0: no limit). */
     void (*room)(struct qm_backend *backend, uint64_t *used, uint64_t *limit);
+    /* Affix entries that still fit, about; NULL: no limit. */
+    uint64_t (*rows_room)(struct qm_backend *backend);
 };
 
 struct qm_backend {
@@ -96,5 +100,6 @@ struct qm_backend {
 
 extern const struct qm_backend_ops qm_backend_mem;
 extern const struct qm_backend_ops qm_backend_lmdb;
+extern const struct qm_backend_ops qm_backend_xattr;
 
 #endif

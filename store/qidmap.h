@@ -45,6 +45,7 @@ struct qidmap_error {
     char text[QIDMAP_ERROR_TEXT];
 };
 
+/* clang-format off */
 /* Error codes with a meaning of their own (beside the usual ones of the system calls used):
  *   -EINVAL     an argument is out of its range, or a URI cannot be understood
  *   -ENOENT     no such store, row or id
@@ -53,17 +54,21 @@ struct qidmap_error {
  *   -EUCLEAN    the store is damaged; nothing was changed
  *   -EREMOTE    the directory is on a filesystem that cannot hold a store
  *   -EROFS      the handle was opened for reading only
- *   -ENFILE     nothing more can be mapped: counters are used up
- *   -EPERM      the policy of the filesystem is `deny`
+ *   -ENFILE     nothing more can be mapped: counters are used up, or the object needs a row in the
+ *               full map, which an xattr: store does not have
+ *   -EPERM      the policy of the filesystem is `deny`; from qidmap_store_open(): others could write
+ *               to the store, or it belongs to somebody else (the text says which part)
+ *   -EAGAIN     too many processes read the store at once
  *   -EEXIST     a filesystem was refused: it is a duplicate of another
  *   -ESTALE     from qidmap_iter_next(): the store had to grow meanwhile; begin again
  *   -ENOTEMPTY  the directory holds something that is no store, and none is made there
- *   -ENOSPC     the disk has no room for a new mapping; nothing was changed, and the handle can be
- *               used on: known inodes go on, and new ones as soon as there is room
- *   -EIO        a commit failed: what is on the disk is not known. Known inodes go on. What is
- * stored is copied to a new generation of the store when something new is to be mapped a little
- * later, and new inodes go on then; qidmap_store_health() has the words
+ *   -ENOSPC     the disk, or the xattrs, have no room for a new mapping; nothing was changed, and
+ *               the handle can be used on: known inodes go on, and new ones as soon as there is room
+ *   -EIO        a commit failed: what is on the disk is not known. Known inodes go on. What is stored
+ *               is copied to a new generation of the store when something new is to be mapped a
+ *               little later, and new inodes go on then; qidmap_store_health() has the words
  */
+/* clang-format on */
 
 /* Version of the library at run time, for example "0.1.0". Static storage. */
 const char *qidmap_version(void);
@@ -96,6 +101,9 @@ struct qidmap_params {
 /*
  * Opens the store that `uri` names:
  *   lmdb:DIR   a directory with an LMDB environment; survives crashes and power cuts
+ *   xattr:DIR  the extended attributes of the directory DIR, which must exist; travels with the
+ *              tree; survives crashes and power cuts; has little room and no full map. -EEXIST:
+ *              there are two, in different name spaces; -EOPNOTSUPP, -EROFS: none can be kept there
  *   memory:    nothing persistent; gone with the handle
  * `params` may be NULL. On success *store is the caller's, to be closed with qidmap_store_close().
  */
@@ -131,7 +139,7 @@ struct qidmap_stats {
     int64_t created;         /* seconds since 1970 */
     int64_t last_clean_stop; /* 0: never, or open for writing now, or not stopped cleanly */
     char uri[512];
-    char backend[16]; /* "lmdb", "memory" */
+    char backend[16]; /* "lmdb", "xattr", "memory" */
 };
 int qidmap_store_stats(qidmap_store *store, struct qidmap_stats *stats, struct qidmap_error *error);
 
@@ -496,6 +504,27 @@ int qidmap_iter_open(qidmap_store *store, qidmap_iter **iter, struct qidmap_erro
 /* 1 and a row, 0 at the end, or a negative errno. One thread at a time. */
 int qidmap_iter_next(qidmap_iter *iter, struct qidmap_row *row, struct qidmap_error *error);
 void qidmap_iter_close(qidmap_iter *iter);
+
+/* ---- the layout of 2019 ---------------------------------------------------------------------- */
+
+/* An entry of the table that a patch of 2019 for another server kept in xattrs. */
+struct qidmap_virtfs_entry {
+    uint32_t index; /* its place in the table, from 1: the index of its suffix */
+    uint16_t ino_prefix;
+    uint16_t reserved;
+    uint64_t dev; /* the st_dev of one boot of one host */
+};
+
+/*
+ * Reads the xattrs user.virtfs.system.qidp.N of directory `dir`, and calls `row` for each entry, in
+ * order; what is not 0 ends the reading and comes back. Nothing of it can be taken over into a
+ * store: st_dev numbers change from boot to boot, so nobody knows which filesystems the entries
+ * mean. For tools. -ENOENT: there are none; -EUCLEAN: damaged, `row` was not called; -EPROTO: of
+ * another version.
+ */
+int qidmap_virtfs_read(const char *dir,
+                       int (*row)(const struct qidmap_virtfs_entry *entry, void *data), void *data,
+                       struct qidmap_error *error);
 
 #ifdef __cplusplus
 }

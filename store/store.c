@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "store/error.h"
+#include "store/virtfs.h"
 
 /* How far the counters of a store go on that somebody copied: more than was given since the copy
  * was made, and few enough for a thousand copies in a row. */
@@ -20,7 +21,8 @@
 #define LEAP_SERIAL   (UINT64_C(1) << 40)
 #define LEAP_INSTANCE 4096u
 
-static const struct qm_backend_ops *const backends[] = {&qm_backend_lmdb, &qm_backend_mem};
+static const struct qm_backend_ops *const backends[] = {&qm_backend_lmdb, &qm_backend_xattr,
+                                                        &qm_backend_mem};
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
@@ -37,7 +39,11 @@ static const struct qm_backend_ops *find_backend(const char *uri, const char **p
             return backends[i];
         }
     }
-    qm_set_error(error, EINVAL, "not the URI of a store: expected lmdb:DIR or memory:");
+    if (strncmp(uri, QM_VIRTFS_URI, strlen(QM_VIRTFS_URI)) == 0) {
+        qm_set_error(error, EOPNOTSUPP, QM_VIRTFS_REFUSED);
+        return NULL;
+    }
+    qm_set_error(error, EINVAL, "not the URI of a store: expected lmdb:DIR, xattr:DIR or memory:");
     return NULL;
 }
 
@@ -257,7 +263,7 @@ static int load_byaffix(struct qidmap_store *store, struct qm_txn *txn, struct q
     entry.bits = qm_affix_bits(entry.n);
     fs = qm_map_fs(&store->map, number);
     if (!fs || fs->policy != QIDMAP_POLICY_AFFIX || entry.n >= store->meta.next_affix ||
-        qm_map_entries(fs) >= store->meta.affix_budget ||
+        (txn->backend->ops->has_full && qm_map_entries(fs) >= store->meta.affix_budget) ||
         qm_map_covering(&store->map, fs, entry.top << (64 - entry.bits)))
         return -EUCLEAN;
     qm_record_affix(&expected, number, entry.bits, entry.top, entry.n);
@@ -439,6 +445,8 @@ void qm_store_stats(struct qidmap_store *store, struct qidmap_stats *stats)
     stats->next_serial = m.next_serial;
     stats->next_instance = m.next_instance;
     store->backend->ops->room(store->backend, &stats->bytes_used, &stats->bytes_room);
+    if (store->backend->ops->rows_room)
+        stats->rows_room = store->backend->ops->rows_room(store->backend);
     stats->created = m.created;
     stats->last_clean_stop = store->writable ? 0 : m.last_clean_stop;
     g_strlcpy(stats->uri, store->uri, sizeof(stats->uri));

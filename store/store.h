@@ -48,6 +48,7 @@ struct qidmap_store {
     uint8_t boot[16]; /* the boot whose predecessors' rows were dropped */
     gboolean boot_known;
     gboolean swept; /* rows of the full map that a crash left behind are gone */
+    int blocked;    /* what qm_store_ready() gave when the role was taken */
     struct qm_floor floor;
     gint64 retry_at;           /* monotonic time, us: nothing is tried again before */
     gint64 pause, pause_first; /* us */
@@ -107,11 +108,14 @@ int qm_store_ready(struct qidmap_store *store);
 void qm_store_failed(struct qidmap_store *store, const struct qm_meta *meta, int e);
 /* 0, or the errno and text of what keeps new mappings from being made. */
 int qm_store_health(struct qidmap_store *store, GError **error);
+/* For the leader, before it writes: 0, or what qm_store_ready() gave when the role was taken, or
+ * has gone wrong since. */
+int qm_store_blocked(struct qidmap_store *store, GError **error);
 /* Damage was met: nothing new is mapped any more. Any thread. */
 void qm_store_damaged(struct qidmap_store *store);
 
-/* Takes and gives back the leader's role; taking it calls qm_store_ready(), whose result is that of
- * `broken` then. The queue goes on with the next waiting thread. */
+/* Takes and gives back the leader's role; taking it calls qm_store_ready(), which may raise
+ * counters in `meta`. The queue goes on with the next waiting thread. */
 void qm_store_lead(struct qidmap_store *store);
 void qm_store_unlead(struct qidmap_store *store);
 /* Writes `meta` with its epoch and transaction, commits, and takes it over. Ends `txn` in every

@@ -57,8 +57,8 @@ rule 'no word of 9P' store '9[Pp](2000|_|[A-Z])|[^a-z]fid[^a-z]|[TR](walk|getatt
 rule 'no GObject, no gio' store '# *include *[<"](gio/|glib-object)' '' '#include <gio/gio.h>'
 rule 'lmdb.h in the lmdb backend only' store '# *include *[<"]lmdb\.h' '^(backend-lmdb|lmdb-).*\.[ch]$' \
     '#include <lmdb.h>'
-rule 'xattrs in their two places only' store '# *include *[<"](sys/xattr|attr/)' \
-    '^(backend-xattr|identity-marker)\.[ch]$' '#include <sys/xattr.h>'
+rule 'xattrs in their few places only' store '# *include *[<"](sys/xattr|attr/)' \
+    '^(xattr-slot|virtfs|identity-marker|marker)\.[ch]$' '#include <sys/xattr.h>'
 rule 'libblkid in identity-blkid.c only' store '# *include *[<"]blkid' '^identity-blkid\.c$' \
     '#include <blkid/blkid.h>'
 rule 'says nothing on stderr' store 'stderr|perror *\(|g_(print|printerr|message|warning|critical|log) *\(|syslog *\(' \

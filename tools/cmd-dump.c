@@ -173,6 +173,9 @@ int cmd_dump(const struct cmd *cmd, int argc, char **argv)
     if (!cmd_parse(cmd, &options, NULL, argc, argv, &status)) {
         return status;
     }
+    if (cmd_dump_virtfs(&options, &status)) {
+        return status;
+    }
     status = cmd_open(&options, &store);
     if (status != CMD_OK) {
         return status;
