@@ -39,25 +39,40 @@ static void sync_filesystem(int fd)
     }
 }
 
+/* The filesystem said no, and is as it was. After other errors its marker may be either. */
+static gboolean was_refused(int e)
+{
+    return e == -EROFS || e == -EOPNOTSUPP || e == -EPERM || e == -EACCES || e == -ENOSPC ||
+           e == -EDQUOT || e == -ENODEV;
+}
+
 /* Writes markers where they are wanted. What cannot be written is no error: the filesystem is told
- * apart by what else is known of it. The number of new ones comes back; they stand first in
- * `identities` and `numbers`. */
+ * apart by what else is known of it, and keeps in its row the marker that it came with, so that
+ * this one no longer passes for proof. The number of identities that rows are to take over comes
+ * back; they stand first in `identities` and `fs`. */
 static size_t write_markers(struct qidmap_mounted *mounted, size_t count, const gboolean *marks,
-                            const uint32_t *numbers, qm_mark mark,
-                            struct qidmap_identity *identities, uint32_t *marked)
+                            const uint32_t *numbers, const struct qm_outside *outside,
+                            struct qidmap_identity *identities, uint32_t *fs)
 {
     size_t n = 0, i, k;
 
     for (i = 0; i < count; i++) {
         struct qidmap_identity written = mounted[i].identity;
         struct qidmap_error error;
+        int e;
 
-        if (!marks[i] || numbers[i] == 0 || mark(mounted[i].fd, &written, &error) != 0)
+        if (!marks[i] || numbers[i] == 0)
             continue;
-        sync_filesystem(mounted[i].fd);
+        e = outside->mark(mounted[i].fd, &written, &error);
+        if (e != 0 && !was_refused(e))
+            continue;
+        if (e == 0)
+            sync_filesystem(mounted[i].fd);
+        else
+            written = mounted[i].identity;
         identities[n] = written;
-        marked[n++] = numbers[i];
-        for (k = 0; k < count; k++) { /* every mount of it shows the marker now */
+        fs[n++] = numbers[i];
+        for (k = 0; e == 0 && k < count; k++) { /* every mount of it shows the marker now */
             if (numbers[k] != numbers[i])
                 continue;
             memcpy(mounted[k].identity.hints.marker, written.hints.marker,
@@ -71,7 +86,7 @@ static size_t write_markers(struct qidmap_mounted *mounted, size_t count, const 
 
 int qm_store_register_mounted(struct qidmap_store *store, struct qidmap_mounted *mounted,
                               size_t count, const struct qidmap_register_options *options,
-                              qm_mark mark, GError **error)
+                              const struct qm_outside *outside, GError **error)
 {
     g_autofree struct qidmap_identity *identities = g_new(struct qidmap_identity, count + 1);
     g_autofree gboolean *can_mark = g_new0(gboolean, count + 1);
@@ -87,7 +102,8 @@ int qm_store_register_mounted(struct qidmap_store *store, struct qidmap_mounted 
         .n_live = options->n_live,
         .refuse = options->on_duplicate == QIDMAP_REFUSE,
         .split_weak = options->split_weak != 0,
-        .can_mark = options->markers ? can_mark : NULL,
+        .can_mark = options->markers && outside->mark ? can_mark : NULL,
+        .present = outside->present,
         .numbers = numbers,
         .flags = flags,
         .others = others,
@@ -103,7 +119,7 @@ int qm_store_register_mounted(struct qidmap_store *store, struct qidmap_mounted 
     e = qm_store_register(store, &reg, error);
     if (e != 0)
         return e;
-    n = write_markers(mounted, count, marks, numbers, mark, identities, marked);
+    n = write_markers(mounted, count, marks, numbers, outside, identities, marked);
     if (n > 0) {
         /* Rows and numbers are committed: without the markers they hold as well. What failed shows
          * at the next new mapping. */

@@ -254,14 +254,15 @@ static gboolean wants_marker(const struct work *w, size_t i, size_t *by)
     return FALSE;
 }
 
-/* What the row is to take over. A marker that came with a copy is not this filesystem's, neither as
- * a hint nor as an identity. */
-static void seen_identity(const struct work *w, size_t i, struct qidmap_identity *id)
+/* What the row is to take over. A marker that came with a copy, and is to be replaced, is not this
+ * filesystem's, neither as a hint nor as an identity. */
+static void seen_identity(const struct work *w, size_t i, gboolean replaced,
+                          struct qidmap_identity *id)
 {
     uint32_t k, n = 0;
 
     *id = w->reg->identities[i];
-    if (!w->decisions[i].copied)
+    if (!replaced)
         return;
     memset(id->hints.marker, 0, sizeof(id->hints.marker));
     for (k = 0; k < id->count; k++) {
@@ -278,9 +279,10 @@ static void fill_row(const struct work *w, size_t i, gboolean fresh, struct qidm
     static const uint8_t zero[16];
     gint64 now = g_get_real_time() / G_USEC_PER_SEC;
     struct qidmap_identity id;
-    size_t by;
+    size_t by = 0;
+    gboolean wanted = wants_marker(w, i, &by);
 
-    seen_identity(w, i, &id);
+    seen_identity(w, i, wanted, &id);
     if (w->decisions[i].duplicate && !(row->flags & QIDMAP_IDENTITY_DUPLICATE)) {
         row->flags |= QIDMAP_IDENTITY_DUPLICATE;
         *changed = TRUE;
@@ -293,16 +295,12 @@ static void fill_row(const struct work *w, size_t i, gboolean fresh, struct qidm
     }
     /* A marker that is going to be replaced is forgotten first: whatever is cut short between here
      * and the next commit, the row never speaks against its own filesystem. */
-    if (wants_marker(w, i, &by)) {
+    if (wanted) {
         w->marks[by] = TRUE;
         if (memcmp(row->hints.marker, zero, sizeof(zero)) != 0) {
             memset(row->hints.marker, 0, sizeof(row->hints.marker));
             *changed = TRUE;
         }
-    } else if (w->decisions[i].copied && !fresh &&
-               memcmp(row->hints.marker, w->reg->identities[i].hints.marker, 16) == 0) {
-        memset(row->hints.marker, 0, sizeof(row->hints.marker));
-        *changed = TRUE;
     }
 }
 
@@ -451,7 +449,8 @@ static int register_leading(struct qidmap_store *store, const struct qm_registra
                               .count = reg->count,
                               .live = reg->live,
                               .n_live = reg->n_live,
-                              .split_weak = reg->split_weak};
+                              .split_weak = reg->split_weak,
+                              .present = reg->present};
     qm_resolve(&scene, decisions);
     e = make_plans(&w, error);
     if (e == 0)

@@ -333,20 +333,32 @@ static gboolean has_row(const struct claim *claim, guint row)
     return FALSE;
 }
 
+/* Their markers say that the row is not the claim's: they differ, or only the row knows one. */
+static gboolean marker_denies(const struct context *ctx, const struct claim *claim, guint row)
+{
+    enum match match = match_claim(ctx, claim, &ctx->rows[row]->hints, LEVEL_MARKER);
+
+    return match == MATCH_DIFFERS ||
+           (match == MATCH_UNKNOWN && has_marker(&ctx->rows[row]->hints));
+}
+
 /* Another claimant of the row, or another candidate of the claim, has the same value: it tells
- * nothing. */
+ * nothing. What the marker rules out does not count. */
 static gboolean is_shared(const struct context *ctx, const struct claim *claim, guint row,
                           enum level level)
 {
     for (guint i = 0; i < ctx->claims->len; i++) {
         const struct claim *other = claim_at(ctx, i);
         if (other != claim && has_row(other, row) &&
-            match_claim(ctx, other, &ctx->rows[row]->hints, level) == MATCH_FITS)
+            match_claim(ctx, other, &ctx->rows[row]->hints, level) == MATCH_FITS &&
+            !marker_denies(ctx, other, row))
             return TRUE;
     }
     for (guint i = 0; i < claim->rows->len; i++) {
         guint other = row_at(claim, i);
-        if (other != row && match_claim(ctx, claim, &ctx->rows[other]->hints, level) == MATCH_FITS)
+        if (other != row &&
+            match_claim(ctx, claim, &ctx->rows[other]->hints, level) == MATCH_FITS &&
+            !marker_denies(ctx, claim, other))
             return TRUE;
     }
     return FALSE;
@@ -359,10 +371,10 @@ static gboolean fits(const struct context *ctx, const struct claim *claim, guint
     const struct qidmap_hints *hints = &ctx->rows[row]->hints;
     gint best = -1;
 
+    if (marker_denies(ctx, claim, row))
+        return FALSE;
     for (enum level l = LEVEL_MARKER; l < LEVELS; l++) {
         enum match match = match_claim(ctx, claim, hints, l);
-        if (l == LEVEL_MARKER && match == MATCH_UNKNOWN && has_marker(hints))
-            return FALSE;
         if (match == MATCH_UNKNOWN || (match == MATCH_FITS && is_shared(ctx, claim, row, l)))
             continue;
         if (match == MATCH_DIFFERS) {
@@ -800,7 +812,9 @@ static void find_doubles(const struct context *ctx, struct claim *claim)
             !trees_differ(row->hints.tree, speaker(ctx, claim)->hints.tree) &&
             claim_shares(ctx, claim, row) != SHARED_NOTHING && row->fs != claim->policy_row &&
             (own == NULL || are_doubles(own, row)))
-            claim->copied = claim->copied || !owner || row->fs < own->fs;
+            /* The one that can get another marker yields to the one that cannot. */
+            claim->copied = claim->copied || !owner || row->fs < own->fs ||
+                            (row->flags & QIDMAP_IDENTITY_READONLY);
     }
     if (own != NULL && (own->flags & QIDMAP_IDENTITY_DUPLICATE))
         claim->duplicate = TRUE;
