@@ -2,13 +2,13 @@
 /*
  * Registration of what a server has mounted: rows, then markers, then rows again.
  *
- * The order makes it safe to be cut short anywhere. First all rows are committed; a row whose
- * filesystem is to get a marker forgets the one that it knew. Then markers are written to the
- * filesystems and synced, outside the leader's role, since a filesystem may be slow. Then the rows
- * take them over. Cut short before a marker is written: the row knows none, and the discriminators
- * decide as they did before. Cut short behind it: the filesystem has a marker that no row knows,
- * which says nothing either; the next registration takes it over. A row that knows a marker which
- * its filesystem does not have cannot come about.
+ * The order makes it safe to be cut short anywhere. First all rows are committed; where a marker is
+ * to be written, the row says so: its filesystem has the marker that the row knows (or none), or
+ * one that no row knows. Then markers are written to the filesystems and synced, outside the
+ * leader's role, since a filesystem may be slow. Then the rows take them over. Cut short before
+ * that, the next registration finds the filesystem by the other discriminators, and takes its
+ * marker over or writes one. A row that insists on a marker which its filesystem does not have
+ * cannot come about.
  *
  * Must not know which row fits (resolve.c) nor what a marker is (marker.c).
  */

@@ -49,7 +49,8 @@ struct world {
     struct image image[IMAGES];
     guint8 next_uuid;
     guint next_minor, next_marker;
-    guint32 steps, kept, marked;
+    gboolean stopped; /* in the middle of writing markers */
+    guint32 steps, kept, marked, stops;
 };
 
 static struct world *the_world; /* of the fakes */
@@ -104,8 +105,8 @@ static void set_marker(struct qidmap_identity *id, const guint8 marker[16])
     }
 }
 
-/* Descriptors are numbers of image and subvolume. Now and then the disk says no, or the answer is
- * lost: as if the machine had stopped just behind the writing. */
+/* Descriptors are numbers of image and subvolume. Now and then the disk says no; or the server is
+ * stopped just behind the writing, and starts again. */
 static int fake_mark(int fd, struct qidmap_identity *id, struct qidmap_error *error)
 {
     struct world *w = the_world;
@@ -115,13 +116,18 @@ static int fake_mark(int fd, struct qidmap_identity *id, struct qidmap_error *er
 
     error->code = 0;
     g_assert_true(im->exists && im->writable && im->minor != 0);
+    if (w->stopped)
+        return -EIO;
     if (luck == 0)
         return -EOPNOTSUPP;
     memset(sub->marker, 0, 16);
     w->next_marker++;
     memcpy(sub->marker, &w->next_marker, sizeof w->next_marker);
-    if (luck == 1)
+    if (luck == 1) {
+        w->stopped = TRUE;
+        w->stops++;
         return -EIO;
+    }
     set_marker(id, sub->marker);
     w->marked++;
     return 0;
@@ -177,7 +183,7 @@ static gboolean marker_tells(struct world *w, const struct sub *sub)
         if (memcmp(fs->row.hints.marker, sub->marker, 16) != 0)
             continue;
         if (fs->number == sub->row)
-            own = TRUE;
+            own = !fs->row.marker_open;
         else
             other = TRUE;
     }
@@ -206,8 +212,10 @@ static gboolean must_keep(struct world *w, const struct image *im, guint s)
     if (sub->seen_path == im->path)
         return TRUE;
     g_assert_cmpint(qm_store_fs_get(w->store, sub->row, &row), ==, 0);
-    return !(row.flags & QIDMAP_IDENTITY_DUPLICATE) && !path_used(w, sub->seen_path) &&
-           memcmp(sub->marker, row.hints.marker, 16) == 0;
+    if (qm_fsindex_find(&w->store->map.index, &row.fsid[0])->len > 1) /* a copy was seen */
+        return FALSE;
+    return !(row.flags & QIDMAP_IDENTITY_DUPLICATE) && !row.marker_open &&
+           !path_used(w, sub->seen_path) && memcmp(sub->marker, row.hints.marker, 16) == 0;
 }
 
 /* ---- the server ------------------------------------------------------------------------------ */
@@ -297,6 +305,8 @@ static void tell_all(struct world *w, const struct batch *b, guint k)
     }
 }
 
+static void start_again(struct world *w);
+
 static void call(struct world *w, struct batch *b, const struct qidmap_live *live, guint n_live)
 {
     struct qidmap_register_options o = {
@@ -326,6 +336,21 @@ static void call(struct world *w, struct batch *b, const struct qidmap_live *liv
         sub->seen_path = w->image[b->image[k]].path;
     }
     check_live(w);
+    if (w->stopped)
+        start_again(w);
+}
+
+static void start_again(struct world *w)
+{
+    g_autofree struct batch *all = g_new0(struct batch, 1);
+
+    w->stopped = FALSE;
+    for (guint i = 0; i < IMAGES; i++) {
+        if (w->image[i].exists && w->image[i].minor != 0)
+            batch_add(w, all, i);
+    }
+    shuffle(w, all);
+    call(w, all, NULL, 0);
 }
 
 /* Registers what is new, then gives those again that turned out to have a double. */
@@ -583,7 +608,7 @@ static void step(struct world *w)
     }
 }
 
-static void run_world(guint32 seed, guint steps, guint32 *kept, guint32 *marked)
+static void run_world(guint32 seed, guint steps, guint32 *kept, guint32 *marked, guint32 *stops)
 {
     struct world w = {.rand = g_rand_new_with_seed(seed)};
 
@@ -595,17 +620,19 @@ static void run_world(guint32 seed, guint steps, guint32 *kept, guint32 *marked)
     g_rand_free(w.rand);
     *kept += w.kept;
     *marked += w.marked;
+    *stops += w.stops;
 }
 
 static void test_worlds(void)
 {
-    guint32 kept = 0, marked = 0;
+    guint32 kept = 0, marked = 0, stops = 0;
 
     for (guint32 seed = 1; seed <= (g_test_slow() ? 2000 : 200); seed++)
-        run_world(seed, 250, &kept, &marked);
+        run_world(seed, 250, &kept, &marked, &stops);
     g_test_message("%u rows kept, %u markers written", kept, marked);
     g_assert_cmpuint(kept, >, 20000); /* the oracle had something to say */
     g_assert_cmpuint(marked, >, 500);
+    g_assert_cmpuint(stops, >, 20);
 }
 
 int main(int argc, char **argv)
