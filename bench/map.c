@@ -3,7 +3,8 @@
  * What one answer of the map costs, through the public API alone:
  *   covered   an inode of an affix entry: a few compares
  *   full      an inode of the full map that is known
- *   new       a mapping that must be made, one at a time and in batches, on an lmdb: store
+ *   new       a mapping that must be made, on an lmdb: store: one at a time, by threads that come
+ *             together (they share commits), and in batches
  * beside a bare pwrite + fdatasync of one page on the same disk, which is the least that a durable
  * new mapping can cost.
  *
@@ -15,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,6 +150,53 @@ static double new_batched(qidmap_store *store, uint32_t fs)
     return spent / (BATCHES * BATCH) * 1e6;
 }
 
+/* Threads that each make new mappings one at a time: those that come together share a commit. */
+struct group {
+    qidmap_store *store;
+    uint32_t fs;
+    unsigned which;
+    pthread_t thread;
+};
+
+static void *group_main(void *data)
+{
+    const struct group *g = data;
+
+    for (unsigned i = 0; i < SINGLE; i++) {
+        uint64_t path = 0;
+
+        must("map", qidmap_map(g->store, g->fs, hashed(4000000 + g->which * SINGLE + i), &path));
+    }
+    return NULL;
+}
+
+static uint64_t epoch_of(qidmap_store *store)
+{
+    struct qidmap_stats stats = {.size = sizeof stats};
+
+    must("stats", qidmap_store_stats(store, &stats, &error));
+    return stats.epoch;
+}
+
+/* Commits and mappings in a second. */
+static void new_grouped(qidmap_store *store, uint32_t fs, unsigned threads, double *commits,
+                        double *mappings)
+{
+    g_autofree struct group *groups = g_new0(struct group, threads);
+    uint64_t epoch = epoch_of(store);
+    double start = now(), spent;
+
+    for (unsigned i = 0; i < threads; i++) {
+        groups[i] = (struct group){.store = store, .fs = fs, .which = i + threads * 1000};
+        must("thread", -pthread_create(&groups[i].thread, NULL, group_main, &groups[i]));
+    }
+    for (unsigned i = 0; i < threads; i++)
+        pthread_join(groups[i].thread, NULL);
+    spent = now() - start;
+    *commits = (double)(epoch_of(store) - epoch) / spent;
+    *mappings = threads * SINGLE / spent;
+}
+
 static double bare_sync(const char *dir)
 {
     g_autofree char *path = g_build_filename(dir, "page", NULL);
@@ -229,6 +278,23 @@ int main(int argc, char **argv)
     line(json, "bare pwrite + fdatasync", sync_us, "us");
     line(json, "new mapping, one commit each", single_us, "us");
     line(json, "ratio to the bare fdatasync", single_us / sync_us, "x");
+    line(json, "bare syncs", 1e6 / sync_us, "/s");
+    line(json, "commits, one thread", 1e6 / single_us, "/s");
+    for (unsigned threads = 4; threads <= 64; threads *= 4) {
+        g_autofree char *what = NULL;
+        double commits, mappings;
+
+        new_grouped(store, large, threads, &commits, &mappings);
+        what = g_strdup_printf("commits, %u threads", threads);
+        line(json, what, commits, "/s");
+        g_free(what);
+        what = g_strdup_printf("new mappings, %u threads", threads);
+        line(json, what, mappings, "/s");
+        g_free(what);
+        what = g_strdup_printf("ratio to the bare syncs, %u threads", threads);
+        line(json, what, mappings * sync_us / 1e6, "x");
+    }
+    line(json, "bare pwrite + fdatasync, once more", bare_sync(tmp), "us");
     line(json, "new mapping, batches of 1000", new_batched(store, large), "us");
     qidmap_store_close(store);
     {

@@ -13,6 +13,7 @@
 #include "store/error.h"
 #include "store/identity.h"
 #include "store/iter.h"
+#include "store/marker.h"
 #include "store/store.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -62,6 +63,15 @@ EXPORT void qidmap_store_close(qidmap_store *store)
     qm_store_close(store);
 }
 
+EXPORT int qidmap_store_health(qidmap_store *store, struct qidmap_error *error)
+{
+    GError *e = NULL;
+
+    if (!store)
+        return refuse(error, NULL, "no store");
+    return qm_store_health(store, &e) == 0 ? 0 : qm_error_export(e, store->uri, error);
+}
+
 EXPORT int qidmap_store_stats(qidmap_store *store, struct qidmap_stats *stats,
                               struct qidmap_error *error)
 {
@@ -85,6 +95,22 @@ EXPORT int qidmap_identify(int fd, const struct qidmap_identify_options *options
     if (fd < 0 || !identity || (options && options->size < sizeof(*options)))
         return refuse(error, NULL, "identify needs an open file and structs with their size");
     return qm_identify(fd, options, identity, error);
+}
+
+EXPORT int qidmap_explain(int fd, const struct qidmap_identify_options *options,
+                          struct qidmap_finding *findings, size_t *count,
+                          struct qidmap_identity *identity, struct qidmap_error *error)
+{
+    if (fd < 0 || !findings || !count || !identity || (options && options->size < sizeof(*options)))
+        return refuse(error, NULL, "explain needs an open file and structs with their size");
+    return qm_explain(fd, options, findings, count, identity, error);
+}
+
+EXPORT int qidmap_mark(int fd, struct qidmap_identity *identity, struct qidmap_error *error)
+{
+    if (fd < 0 || !identity)
+        return refuse(error, NULL, "mark needs an open file and its identity");
+    return qm_mark(fd, identity, error);
 }
 
 EXPORT const char *qidmap_fsid_kind_name(uint32_t kind)
@@ -157,9 +183,6 @@ EXPORT int qidmap_register(qidmap_store *store, const struct qidmap_identity *id
     r = qm_store_register(store, &reg, &e);
     return r == 0 ? 0 : qm_error_export(e, store->uri, error);
 }
-
-/* Where markers cannot be written the filesystems are told apart without. */
-#pragma weak qidmap_mark
 
 EXPORT int qidmap_register_mounted(qidmap_store *store, struct qidmap_mounted *mounted,
                                    size_t count, const struct qidmap_register_options *options,

@@ -57,9 +57,15 @@ struct qm_backend_ops {
     /* `rows`: how many rows the transaction will put at most, so that a full disk shows now. */
     int (*begin)(struct qm_backend *backend, enum qm_txn_kind kind, size_t rows,
                  struct qm_txn **txn);
-    int (*commit)(struct qm_txn *txn); /* ends the transaction in every case */
+    /* Ends the transaction in every case. QM_GROW and -ENOSPC: nothing was changed. After any other
+     * error nobody knows what is on the disk: begin() serves readers with the last good state, and
+     * a write transaction must not be begun before recover(). */
+    int (*commit)(struct qm_txn *txn);
     void (*abort)(struct qm_txn *txn);
     int (*grow)(struct qm_backend *backend);
+    /* After a failed commit: brings the last good state to a place that is known to hold it, with
+     * `meta` as its record (transaction is set). NULL: cannot, the store must be opened again. */
+    int (*recover)(struct qm_backend *backend, struct qm_meta *meta, GError **error);
     /* Number of the state that the transaction reads, or will make: larger by one each commit. */
     uint64_t (*number)(struct qm_txn *txn);
 
@@ -82,7 +88,10 @@ struct qm_backend_ops {
 
 struct qm_backend {
     const struct qm_backend_ops *ops;
-    gboolean fresh; /* set by open(), cleared by publish() */
+    gboolean fresh;  /* set by open(), cleared by publish() */
+    gboolean copied; /* set by open(): somebody copied it, or put it back from a backup */
+    gboolean failed; /* set by open(): it can be read, and must recover() before it is written to */
+    gboolean clean;  /* set before close(): the note of a clean stop is in it */
 };
 
 extern const struct qm_backend_ops qm_backend_mem;

@@ -14,6 +14,7 @@
  */
 #include "config.h"
 
+#include "store/error.h"
 #include "store/store.h"
 
 #include <errno.h>
@@ -316,6 +317,146 @@ int qm_store_check_meta(struct qidmap_store *store, struct qm_txn *txn)
     return e;
 }
 
+/* ---- after a failure ------------------------------------------------------------------------- */
+
+#define PAUSE_FIRST (G_USEC_PER_SEC)
+#define PAUSE_LAST  (60 * (gint64)G_USEC_PER_SEC)
+
+static void tell(struct qidmap_store *store, char *text)
+{
+    pthread_mutex_lock(&store->lock);
+    g_free(store->trouble);
+    store->trouble = text;
+    pthread_mutex_unlock(&store->lock);
+}
+
+void qm_store_damaged(struct qidmap_store *store)
+{
+    atomic_store(&store->broken, -EUCLEAN);
+}
+
+static void raise_counters(struct qm_meta *meta, const struct qm_floor *floor)
+{
+    meta->next_fs = MAX(meta->next_fs, floor->next_fs);
+    meta->next_affix = MAX(meta->next_affix, floor->next_affix);
+    meta->next_serial = MAX(meta->next_serial, floor->next_serial);
+    meta->next_instance = MAX(meta->next_instance, floor->next_instance);
+}
+
+/* A commit failed: nobody knows what is on the disk. Another process may read, or a power cut bring
+ * back, what the transaction wrote: its ids are never given to other objects. */
+void qm_store_failed(struct qidmap_store *store, const struct qm_meta *meta, int e)
+{
+    struct qm_floor *floor = &store->floor;
+
+    floor->next_fs = MAX(floor->next_fs, meta->next_fs);
+    floor->next_affix = MAX(floor->next_affix, meta->next_affix);
+    floor->next_serial = MAX(floor->next_serial, meta->next_serial);
+    floor->next_instance = MAX(floor->next_instance, meta->next_instance);
+    store->pause = store->pause_first ? store->pause_first : PAUSE_FIRST;
+    store->retry_at = g_get_monotonic_time() + store->pause;
+    atomic_store(&store->broken, e);
+    tell(store, g_strdup_printf("a write to the store failed (%s): known ids are served, new ones "
+                                "after what is stored has been copied",
+                                g_strerror(-e)));
+}
+
+/* Brings the last good state to a new place. */
+static int recover(struct qidmap_store *store)
+{
+    const struct qm_backend_ops *ops = store->backend->ops;
+    struct qm_meta meta = store->meta;
+    GError *error = NULL;
+    int e;
+
+    if (!ops->recover || g_get_monotonic_time() < store->retry_at)
+        return -EIO;
+    raise_counters(&meta, &store->floor);
+    meta.epoch++;
+    meta.last_clean_stop = 0;
+    e = ops->recover(store->backend, &meta, &error);
+    if (e != 0) {
+        tell(store,
+             g_strdup_printf("a write to the store failed, and to copy what is stored to a new "
+                             "generation failed, too (%s): known ids are served, new ones are not",
+                             error ? error->message : g_strerror(-e)));
+        g_clear_error(&error);
+        store->pause = MIN(2 * store->pause, PAUSE_LAST);
+        store->retry_at = g_get_monotonic_time() + store->pause;
+        if (e == -EUCLEAN)
+            qm_store_damaged(store);
+        return e == -EUCLEAN || e == -ENOSPC ? e : -EIO;
+    }
+    pthread_mutex_lock(&store->lock);
+    store->meta = meta;
+    g_clear_pointer(&store->trouble, g_free);
+    pthread_mutex_unlock(&store->lock);
+    atomic_store(&store->given, meta.next_serial);
+    e = atomic_load(&store->broken);
+    /* Damage that a reader met meanwhile stays. */
+    return e == -EUCLEAN || !atomic_compare_exchange_strong(&store->broken, &e, 0) ? -EUCLEAN : 0;
+}
+
+/* Stores counters that were raised. */
+static int store_floor(struct qidmap_store *store)
+{
+    const struct qm_backend_ops *ops = store->backend->ops;
+    struct qm_meta meta;
+    struct qm_txn *txn;
+    int e;
+
+    do {
+        meta = store->meta;
+        raise_counters(&meta, &store->floor);
+        if (meta.next_fs == store->meta.next_fs && meta.next_affix == store->meta.next_affix &&
+            meta.next_serial == store->meta.next_serial &&
+            meta.next_instance == store->meta.next_instance)
+            return 0;
+        meta.last_clean_stop = 0;
+        e = ops->begin(store->backend, QM_TXN_WRITE, 1, &txn);
+        if (e == 0)
+            e = qm_store_commit(store, txn, &meta);
+        if (e == QM_GROW) {
+            e = ops->grow(store->backend);
+            e = e == 0 ? QM_GROW : e;
+        }
+    } while (e == QM_GROW);
+    return e;
+}
+
+int qm_store_ready(struct qidmap_store *store)
+{
+    int e = atomic_load(&store->broken);
+
+    if (!store->writable)
+        return -EROFS;
+    if (e == -EUCLEAN)
+        return e;
+    if (e != 0)
+        e = recover(store);
+    return e == 0 ? store_floor(store) : e;
+}
+
+int qm_store_health(struct qidmap_store *store, GError **error)
+{
+    int e = atomic_load(&store->broken);
+
+    if (e == 0)
+        return 0;
+    pthread_mutex_lock(&store->lock);
+    if (!store->trouble)
+        qm_set_error(error, e,
+                     "the store is damaged: what is known and whole is served, nothing new is "
+                     "mapped; stop the daemon, and restore the store from a backup");
+    else
+        qm_set_error(error, e, "%s", store->trouble);
+    pthread_mutex_unlock(&store->lock);
+    return e;
+}
+
+/* ---- transactions ------------------------------------------------------------------------------
+ */
+
 int qm_store_commit(struct qidmap_store *store, struct qm_txn *txn, struct qm_meta *meta)
 {
     const struct qm_backend_ops *ops = store->backend->ops;
@@ -331,10 +472,10 @@ int qm_store_commit(struct qidmap_store *store, struct qm_txn *txn, struct qm_me
         return e;
     }
     e = ops->commit(txn);
-    if (e == QM_GROW)
+    if (e == QM_GROW || e == -ENOSPC)
         return e;
     if (e != 0) {
-        atomic_store(&store->broken, e);
+        qm_store_failed(store, meta, e);
         return e;
     }
     pthread_mutex_lock(&store->lock);
@@ -381,12 +522,10 @@ static int run_once(struct qidmap_store *store, struct qm_work *list)
 
 static void run(struct qidmap_store *store, struct qm_work *list)
 {
-    int e = atomic_load(&store->broken);
+    int e = qm_store_ready(store);
     struct qm_work *w;
     size_t i;
 
-    if (e != 0 && e != -EUCLEAN)
-        e = -EIO;
     while (e == 0) {
         e = run_once(store, list);
         if (e != QM_GROW)
@@ -394,7 +533,7 @@ static void run(struct qidmap_store *store, struct qm_work *list)
         e = store->backend->ops->grow(store->backend);
     }
     if (e == -EUCLEAN)
-        atomic_store(&store->broken, e); /* damage: nothing new is mapped any more */
+        qm_store_damaged(store);
     if (e == 0)
         return;
     for (w = list; w; w = w->next) {
@@ -448,6 +587,7 @@ void qm_store_lead(struct qidmap_store *store)
         pthread_cond_wait(&store->changed, &store->lock);
     store->leading = TRUE;
     pthread_mutex_unlock(&store->lock);
+    (void)qm_store_ready(store);
 }
 
 void qm_store_unlead(struct qidmap_store *store)

@@ -69,8 +69,8 @@ int qm_error_code(int code, const char *name, struct qidmap_error *out)
         text = "no room for new mappings: make space on the filesystem of the store";
         break;
     case EIO:
-        text = "a write to the store failed: known ids are served, new ones only after the store "
-               "has been closed and opened again";
+        text = "a write to the store failed: known ids are served, new ones after what is stored "
+               "has been copied to a new generation";
         break;
     case ENOENT:
         text = "no such row or id";

@@ -8,12 +8,9 @@
 #include "store/hints.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -176,28 +173,22 @@ static void collect_device(struct qm_probe *probe, struct qidmap_hints *hints)
         collect_part_uuid(probe, dir, hints);
 }
 
-/* Inode, generation and birth of the root, where the mount shows the root of its filesystem. */
-static void collect_root(struct qm_probe *probe, struct qidmap_hints *hints)
+/* Inode, generation and birth of the root, where a mount shows it. */
+static void collect_root(const struct qm_probe *probe, struct qidmap_hints *hints)
 {
-    struct statx stx;
-    int generation = 0;
+    const struct statx *stx = &probe->root_stx;
 
-    if (probe->dev_major == 0 || strcmp(probe->mount->root, "/") != 0)
+    /* A subvolume that has no mount of its own does not show its root; without xino an overlay
+     * makes up a number for it. */
+    if (!probe->has_root || probe->policy == QIDMAP_POLICY_HANDLE ||
+        stx->stx_dev_major != probe->stx.stx_dev_major ||
+        stx->stx_dev_minor != probe->stx.stx_dev_minor)
         return;
-    int fd = open(probe->mount->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID, &stx) == 0 &&
-        stx.stx_mnt_id == probe->stx.stx_mnt_id && stx.stx_dev_major == probe->stx.stx_dev_major &&
-        stx.stx_dev_minor == probe->stx.stx_dev_minor) {
-        hints->root_ino = stx.stx_ino;
-        if (stx.stx_mask & STATX_BTIME)
-            hints->root_btime_ns =
-                (int64_t)((guint64)stx.stx_btime.tv_sec * 1000000000U + stx.stx_btime.tv_nsec);
-        if (ioctl(fd, FS_IOC_GETVERSION, &generation) == 0)
-            hints->root_gen = (guint32)generation;
-    }
-    close(fd);
+    hints->root_ino = stx->stx_ino;
+    hints->root_gen = probe->root_gen;
+    if (stx->stx_mask & STATX_BTIME)
+        hints->root_btime_ns =
+            (int64_t)((guint64)stx->stx_btime.tv_sec * 1000000000U + stx->stx_btime.tv_nsec);
 }
 
 void qm_hints_collect(struct qm_probe *probe, const struct qidmap_identify_options *options,

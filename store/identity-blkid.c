@@ -11,45 +11,60 @@
 #include "store/identity.h"
 
 #include <blkid/blkid.h>
+#include <errno.h>
 #include <string.h>
 
 #include <xxhash.h>
 
-static void add_uuid(struct qidmap_identity *identity, const char *type, const char *text)
+static void add_uuid(struct qm_answer *answer, const char *type, const char *text)
 {
     guint8 bytes[16];
 
+    qm_say(answer, "%s %s on the device, by libblkid", type, text);
     if (qm_uuid_parse(text, bytes)) {
-        qm_identity_add(identity, QIDMAP_FSID_UUID, bytes, 16);
+        qm_answer_set(answer, QIDMAP_FSID_UUID, bytes, 16);
         return;
     }
     /* Serial numbers and dates of vfat, ntfs, iso9660 ...: their digest, with the type. */
     g_autofree char *key = g_strconcat(type, ":", text, NULL);
     XXH128_canonical_t digest;
     XXH128_canonicalFromHash(&digest, XXH3_128bits(key, strlen(key)));
-    qm_identity_add(identity, QIDMAP_FSID_UUID, digest.digest, 16);
+    qm_answer_set(answer, QIDMAP_FSID_UUID, digest.digest, 16);
 }
 
-void qm_rung_blkid(struct qm_probe *probe, const struct qidmap_identify_options *options,
-                   struct qidmap_identity *identity)
+int qm_rung_blkid(struct qm_probe *probe, const struct qidmap_identify_options *options,
+                  struct qm_answer *answer)
 {
-    const char *text = NULL, *type = NULL;
+    const char *text = NULL, *type = NULL, *fs = probe->mount->type;
+    int result = -ENODATA;
 
     (void)options;
-    if (strcmp(probe->mount->type, "btrfs") == 0)
-        return;
+    if (strcmp(fs, "btrfs") == 0 || strcmp(fs, "overlay") == 0) {
+        qm_say(answer, "not asked: %s has a rung of its own", fs);
+        return -ENODATA;
+    }
+    if (probe->dev_major == 0) {
+        qm_say(answer, "no block device below");
+        return -ENODATA;
+    }
     int fd = qm_probe_dev_fd(probe);
-    if (fd < 0)
-        return;
+    if (fd < 0) {
+        qm_say(answer, "the block device %u:%u cannot be read", probe->dev_major, probe->dev_minor);
+        return -EACCES;
+    }
     blkid_probe pr = blkid_new_probe();
     if (pr == NULL)
-        return;
+        return -ENOMEM;
+    qm_say(answer, "libblkid finds no uuid on the device");
     if (blkid_probe_set_device(pr, fd, 0, 0) == 0 && blkid_probe_enable_superblocks(pr, 1) == 0 &&
         blkid_probe_set_superblocks_flags(pr, BLKID_SUBLKS_UUID | BLKID_SUBLKS_TYPE) == 0 &&
         blkid_do_safeprobe(pr) == 0 && blkid_probe_lookup_value(pr, "UUID", &text, NULL) == 0 &&
-        blkid_probe_lookup_value(pr, "TYPE", &type, NULL) == 0 && text[0] != '\0')
-        add_uuid(identity, type, text);
+        blkid_probe_lookup_value(pr, "TYPE", &type, NULL) == 0 && text[0] != '\0') {
+        add_uuid(answer, type, text);
+        result = 0;
+    }
     blkid_free_probe(pr);
+    return result;
 }
 
 gboolean qm_blkid_part_uuid(struct qm_probe *probe, char *text, gsize size)

@@ -7,6 +7,10 @@
  *     bytes 16 ... 31   uuid of the subvolume; where that is zero (the top level of filesystems
  * made by old mkfs): eight bytes of zero and the tree id, little-endian
  *
+ * A clone that is mounted beside its original (Linux 6.7) shows a temporary uuid (temp_fsid), but
+ * the metadata uuid of both: they have one identity, as clones of other filesystems have, and are
+ * told apart by marker and device. So each is found again when it is mounted alone.
+ *
  * A uuid with eight leading zero bytes is none that anybody generates, so the two forms cannot
  * meet. Without the subvolume's half there is no answer at all: half an identity would merge
  * subvolumes.
@@ -15,6 +19,7 @@
 
 #include "store/identity.h"
 
+#include <errno.h>
 #include <linux/btrfs.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -74,38 +79,52 @@ static void find_device(struct qm_probe *probe, int fd, const struct fs_info *in
     }
 }
 
-void qm_rung_btrfs(struct qm_probe *probe, const struct qidmap_identify_options *options,
-                   struct qidmap_identity *identity)
+int qm_rung_btrfs(struct qm_probe *probe, const struct qidmap_identify_options *options,
+                  struct qm_answer *answer)
 {
     struct btrfs_ioctl_get_subvol_info_args subvol;
     struct fs_info info;
     guint8 bytes[32] = {0};
 
     (void)options;
-    if (strcmp(probe->mount->type, "btrfs") != 0)
-        return;
+    if (strcmp(probe->mount->type, "btrfs") != 0) {
+        qm_say(answer, "not btrfs");
+        return -ENODATA;
+    }
     int fd = qm_probe_io_fd(probe);
-    if (fd < 0)
-        return;
-
+    if (fd < 0) {
+        qm_say(answer, "nothing on this subvolume can be opened");
+        return -EACCES;
+    }
     memset(&info, 0, sizeof info);
     info.flags = BTRFS_FS_INFO_FLAG_METADATA_UUID;
-    if (ioctl(fd, BTRFS_IOC_FS_INFO, &info) != 0)
-        return;
-    if ((info.flags & BTRFS_FS_INFO_FLAG_METADATA_UUID) && !is_zero(info.metadata_uuid, 16))
-        memcpy(bytes, info.metadata_uuid, 16);
-    else
-        memcpy(bytes, info.fsid, 16);
+    if (ioctl(fd, BTRFS_IOC_FS_INFO, &info) != 0) {
+        int code = -errno;
+        qm_say(answer, "BTRFS_IOC_FS_INFO: %s", g_strerror(-code));
+        return code;
+    }
+    gboolean has_metadata =
+        (info.flags & BTRFS_FS_INFO_FLAG_METADATA_UUID) && !is_zero(info.metadata_uuid, 16);
+    memcpy(bytes, has_metadata ? info.metadata_uuid : info.fsid, 16);
     find_device(probe, fd, &info);
 
     memset(&subvol, 0, sizeof subvol);
-    if (ioctl(fd, BTRFS_IOC_GET_SUBVOL_INFO, &subvol) < 0)
-        return;
+    if (ioctl(fd, BTRFS_IOC_GET_SUBVOL_INFO, &subvol) < 0) {
+        int code = -errno;
+        qm_say(answer, "BTRFS_IOC_GET_SUBVOL_INFO: %s", g_strerror(-code));
+        return code;
+    }
     if (!is_zero((const guint8 *)subvol.uuid, 16)) {
         memcpy(bytes + 16, subvol.uuid, 16);
     } else {
         guint64 tree = GUINT64_TO_LE(subvol.treeid);
         memcpy(bytes + 24, &tree, 8);
     }
-    qm_identity_add(identity, QIDMAP_FSID_BTRFS, bytes, sizeof bytes);
+    qm_answer_set(answer, QIDMAP_FSID_BTRFS, bytes, sizeof bytes);
+    qm_say(answer, "BTRFS_IOC_FS_INFO and GET_SUBVOL_INFO, subvolume %" G_GUINT64_FORMAT "%s",
+           (guint64)subvol.treeid,
+           has_metadata && memcmp(info.metadata_uuid, info.fsid, 16) != 0
+               ? "; the visible uuid is another (temp_fsid of a clone, or btrfstune -m)"
+               : "");
+    return 0;
 }

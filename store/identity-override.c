@@ -7,10 +7,17 @@
 
 #include "store/identity.h"
 
-void qm_rung_override(struct qm_probe *probe, const struct qidmap_identify_options *options,
-                      struct qidmap_identity *identity)
+#include <errno.h>
+
+int qm_rung_override(struct qm_probe *probe, const struct qidmap_identify_options *options,
+                     struct qm_answer *answer)
 {
     (void)probe;
-    if (options != NULL && options->override_uuid != NULL)
-        qm_identity_add(identity, QIDMAP_FSID_OVERRIDE, options->override_uuid, 16);
+    if (options == NULL || options->override_uuid == NULL) {
+        qm_say(answer, "the operator gave no uuid");
+        return -ENODATA;
+    }
+    qm_answer_set(answer, QIDMAP_FSID_OVERRIDE, options->override_uuid, 16);
+    qm_say(answer, "given by the operator");
+    return 0;
 }

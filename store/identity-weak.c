@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The last rung: nothing but names tells what this is (FUSE, network filesystems, overlay, and
- * whatever has no uuid): a digest of type, source and mount path. Flagged weak, since another
+ * The last rung: nothing but names tells what this is (FUSE without a marker, and whatever
+ * has no uuid): a digest of type, source and mount path. Flagged weak, since another
  * filesystem could come under the same names.
  *
  * Not for btrfs: it has subvolumes, which share all of these names. Where its ioctls do not answer,
@@ -11,31 +11,28 @@
 
 #include "store/identity.h"
 
+#include <errno.h>
 #include <string.h>
-
-#include <xxhash.h>
 
 #include "store/hints.h"
 
-void qm_rung_weak(struct qm_probe *probe, const struct qidmap_identify_options *options,
-                  struct qidmap_identity *identity)
+int qm_rung_weak(struct qm_probe *probe, const struct qidmap_identify_options *options,
+                 struct qm_answer *answer)
 {
     const struct qm_mount *mount = probe->mount;
     struct qidmap_hints hints = {0};
-    XXH128_canonical_t digest;
 
-    if (strcmp(mount->type, "btrfs") == 0)
-        return;
-
+    if (strcmp(mount->type, "btrfs") == 0) {
+        qm_say(answer, "not for btrfs, whose subvolumes share their names");
+        return -ENODATA;
+    }
     /* The number of a loop device says nothing; its file does. */
     qm_hints_collect(probe, options, &hints);
     const char *source = hints.backing[0] != '\0' ? hints.backing : mount->source;
-    GString *key = g_string_new(NULL);
-    const char *parts[] = {mount->type, source, mount->root, mount->path};
-    for (gsize i = 0; i < G_N_ELEMENTS(parts); i++)
-        g_string_append_len(key, parts[i], (gssize)strlen(parts[i]) + 1);
-    XXH128_canonicalFromHash(&digest, XXH3_128bits(key->str, key->len));
-    g_string_free(key, TRUE);
-    qm_identity_add(identity, QIDMAP_FSID_WEAK, digest.digest, 16);
-    identity->flags |= QIDMAP_IDENTITY_WEAK;
+    const char *const parts[] = {mount->type, source, mount->root, mount->path, NULL};
+    qm_answer_digest(answer, QIDMAP_FSID_WEAK, parts);
+    answer->flags = QIDMAP_IDENTITY_WEAK;
+    qm_say(answer, "names alone: type %s, source %s, mount path %s", mount->type, source,
+           mount->path);
+    return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The ladder of identities: runs the rungs in their order, gathers all that answer, and suggests a
- * policy.
+ * The ladder of identities: what kind of filesystem it is, which suggests a policy; then the rungs
+ * in their order, of which all that answer are gathered.
  *
  * Every rung that answers is kept, so that a row is found again when a rung is added or lost (a
  * kernel upgrade, a daemon that may no longer read the device). Equal bytes of one kind are one
@@ -16,18 +16,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <glib.h>
+#include <xxhash.h>
 
 #include "store/hints.h"
-
-#ifndef STATX_MNT_ID_UNIQUE
-#define STATX_MNT_ID_UNIQUE 0x00004000U
-#endif
+#include "store/identity-fuse.h"
+#include "store/marker.h"
+#include "store/patience.h"
 
 static const struct {
     guint32 kind;
@@ -103,172 +103,274 @@ gboolean qm_boot_id(guint8 bytes[16], char text[37])
     return TRUE;
 }
 
-void qm_identity_add(struct qidmap_identity *identity, guint32 kind, const void *bytes, gsize size)
+/* ---- answers --------------------------------------------------------------------------------- */
+
+void qm_say(struct qm_answer *answer, const char *format, ...)
 {
-    if (size == 0 || size > QIDMAP_FSID_BYTES || identity->count >= QIDMAP_FSID_COUNT)
+    va_list args;
+
+    va_start(args, format);
+    g_vsnprintf(answer->text, sizeof answer->text, format, args);
+    va_end(args);
+}
+
+void qm_answer_set(struct qm_answer *answer, guint32 kind, const void *bytes, gsize size)
+{
+    g_assert(size > 0 && size <= QIDMAP_FSID_BYTES);
+    memset(&answer->fsid, 0, sizeof answer->fsid);
+    answer->fsid.kind = kind;
+    answer->fsid.size = (guint32)size;
+    memcpy(answer->fsid.bytes, bytes, size);
+}
+
+void qm_answer_digest(struct qm_answer *answer, guint32 kind, const char *const *parts)
+{
+    g_autoptr(GString) key = g_string_new(NULL);
+    XXH128_canonical_t digest;
+
+    for (; *parts != NULL; parts++)
+        g_string_append_len(key, *parts, (gssize)strlen(*parts) + 1);
+    XXH128_canonicalFromHash(&digest, XXH3_128bits(key->str, key->len));
+    qm_answer_set(answer, kind, digest.digest, sizeof digest.digest);
+}
+
+/* Adds an identity; one that is there already, or a ninth, is left out. */
+static void add(struct qidmap_identity *identity, const struct qidmap_fsid *fsid)
+{
+    if (identity->count >= QIDMAP_FSID_COUNT)
         return;
     for (guint32 i = 0; i < identity->count; i++) {
         const struct qidmap_fsid *have = &identity->fsid[i];
-        if (have->kind == kind && have->size == size && memcmp(have->bytes, bytes, size) == 0)
+        if (have->kind == fsid->kind && have->size == fsid->size &&
+            memcmp(have->bytes, fsid->bytes, fsid->size) == 0)
             return;
     }
-    struct qidmap_fsid *fsid = &identity->fsid[identity->count++];
-    fsid->kind = kind;
-    fsid->size = (guint32)size;
-    memcpy(fsid->bytes, bytes, size);
+    identity->fsid[identity->count++] = *fsid;
 }
 
-/* ---- the probe ------------------------------------------------------------------------------- */
+/* ---- what kind of filesystem ----------------------------------------------------------------- */
 
-static int statx_fd(int fd, unsigned mask, struct statx *stx)
+/* What must be asked of the filesystem itself, by a thread that may get stuck. */
+struct visit {
+    int root;
+    gboolean is_root; /* not just a folder */
+    gboolean is_fuse;
+    enum qm_fuse_inodes inodes;
+    int seen; /* of the following two: 0, or a negative errno */
+    struct statx stx;
+    guint32 gen;
+    struct qm_marker marker;
+    int marked;
+    const char *why; /* static storage */
+};
+
+static void visit_free(void *data)
 {
-    return statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, mask, stx) == 0
-               ? 0
-               : -errno;
+    struct visit *visit = data;
+    close(visit->root);
+    g_free(visit);
 }
 
-/* The block device that `path` is, when it is one. */
-static gboolean block_device_of(const char *path, guint32 *dev_major, guint32 *dev_minor)
+static void visit_run(void *data)
 {
-    struct stat st;
+    struct visit *visit = data;
 
-    if (path[0] != '/' || stat(path, &st) != 0 || !S_ISBLK(st.st_mode))
-        return FALSE;
-    *dev_major = major(st.st_rdev);
-    *dev_minor = minor(st.st_rdev);
-    return TRUE;
+    if (visit->is_fuse)
+        visit->inodes = qm_fuse_look(visit->root);
+    if (!visit->is_root)
+        return;
+    visit->seen = qm_marker_root(visit->root, visit->is_fuse, &visit->stx, &visit->gen);
+    visit->marked = qm_marker_read(visit->root, visit->is_fuse, &visit->marker, &visit->why);
 }
 
-int qm_probe_init(struct qm_probe *probe, int fd, const GPtrArray *mounts)
+static void settle(struct qm_probe *probe, guint32 policy, const char *why)
 {
-    struct statx unique;
+    probe->policy = policy;
+    g_strlcpy(probe->why, why, sizeof probe->why);
+}
 
-    memset(probe, 0, sizeof *probe);
-    probe->fd = fd;
-    probe->io_fd = -1;
-    probe->dev_fd = -1;
-    int rc = statx_fd(fd, STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID, &probe->stx);
+static void settle_fuse(struct qm_probe *probe, enum qm_fuse_inodes inodes)
+{
+    if (strcmp(probe->mount->type, "virtiofs") == 0) /* nodes of the host's, not a library's */
+        settle(probe, QIDMAP_POLICY_AFFIX, "inode numbers are those of the host");
+    else if (inodes == QM_FUSE_OWN)
+        settle(probe, QIDMAP_POLICY_AFFIX, "FUSE with inode numbers of its own");
+    else if (inodes == QM_FUSE_COUNTED)
+        settle(probe, QIDMAP_POLICY_EPHEMERAL, "FUSE whose inode numbers are a counter (use_ino?)");
+    else
+        settle(probe, QIDMAP_POLICY_EPHEMERAL,
+               "FUSE that shows no file from which its inode numbers could be judged");
+}
+
+/* Reads the marker, and looks at the files of FUSE. */
+static int visit(struct qm_probe *probe)
+{
+    enum qm_fuse_inodes inodes = QM_FUSE_UNKNOWN;
+    int root = qm_probe_root(probe);
+    gboolean is_root = root >= 0;
+
+    g_strlcpy(probe->marker_text, "no mount shows the root of the filesystem",
+              sizeof probe->marker_text);
+    if (root < 0 && probe->is_fuse && S_ISDIR(probe->stx.stx_mode))
+        root = fcntl(probe->fd, F_DUPFD_CLOEXEC, 0); /* a bind mount of a folder: look there */
+    if (root >= 0) {
+        struct visit *visit = g_new0(struct visit, 1);
+        visit->root = root;
+        visit->is_root = is_root;
+        visit->is_fuse = probe->is_fuse;
+        int rc = 0;
+        if (probe->is_remote)
+            rc = qm_patiently(visit_run, visit, visit_free, QM_PATIENCE_MS);
+        else
+            visit_run(visit);
+        if (rc < 0)
+            return rc;
+        inodes = visit->inodes;
+        if (is_root && visit->seen == 0) {
+            probe->has_root = TRUE;
+            probe->root_stx = visit->stx;
+            probe->root_gen = visit->gen;
+        }
+        if (is_root && visit->marked == 0) {
+            memcpy(probe->marker, visit->marker.uuid, 16);
+            g_strlcpy(probe->marker_text, "a marker on the root", sizeof probe->marker_text);
+        } else if (is_root) {
+            g_strlcpy(probe->marker_text,
+                      visit->marked == -ENODATA ? visit->why : g_strerror(-visit->marked),
+                      sizeof probe->marker_text);
+        }
+        visit_free(visit);
+    }
+    if (probe->is_fuse)
+        settle_fuse(probe, inodes);
+    return 0;
+}
+
+int qm_probe_nature(struct qm_probe *probe)
+{
+    const struct qm_mount *mount = probe->mount;
+
+    settle(probe, QIDMAP_POLICY_AFFIX, "its inode numbers last");
+    if (qm_is_ephemeral_type(mount->type)) {
+        settle(probe, QIDMAP_POLICY_EPHEMERAL, "its files do not outlive the boot");
+        g_strlcpy(probe->marker_text, "not asked for", sizeof probe->marker_text);
+        return 0;
+    }
+    int rc = visit(probe);
     if (rc < 0)
         return rc;
-    if (!(probe->stx.stx_mask & STATX_MNT_ID))
-        return -ENODEV;
-    probe->mount = qm_mountinfo_find(mounts, probe->stx.stx_mnt_id);
-    if (probe->mount == NULL)
-        return -ENODEV;
-    if (fstatfs(fd, &probe->sfs) != 0)
-        return -errno;
-    if (statx_fd(fd, STATX_MNT_ID_UNIQUE, &unique) == 0 && (unique.stx_mask & STATX_MNT_ID_UNIQUE))
-        probe->unique_id = unique.stx_mnt_id;
-    if (probe->mount->major != 0) {
-        probe->dev_major = probe->mount->major;
-        probe->dev_minor = probe->mount->minor;
-    } else {
-        block_device_of(probe->mount->source, &probe->dev_major, &probe->dev_minor);
+    if (strcmp(mount->type, "overlay") == 0) {
+        qm_overlay_nature(probe);
+    } else if (strcmp(mount->type, "cifs") == 0 || strcmp(mount->type, "smb3") == 0) {
+        g_autofree char *made_up = qm_mount_option(mount->options, "noserverino");
+        if (made_up != NULL)
+            settle(probe, QIDMAP_POLICY_EPHEMERAL,
+                   "noserverino: the client makes up inode numbers");
+    } else if (strcmp(mount->type, "btrfs") != 0 && (probe->stx.stx_dev_major != mount->major ||
+                                                     probe->stx.stx_dev_minor != mount->minor)) {
+        settle(probe, QIDMAP_POLICY_EPHEMERAL,
+               "its files show device numbers that are not its own");
     }
     return 0;
 }
 
-void qm_probe_clear(struct qm_probe *probe)
+/* ---- the ladder ------------------------------------------------------------------------------ */
+
+/*
+ * The rungs, in their order. A rung is taken when it answers and no rung of an earlier group has:
+ * what an ephemeral filesystem, an overlay or a subvolume would say further down is not about
+ * itself. Group 0 stands beside all others.
+ */
+static const struct {
+    const char *name;
+    guint group;
+    qm_rung_fn ask;
+} rungs[] = {
+    {"override", 0, qm_rung_override},
+    {"ephemeral", 1, qm_rung_ephemeral},
+    {"btrfs", 2, qm_rung_btrfs},
+    {"zfs", 3, qm_rung_zfs},
+    {"overlay-uuid", 4, qm_rung_overlay_uuid},
+    {"overlay-layers", 4, qm_rung_overlay_layers},
+    {"uuid", 5, qm_rung_uuid},
+    {"fs-uuid", 5, qm_rung_fs_uuid},
+    {"blkid", 5, qm_rung_blkid},
+    {"nfs", 6, qm_rung_nfs},
+    {"ceph", 6, qm_rung_ceph},
+    {"cifs", 6, qm_rung_cifs},
+    {"marker", 7, qm_rung_marker},
+    {"weak", 8, qm_rung_weak},
+};
+G_STATIC_ASSERT(G_N_ELEMENTS(rungs) <= QIDMAP_FINDINGS);
+
+/* Climbs; asks every rung where findings are wanted, else only those that could be taken. */
+static void climb(struct qm_probe *probe, const struct qidmap_identify_options *options,
+                  struct qidmap_identity *identity, struct qidmap_finding *findings)
 {
-    if (probe->io_fd >= 0)
-        close(probe->io_fd);
-    if (probe->dev_fd >= 0)
-        close(probe->dev_fd);
-    probe->io_fd = -1;
-    probe->dev_fd = -1;
-}
+    guint taken = 0; /* group */
+    gboolean all_weak = TRUE;
 
-/* Opens `path` for reading and keeps it when it is on the very mount and st_dev of the probe, which
- * makes it safe to come from a path that others may have changed. */
-static int open_on_same(const struct qm_probe *probe, const char *path, int flags)
-{
-    struct statx stx;
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | flags);
-
-    if (fd < 0)
-        return -1;
-    if (statx_fd(fd, STATX_TYPE | STATX_MNT_ID, &stx) == 0 &&
-        stx.stx_mnt_id == probe->stx.stx_mnt_id && stx.stx_dev_major == probe->stx.stx_dev_major &&
-        stx.stx_dev_minor == probe->stx.stx_dev_minor)
-        return fd;
-    close(fd);
-    return -1;
-}
-
-int qm_probe_io_fd(struct qm_probe *probe)
-{
-    char link[64], path[4096];
-
-    if (probe->io_tried)
-        return probe->io_fd;
-    probe->io_tried = TRUE;
-
-    snprintf(link, sizeof link, "/proc/self/fd/%d", probe->fd);
-    if (S_ISDIR(probe->stx.stx_mode))
-        probe->io_fd = open_on_same(probe, link, O_DIRECTORY);
-    else if (S_ISREG(probe->stx.stx_mode))
-        probe->io_fd = open_on_same(probe, link, 0);
-    if (probe->io_fd >= 0)
-        return probe->io_fd;
-
-    /* A file that cannot be opened (symlink, device, no permission): the root of its mount, or the
-     * directory that it is in. */
-    probe->io_fd = open_on_same(probe, probe->mount->path, O_DIRECTORY | O_NOFOLLOW);
-    if (probe->io_fd >= 0)
-        return probe->io_fd;
-    ssize_t size = readlink(link, path, sizeof path - 1);
-    if (size > 0 && path[0] == '/') {
-        path[size] = '\0';
-        char *slash = strrchr(path, '/');
-        slash[slash == path ? 1 : 0] = '\0';
-        probe->io_fd = open_on_same(probe, path, O_DIRECTORY | O_NOFOLLOW);
-    }
-    return probe->io_fd;
-}
-
-/* Opens `path` when it is the block device of the probe. */
-static int open_device(const struct qm_probe *probe, const char *path)
-{
-    struct stat st;
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-
-    if (fd < 0)
-        return -1;
-    if (fstat(fd, &st) == 0 && S_ISBLK(st.st_mode) && major(st.st_rdev) == probe->dev_major &&
-        minor(st.st_rdev) == probe->dev_minor)
-        return fd;
-    close(fd);
-    return -1;
-}
-
-int qm_probe_dev_fd(struct qm_probe *probe)
-{
-    char path[128], target[4096];
-
-    if (probe->dev_tried || probe->dev_major == 0)
-        return probe->dev_fd;
-    probe->dev_tried = TRUE;
-
-    if (probe->mount->source[0] == '/')
-        probe->dev_fd = open_device(probe, probe->mount->source);
-    if (probe->dev_fd < 0) {
-        snprintf(path, sizeof path, "/dev/block/%u:%u", probe->dev_major, probe->dev_minor);
-        probe->dev_fd = open_device(probe, path);
-    }
-    if (probe->dev_fd < 0) { /* no udev: the kernel's own name of the device */
-        snprintf(path, sizeof path, "/sys/dev/block/%u:%u", probe->dev_major, probe->dev_minor);
-        ssize_t size = readlink(path, target, sizeof target - 1);
-        if (size > 0) {
-            target[size] = '\0';
-            g_autofree char *name = g_path_get_basename(target);
-            g_autofree char *node = g_strconcat("/dev/", name, NULL);
-            probe->dev_fd = open_device(probe, node);
+    for (gsize i = 0; i < G_N_ELEMENTS(rungs); i++) {
+        gboolean counts = taken == 0 || rungs[i].group == 0 || rungs[i].group == taken;
+        struct qm_answer answer = {.flags = 0};
+        if (!counts && findings == NULL)
+            break;
+        int result = rungs[i].ask(probe, options, &answer);
+        if (result == 0 && counts) {
+            add(identity, &answer.fsid);
+            taken = rungs[i].group;
+            identity->flags |= answer.flags & ~(guint32)QIDMAP_IDENTITY_WEAK;
+            all_weak = all_weak && (answer.flags & QIDMAP_IDENTITY_WEAK) != 0;
+        }
+        if (findings != NULL) {
+            memset(&findings[i], 0, sizeof findings[i]);
+            findings[i].rung = rungs[i].name;
+            findings[i].result = result;
+            if (result == 0)
+                findings[i].fsid = answer.fsid;
+            g_strlcpy(findings[i].text, answer.text, sizeof findings[i].text);
         }
     }
-    return probe->dev_fd;
+    if (identity->count > 0 && all_weak)
+        identity->flags |= QIDMAP_IDENTITY_WEAK;
 }
 
-/* ---- the ladder ------------------------------------------------------------------------------ */
+static int identify_fd(int fd, const GPtrArray *mounts, guint depth,
+                       const struct qidmap_identify_options *options,
+                       struct qidmap_identity *identity, struct qidmap_finding *findings)
+{
+    struct qm_probe probe;
+    int rc = qm_probe_init(&probe, fd, mounts);
+
+    if (rc < 0)
+        return rc;
+    memset(identity, 0, sizeof *identity);
+    identity->size = sizeof *identity;
+    identity->superblock = (guint64)probe.mount->major << 32 | probe.mount->minor;
+    if (probe.mount->readonly)
+        identity->flags |= QIDMAP_IDENTITY_READONLY;
+    probe.depth = depth;
+    rc = qm_probe_nature(&probe);
+    if (rc == 0) {
+        climb(&probe, options, identity, findings);
+        identity->policy = probe.policy;
+        if (depth == 0)
+            qm_hints_collect(&probe, options, &identity->hints);
+        else
+            g_strlcpy(identity->hints.type, probe.mount->type, sizeof identity->hints.type);
+        memcpy(identity->hints.marker, probe.marker, 16);
+        if (identity->count == 0)
+            rc = -ENODATA;
+    }
+    qm_probe_clear(&probe);
+    return rc;
+}
+
+int qm_identify_layer(int fd, const GPtrArray *mounts, guint depth,
+                      struct qidmap_identity *identity)
+{
+    return identify_fd(fd, mounts, depth, NULL, identity, NULL);
+}
 
 static int fail(struct qidmap_error *error, int code, const char *text)
 {
@@ -279,52 +381,30 @@ static int fail(struct qidmap_error *error, int code, const char *text)
     return code;
 }
 
-/* TRUE when an identity of kind other than OVERRIDE was found. */
-static gboolean is_found(const struct qidmap_identity *identity)
+int qm_explain(int fd, const struct qidmap_identify_options *options,
+               struct qidmap_finding *findings, size_t *count, struct qidmap_identity *identity,
+               struct qidmap_error *error)
 {
-    for (guint32 i = 0; i < identity->count; i++) {
-        if (identity->fsid[i].kind != QIDMAP_FSID_OVERRIDE)
-            return TRUE;
-    }
-    return FALSE;
+    g_autoptr(GPtrArray) mounts = qm_mountinfo_read(NULL);
+    struct qidmap_identity found;
+
+    if (mounts == NULL)
+        return fail(error, -ENODEV, "cannot read /proc/self/mountinfo; is /proc mounted?");
+    int rc = identify_fd(fd, mounts, 0, options, &found, findings);
+    if (rc == -ETIMEDOUT || rc == -EAGAIN)
+        return fail(error, rc, "the filesystem does not answer");
+    if (rc == -ENODATA)
+        return fail(error, -ENODEV, "nothing identifies the filesystem");
+    if (rc < 0)
+        return fail(error, rc, "cannot find the mount of the file");
+    *identity = found;
+    if (count != NULL)
+        *count = G_N_ELEMENTS(rungs);
+    return 0;
 }
 
 int qm_identify(int fd, const struct qidmap_identify_options *options,
                 struct qidmap_identity *identity, struct qidmap_error *error)
 {
-    g_autoptr(GPtrArray) mounts = qm_mountinfo_read(NULL);
-    struct qm_probe probe;
-
-    if (mounts == NULL)
-        return fail(error, -ENODEV, "cannot read /proc/self/mountinfo; is /proc mounted?");
-    int rc = qm_probe_init(&probe, fd, mounts);
-    if (rc < 0)
-        return fail(error, rc, "cannot find the mount of the file");
-
-    memset(identity, 0, sizeof *identity);
-    identity->size = sizeof *identity;
-    identity->superblock = (guint64)probe.mount->major << 32 | probe.mount->minor;
-    if (probe.mount->readonly)
-        identity->flags |= QIDMAP_IDENTITY_READONLY;
-
-    /* Ephemeral filesystems first: what they say about themselves must not pass for persistent. */
-    qm_rung_override(&probe, options, identity);
-    qm_rung_ephemeral(&probe, options, identity);
-    if (!is_found(identity))
-        qm_rung_btrfs(&probe, options, identity);
-    if (!is_found(identity)) { /* subvolumes share what these would say */
-        qm_rung_uuid(&probe, options, identity);
-        qm_rung_blkid(&probe, options, identity);
-    }
-    if (!is_found(identity))
-        qm_rung_weak(&probe, options, identity);
-
-    identity->policy = QIDMAP_POLICY_AFFIX;
-    for (guint32 i = 0; i < identity->count; i++) {
-        if (identity->fsid[i].kind == QIDMAP_FSID_EPHEMERAL)
-            identity->policy = QIDMAP_POLICY_EPHEMERAL;
-    }
-    qm_hints_collect(&probe, options, &identity->hints);
-    qm_probe_clear(&probe);
-    return identity->count > 0 ? 0 : fail(error, -ENODEV, "nothing identifies the filesystem");
+    return qm_explain(fd, options, NULL, NULL, identity, error);
 }

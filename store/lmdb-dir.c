@@ -4,8 +4,16 @@
  *
  *   gen.N/     an LMDB environment: data.mdb and lock.mdb
  *   current    names the generation that counts: "gen.N\n"; only ever replaced by rename
- *   lock       the writer's exclusive flock(2); holds "PID NAME\n" of the last writer
+ *   lock       the writer's exclusive flock(2); holds "PID NAME\n" of the writer
  *   creating   there while a store is being made
+ *
+ * A reader holds a shared flock on the directory of the generation that it reads; the writer takes
+ * away old ones on which it gets an exclusive one. `current` is asked again after the flock was
+ * taken, so nobody begins to read what is being taken away.
+ *
+ * A generation left over from a switch that did not end is one that `current` does not name. The
+ * next writer takes it away, after it has put `current` in place once more: a rename that failed to
+ * reach the disk may be undone by a power cut, and then the other generation counts.
  *
  * Creation is atomic: `creating` is written and synced first, then gen.1 is built, then `current`
  * is put in place, then `creating` goes. A crash in between leaves `creating` without `current`:
@@ -29,12 +37,14 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include "store/error.h"
 
 #define FIRST_GENERATION "gen.1"
+#define GENERATION_LAST  999999999ul
 
 static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
 static GHashTable *open_dirs; /* set of "dev:ino" strings, which the table owns; under open_lock */
@@ -73,6 +83,69 @@ static const struct {
     {0x01161970, "GFS2"},
 };
 
+/* Others could change what is stored; then nothing in it can be trusted. `owner`: of the directory.
+ */
+static int check_owner(const struct stat *st, const char *name, uid_t owner, gboolean write,
+                       GError **error)
+{
+    const char *what = name ? name : "the directory";
+
+    if (st->st_mode & (S_IWGRP | S_IWOTH))
+        return qm_set_error(error, EPERM,
+                            "%s may be written to by %s: take that right away (chmod go-w), and "
+                            "look who used it",
+                            what, st->st_mode & S_IWOTH ? "everybody" : "its group");
+    if (st->st_uid != owner)
+        return qm_set_error(error, EPERM,
+                            "%s belongs to uid %lu, and the directory of the store to uid %lu: "
+                            "give both to the user who runs the daemon (chown -R)",
+                            what, (unsigned long)st->st_uid, (unsigned long)owner);
+    if (write && st->st_uid != geteuid())
+        return qm_set_error(error, EPERM,
+                            "%s belongs to uid %lu and not to uid %lu, which wants to write there: "
+                            "run as that user, or give it away (chown -R)",
+                            what, (unsigned long)st->st_uid, (unsigned long)geteuid());
+    return 0;
+}
+
+/* A part of the store: a plain file or directory of the same owner, and no link to elsewhere. One
+ * that is absent passes. */
+static int check_part(const struct qm_lmdb_dir *dir, int at, const char *name, mode_t type,
+                      GError **error)
+{
+    struct stat st, top;
+
+    if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno == ENOENT ? 0
+                               : qm_set_error(error, errno, "cannot look at its %s: %s", name,
+                                              g_strerror(errno));
+    if (fstat(dir->fd, &top) != 0)
+        return qm_set_error(error, errno, "cannot look at the directory: %s", g_strerror(errno));
+    if ((st.st_mode & S_IFMT) != type || (type == S_IFREG && st.st_nlink != 1))
+        return qm_set_error(error, EPERM,
+                            "its %s is a link, or no plain %s: a store must be the only name of "
+                            "its files; put the right one there",
+                            name, type == S_IFDIR ? "directory" : "file");
+    if (st.st_dev != top.st_dev)
+        return qm_set_error(error, EPERM,
+                            "its %s lies on another filesystem: a store must lie on one", name);
+    return check_owner(&st, name, top.st_uid, dir->write, error);
+}
+
+static int check_parts(const struct qm_lmdb_dir *dir, GError **error)
+{
+    static const char *const top[] = {"current", "lock", "creating"};
+    static const char *const gen[] = {"data.mdb", "lock.mdb", "origin"};
+    size_t i;
+    int e = 0;
+
+    for (i = 0; e == 0 && i < G_N_ELEMENTS(top); i++)
+        e = check_part(dir, dir->fd, top[i], S_IFREG, error);
+    for (i = 0; e == 0 && dir->gen_fd >= 0 && i < G_N_ELEMENTS(gen); i++)
+        e = check_part(dir, dir->gen_fd, gen[i], S_IFREG, error);
+    return e;
+}
+
 static int check_place(const struct qm_lmdb_dir *dir, gboolean write, GError **error)
 {
     struct statfs sfs;
@@ -88,16 +161,7 @@ static int check_place(const struct qm_lmdb_dir *dir, gboolean write, GError **e
                                 "choose one on a local disk",
                                 unfit[i].name);
     }
-    if (st.st_mode & S_IWOTH)
-        return qm_set_error(error, EPERM,
-                            "everybody may write to the directory: take that right "
-                            "away (chmod o-w), or choose another one");
-    if (write && st.st_uid != geteuid())
-        return qm_set_error(error, EPERM,
-                            "the directory belongs to uid %lu and not to uid %lu, "
-                            "which wants to write there",
-                            (unsigned long)st.st_uid, (unsigned long)geteuid());
-    return 0;
+    return check_owner(&st, NULL, st.st_uid, write, error);
 }
 
 /* What stands in the directory. */
@@ -188,56 +252,157 @@ static ssize_t read_file(int dir_fd, const char *name, char *text, size_t room)
     return size;
 }
 
-/* The generation that `current` names. */
-static int read_current(struct qm_lmdb_dir *dir, GError **error)
+/* The name of the generation that `current` names, for the caller to free, or NULL. */
+static char *read_current(const struct qm_lmdb_dir *dir, GError **error)
 {
     char text[32];
     ssize_t size = read_file(dir->fd, "current", text, sizeof(text));
     char *end;
 
-    if (size < 0)
-        return qm_set_error(error, (int)size, "cannot read its file `current`: %s",
-                            g_strerror((int)-size));
-    if (strncmp(text, "gen.", 4) != 0 || !g_ascii_isdigit(text[4]) ||
+    if (size < 0) {
+        qm_set_error(error, (int)size, "cannot read its file `current`: %s",
+                     g_strerror((int)-size));
+        return NULL;
+    }
+    if (strncmp(text, "gen.", 4) != 0 || text[4] < '1' || text[4] > '9' ||
         (strtoul(text + 4, &end, 10), *end != '\n') || end[1] != '\0' ||
-        strlen(text) != (size_t)size || size > 20)
-        return qm_set_error(error, EUCLEAN,
-                            "the store is damaged: its file `current` does not name "
-                            "a generation; nothing was changed");
+        strlen(text) != (size_t)size || size > 14) {
+        qm_set_error(error, EUCLEAN,
+                     "the store is damaged: its file `current` does not name "
+                     "a generation; nothing was changed");
+        return NULL;
+    }
     *end = '\0';
-    dir->env_path = g_build_filename(dir->path, text, NULL);
-    if (faccessat(dir->fd, text, F_OK, 0) != 0)
-        return qm_set_error(error, EUCLEAN,
-                            "the store is damaged: %s, which its file `current` "
-                            "names, is missing; nothing was changed",
-                            text);
-    return 0;
+    return g_strdup(text);
 }
 
-/* ---- the writer's lock ----------------------------------------------------------------------- */
+/* Opens the directory of a generation: -ENOENT where it is absent. */
+static int open_generation(const struct qm_lmdb_dir *dir, const char *name)
+{
+    int fd = openat(dir->fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+    return fd >= 0 ? fd : -errno;
+}
+
+static void take_name(struct qm_lmdb_dir *dir, const char *name)
+{
+    g_free(dir->name);
+    g_free(dir->env_path);
+    dir->name = g_strdup(name);
+    dir->env_path = g_build_filename(dir->path, name, NULL);
+}
+
+/* A copy may have come without LMDB's lock file. Where root only reads, the one that it makes must
+ * belong to the user whose store it is. */
+static void make_lock_file(const struct qm_lmdb_dir *dir)
+{
+    struct stat st;
+    int fd;
+
+    if (geteuid() != 0 || fstat(dir->gen_fd, &st) != 0 || st.st_uid == 0)
+        return;
+    fd = openat(dir->gen_fd, "lock.mdb", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return; /* it is there, or LMDB says what is wrong */
+    (void)!fchown(fd, st.st_uid, st.st_gid);
+    close(fd);
+}
+
+/* Opens the current generation. A writer may switch, and take the old one away, meanwhile. */
+static int enter(struct qm_lmdb_dir *dir, GError **error)
+{
+    int tries, fd, e;
+
+    for (tries = 0; tries < 100; tries++) {
+        g_autofree char *name = read_current(dir, error), *again = NULL;
+
+        if (!name || check_part(dir, dir->fd, name, S_IFDIR, error) != 0)
+            return -1;
+        fd = open_generation(dir, name);
+        e = fd < 0 ? fd : dir->write ? 0 : flock(fd, LOCK_SH | LOCK_NB) == 0 ? 0 : -errno;
+        again = read_current(dir, error);
+        if (again && strcmp(name, again) == 0 && e != -EWOULDBLOCK && e != -EINTR) {
+            if (e == 0) {
+                dir->gen_fd = fd;
+                take_name(dir, name);
+                if (!dir->write)
+                    make_lock_file(dir);
+                return check_parts(dir, error);
+            }
+            if (fd >= 0)
+                close(fd);
+            if (e == -ENOENT)
+                return qm_set_error(error, EUCLEAN,
+                                    "the store is damaged: %s, which its file `current` "
+                                    "names, is missing; nothing was changed",
+                                    name);
+            return qm_set_error(error, e, "cannot open %s: %s", name, g_strerror(-e));
+        }
+        if (fd >= 0)
+            close(fd);
+        if (!again)
+            return -1;
+        g_usleep(1000);
+    }
+    return qm_set_error(error, EAGAIN, "its generations change faster than one can be opened");
+}
+
+int qm_lmdb_dir_check(const struct qm_lmdb_dir *dir, int fd)
+{
+    struct stat open_one, there;
+
+    if (fstat(fd, &open_one) != 0 || fstatat(dir->gen_fd, "data.mdb", &there, AT_SYMLINK_NOFOLLOW))
+        return -EUCLEAN;
+    return open_one.st_ino == there.st_ino && open_one.st_dev == there.st_dev ? 0 : -EUCLEAN;
+}
+
+/* ---- the lock ----------------------------------------------------------------------------------
+ */
+
+/* Others hold it for an instant when they only look whether there is a writer. */
+static int take_flock(int fd, int how)
+{
+    int tries;
+
+    for (tries = 0; tries < 20; tries++) {
+        if (flock(fd, how | LOCK_NB) == 0)
+            return 0;
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return -errno;
+        g_usleep(5000);
+    }
+    return -EWOULDBLOCK;
+}
+
+static int busy(struct qm_lmdb_dir *dir, GError **error)
+{
+    char owner[128];
+    ssize_t size = pread(dir->lock_fd, owner, sizeof(owner) - 1, 0);
+
+    owner[MAX(size, 0)] = '\0';
+    g_strcanon(g_strchomp(owner),
+               "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-", '?');
+    return qm_set_error(error, EBUSY,
+                        "another process has it open for %s; stop it, or name another store",
+                        owner[0] ? owner : "reading through a read-only mount");
+}
 
 static int take_lock(struct qm_lmdb_dir *dir, GError **error)
 {
     g_autofree char *text = NULL;
-    char owner[128];
     ssize_t size;
+    int e;
 
     dir->lock_fd = openat(dir->fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (dir->lock_fd < 0)
         return qm_set_error(error, errno, "cannot open its lock file: %s", g_strerror(errno));
-    if (flock(dir->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        if (errno != EWOULDBLOCK)
-            return qm_set_error(error, errno, "cannot lock it: %s", g_strerror(errno));
-        size = pread(dir->lock_fd, owner, sizeof(owner) - 1, 0);
-        owner[MAX(size, 0)] = '\0';
-        g_strcanon(g_strchomp(owner),
-                   "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-", '?');
-        return qm_set_error(error, EBUSY,
-                            "another process has it open for writing (pid and name: "
-                            "%s); stop it, or name another store",
-                            owner[0] ? owner : "not known yet");
-    }
-    text = g_strdup_printf("%ld %s\n", (long)getpid(), program_invocation_short_name);
+    e = take_flock(dir->lock_fd, LOCK_EX);
+    if (e == -EWOULDBLOCK)
+        return busy(dir, error);
+    if (e != 0)
+        return qm_set_error(error, e, "cannot lock it: %s", g_strerror(-e));
+    text = g_strdup_printf("writing (pid and name: %ld %s)\n", (long)getpid(),
+                           program_invocation_short_name);
     size = (ssize_t)strlen(text);
     /* Only for people: what cannot be written (a full disk) does not matter. */
     if (ftruncate(dir->lock_fd, 0) == 0)
@@ -245,22 +410,71 @@ static int take_lock(struct qm_lmdb_dir *dir, GError **error)
     return 0;
 }
 
+/* Where the filesystem is read-only LMDB keeps no table of readers, and a writer who has it mounted
+ * elsewhere would overwrite what is being read: there must be none. */
+static int lock_out_writer(struct qm_lmdb_dir *dir, GError **error)
+{
+    struct statvfs vfs;
+    int e;
+
+    if (fstatvfs(dir->fd, &vfs) != 0)
+        return qm_set_error(error, errno, "cannot look at the directory: %s", g_strerror(errno));
+    if (!(vfs.f_flag & ST_RDONLY))
+        return 0;
+    dir->lock_fd = openat(dir->fd, "lock", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (dir->lock_fd < 0)
+        return errno == ENOENT
+                   ? 0
+                   : qm_set_error(error, errno, "cannot open its lock file: %s", g_strerror(errno));
+    e = take_flock(dir->lock_fd, LOCK_SH);
+    return e == 0 ? 0 : busy(dir, error);
+}
+
+gboolean qm_lmdb_dir_has_writer(const struct qm_lmdb_dir *dir)
+{
+    int fd = openat(dir->fd, "lock", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    gboolean held;
+
+    if (fd < 0)
+        return FALSE;
+    held = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    close(fd);
+    return held;
+}
+
 /* ---- creation -------------------------------------------------------------------------------- */
 
-/* Removes what a creation that did not end left behind: only files of ours. */
-static int clear_leftovers(const struct qm_lmdb_dir *dir)
+/* Removes a generation: only files of ours. */
+static int remove_generation(const struct qm_lmdb_dir *dir, const char *name)
 {
-    static const char *const files[] = {FIRST_GENERATION "/data.mdb", FIRST_GENERATION "/lock.mdb",
-                                        "current.new"};
+    static const char *const files[] = {"data.mdb", "lock.mdb", "origin", "origin.new"};
+    int fd = open_generation(dir, name);
     size_t i;
+    int e = 0;
 
-    for (i = 0; i < G_N_ELEMENTS(files); i++) {
-        if (unlinkat(dir->fd, files[i], 0) != 0 && errno != ENOENT && errno != ENOTDIR)
-            return -errno;
+    if (fd == -ENOENT)
+        return 0;
+    if (fd < 0)
+        return fd;
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+        e = -errno; /* somebody reads it */
+    for (i = 0; e == 0 && i < G_N_ELEMENTS(files); i++) {
+        if (unlinkat(fd, files[i], 0) != 0 && errno != ENOENT)
+            e = -errno;
     }
-    if (unlinkat(dir->fd, FIRST_GENERATION, AT_REMOVEDIR) != 0 && errno != ENOENT)
-        return -errno;
-    return 0;
+    if (e == 0 && unlinkat(dir->fd, name, AT_REMOVEDIR) != 0 && errno != ENOENT)
+        e = -errno;
+    close(fd);
+    return e;
+}
+
+static int make_generation(struct qm_lmdb_dir *dir, const char *name)
+{
+    int e = remove_generation(dir, name);
+
+    if (e == 0 && mkdirat(dir->fd, name, 0700) != 0)
+        e = -errno;
+    return e;
 }
 
 static int begin_creation(struct qm_lmdb_dir *dir, GError **error)
@@ -270,31 +484,46 @@ static int begin_creation(struct qm_lmdb_dir *dir, GError **error)
     if (e == 0 && fsync(dir->fd) != 0)
         e = -errno;
     if (e == 0)
-        e = clear_leftovers(dir);
-    if (e == 0 && mkdirat(dir->fd, FIRST_GENERATION, 0700) != 0)
-        e = -errno;
+        e = make_generation(dir, FIRST_GENERATION);
+    if (e == 0) {
+        dir->gen_fd = open_generation(dir, FIRST_GENERATION);
+        e = MIN(dir->gen_fd, 0);
+    }
     if (e != 0)
         return qm_set_error(error, e, "cannot make the store: %s", g_strerror(-e));
-    dir->env_path = g_build_filename(dir->path, FIRST_GENERATION, NULL);
+    take_name(dir, FIRST_GENERATION);
     dir->fresh = TRUE;
     return 0;
 }
 
-int qm_lmdb_dir_publish(struct qm_lmdb_dir *dir, GError **error)
+/* Makes `current` name a generation, lastingly. *renamed: it does now, though perhaps not
+ * lastingly. */
+static int set_current(const struct qm_lmdb_dir *dir, const char *name, int gen_fd,
+                       gboolean *renamed)
 {
-    int fd = openat(dir->fd, FIRST_GENERATION, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int e = fd < 0 || fsync(fd) != 0 ? -errno : 0;
+    g_autofree char *text = g_strconcat(name, "\n", NULL);
+    int e = fsync(gen_fd) == 0 ? 0 : -errno;
 
-    if (fd >= 0)
-        close(fd);
+    *renamed = FALSE;
     if (e == 0)
-        e = write_file(dir->fd, "current.new", FIRST_GENERATION "\n");
+        e = write_file(dir->fd, "current.new", text);
     if (e == 0 && fsync(dir->fd) != 0)
         e = -errno;
     if (e == 0 && renameat(dir->fd, "current.new", dir->fd, "current") != 0)
         e = -errno;
-    if (e == 0 && fsync(dir->fd) != 0)
-        e = -errno;
+    if (e != 0) {
+        (void)unlinkat(dir->fd, "current.new", 0);
+        return e;
+    }
+    *renamed = TRUE;
+    return fsync(dir->fd) == 0 ? 0 : -errno;
+}
+
+int qm_lmdb_dir_publish(struct qm_lmdb_dir *dir, GError **error)
+{
+    gboolean renamed;
+    int e = set_current(dir, dir->name, dir->gen_fd, &renamed);
+
     if (e == 0 && (unlinkat(dir->fd, "creating", 0) != 0 || fsync(dir->fd) != 0))
         e = -errno;
     if (e != 0)
@@ -302,6 +531,114 @@ int qm_lmdb_dir_publish(struct qm_lmdb_dir *dir, GError **error)
     dir->fresh = FALSE;
     return 0;
 }
+
+/* ---- generations -------------------------------------------------------------------------------
+ */
+
+/* The names of all generations, for the caller to free. */
+static GPtrArray *generations(const struct qm_lmdb_dir *dir)
+{
+    GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
+    const struct dirent *entry;
+    int fd = openat(dir->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *stream = fd >= 0 ? fdopendir(fd) : NULL;
+
+    if (!stream && fd >= 0)
+        close(fd);
+    while (stream && (entry = readdir(stream))) {
+        if (strncmp(entry->d_name, "gen.", 4) == 0)
+            g_ptr_array_add(names, g_strdup(entry->d_name));
+    }
+    if (stream)
+        closedir(stream);
+    return names;
+}
+
+int qm_lmdb_dir_begin(struct qm_lmdb_dir *dir, char **env_path, GError **error)
+{
+    g_autoptr(GPtrArray) names = generations(dir);
+    unsigned long last = strtoul(dir->name + 4, NULL, 10);
+    guint i;
+    int e;
+
+    for (i = 0; i < names->len; i++)
+        last = MAX(last, MIN(strtoul((const char *)g_ptr_array_index(names, i) + 4, NULL, 10),
+                             GENERATION_LAST));
+    if (last >= GENERATION_LAST)
+        return qm_set_error(error, ENFILE, "the numbers of its generations are used up");
+    dir->next = g_strdup_printf("gen.%lu", last + 1);
+    e = make_generation(dir, dir->next);
+    if (e != 0) {
+        qm_set_error(error, e, "cannot make %s: %s", dir->next, g_strerror(-e));
+        g_clear_pointer(&dir->next, g_free);
+        return e;
+    }
+    *env_path = g_build_filename(dir->path, dir->next, NULL);
+    return 0;
+}
+
+void qm_lmdb_dir_drop(struct qm_lmdb_dir *dir)
+{
+    if (dir->next)
+        (void)remove_generation(dir, dir->next);
+    g_clear_pointer(&dir->next, g_free);
+}
+
+int qm_lmdb_dir_switch(struct qm_lmdb_dir *dir, GError **error)
+{
+    int fd = open_generation(dir, dir->next);
+    gboolean renamed = FALSE;
+    int e = fd < 0 ? fd : set_current(dir, dir->next, fd, &renamed);
+
+    if (e != 0) {
+        qm_set_error(error, e, "cannot switch to %s: %s", dir->next, g_strerror(-e));
+        if (fd >= 0)
+            close(fd);
+        if (renamed) {
+            dir->unsure = TRUE;
+            g_clear_pointer(&dir->next, g_free);
+        } else {
+            qm_lmdb_dir_drop(dir);
+        }
+        return e;
+    }
+    dir->unsure = FALSE;
+    close(dir->gen_fd);
+    dir->gen_fd = fd;
+    take_name(dir, dir->next);
+    g_clear_pointer(&dir->next, g_free);
+    return 0;
+}
+
+void qm_lmdb_dir_clean(struct qm_lmdb_dir *dir)
+{
+    g_autoptr(GPtrArray) names = generations(dir);
+    guint i;
+
+    for (i = 0; !dir->unsure && i < names->len; i++) {
+        const char *name = g_ptr_array_index(names, i);
+
+        if (strcmp(name, dir->name) != 0)
+            (void)remove_generation(dir, name);
+    }
+}
+
+/* What a switch that did not end left behind. */
+static void clean_at_open(struct qm_lmdb_dir *dir)
+{
+    g_autoptr(GPtrArray) names = generations(dir);
+    gboolean renamed;
+
+    if (names->len <= 1)
+        return;
+    if (set_current(dir, dir->name, dir->gen_fd, &renamed) == 0)
+        qm_lmdb_dir_clean(dir);
+    else
+        dir->unsure = TRUE;
+}
+
+/* ---- the directory itself ----------------------------------------------------------------------
+ */
 
 /* Makes the directory itself, and its name lasting. */
 static int make_dir(const char *path, GError **error)
@@ -357,7 +694,7 @@ static int open_steps(struct qm_lmdb_dir *dir, gboolean write, gboolean create, 
     int e;
 
     if (open_fd(dir, create, error) != 0 || check_place(dir, write, error) != 0 ||
-        scan(dir, &c, error) != 0)
+        check_parts(dir, error) != 0 || scan(dir, &c, error) != 0)
         return -1;
     e = judge(&c, error);
     if (e == -ENOENT && !create)
@@ -378,8 +715,14 @@ static int open_steps(struct qm_lmdb_dir *dir, gboolean write, gboolean create, 
             return e;
         if (c.creating)
             (void)unlinkat(dir->fd, "creating", 0);
+        if (enter(dir, error) != 0)
+            return -1;
+        clean_at_open(dir);
+        return 0;
     }
-    return read_current(dir, error);
+    if (lock_out_writer(dir, error) != 0)
+        return -1;
+    return enter(dir, error);
 }
 
 struct qm_lmdb_dir *qm_lmdb_dir_open(const char *path, gboolean write, gboolean create,
@@ -394,7 +737,9 @@ struct qm_lmdb_dir *qm_lmdb_dir_open(const char *path, gboolean write, gboolean 
     dir = g_new0(struct qm_lmdb_dir, 1);
     dir->path = g_strdup(path);
     dir->fd = -1;
+    dir->gen_fd = -1;
     dir->lock_fd = -1;
+    dir->write = write;
     if (open_steps(dir, write, create, error) != 0) {
         qm_lmdb_dir_close(dir);
         return NULL;
@@ -406,13 +751,21 @@ void qm_lmdb_dir_close(struct qm_lmdb_dir *dir)
 {
     if (!dir)
         return;
-    if (dir->lock_fd >= 0)
+    qm_lmdb_dir_drop(dir);
+    if (dir->lock_fd >= 0) {
+        if (dir->write && dir->gen_fd >= 0 && ftruncate(dir->lock_fd, 0) != 0) {
+            /* only for people */
+        }
         close(dir->lock_fd);
+    }
+    if (dir->gen_fd >= 0)
+        close(dir->gen_fd);
     if (dir->fd >= 0)
         close(dir->fd);
     if (dir->claim)
         unclaim(dir->claim);
     g_free(dir->claim);
+    g_free(dir->name);
     g_free(dir->env_path);
     g_free(dir->path);
     g_free(dir);

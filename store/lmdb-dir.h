@@ -10,11 +10,16 @@
 
 struct qm_lmdb_dir {
     char *path;
-    char *env_path; /* path of the environment's own directory */
+    char *name;     /* of the generation: "gen.1" */
+    char *env_path; /* its path */
+    char *next;     /* name of the generation that is being made, or NULL */
     int fd;         /* the directory */
-    int lock_fd;    /* with the writer's lock; -1 for readers */
+    int gen_fd;     /* the generation's; readers hold a shared flock on it */
+    int lock_fd;    /* with the writer's lock, or a reader's shared one; -1: none */
     char *claim;    /* key in the table of what this process has open */
     gboolean fresh; /* the environment is to be made; then qm_lmdb_dir_publish() */
+    gboolean write;
+    gboolean unsure; /* a switch may or may not be on the disk: no generation goes away */
 };
 
 struct qm_lmdb_dir *qm_lmdb_dir_open(const char *path, gboolean write, gboolean create,
@@ -22,5 +27,21 @@ struct qm_lmdb_dir *qm_lmdb_dir_open(const char *path, gboolean write, gboolean 
 /* The environment is whole and synced: makes it the current one. */
 int qm_lmdb_dir_publish(struct qm_lmdb_dir *dir, GError **error);
 void qm_lmdb_dir_close(struct qm_lmdb_dir *dir);
+
+/* Whether data.mdb is still the file that was opened as `fd`, at its place: 0 or -EUCLEAN. */
+int qm_lmdb_dir_check(const struct qm_lmdb_dir *dir, int fd);
+/* For a reader: whether a writer has the store open now. */
+gboolean qm_lmdb_dir_has_writer(const struct qm_lmdb_dir *dir);
+
+/* ---- a new generation, by the writer ---- */
+
+/* Makes its directory; *env_path is the caller's to free. Then either of the two below. */
+int qm_lmdb_dir_begin(struct qm_lmdb_dir *dir, char **env_path, GError **error);
+/* What is in it is whole and synced: makes it the current one, lastingly. The handle goes on with
+ * it. On failure the old one stays, and the new one is dropped where that is safe. */
+int qm_lmdb_dir_switch(struct qm_lmdb_dir *dir, GError **error);
+void qm_lmdb_dir_drop(struct qm_lmdb_dir *dir);
+/* Removes generations that are not current and that nobody reads. */
+void qm_lmdb_dir_clean(struct qm_lmdb_dir *dir);
 
 #endif

@@ -12,8 +12,10 @@
  * number could otherwise make the state before the last commit look like the newest.
  *
  * Pages are read with pread(2), so that a file that shrinks is an error and not a signal. Cost: one
- * pass over the file. Rejected: a child process that walks with LMDB itself and may die; it misses
- * wrong separators and the free list, and a library had better not fork a program with threads.
+ * pass over the file; where the file is known to be as a clean stop left it, the two tables that
+ * may be large are left out. Rejected: a child process that walks with LMDB itself and may die; it
+ * misses wrong separators and the free list, and a library had better not fork a program with
+ * threads.
  */
 #include "config.h"
 
@@ -437,7 +439,18 @@ static int walk_tree(struct pass *p, int table, const struct tree *tree, uint16_
 /* ---- states ---------------------------------------------------------------------------------- */
 
 /* Walks the state that `meta` points at. Where `record_only`, just as far as the store's record. */
-static int walk_state(struct pass *p, const struct meta *meta, gboolean record_only)
+/* Of tables that are not walked: the number of rows that their trees tell. */
+static void noted_only(struct pass *p)
+{
+    p->rows[QM_TABLE_FULL] = p->tables[QM_TABLE_FULL].entries;
+    p->rows[QM_TABLE_BYFULL] = p->tables[QM_TABLE_BYFULL].entries;
+}
+
+/* How many of the tables, in the order below, are walked. */
+#define RECORD_ONLY  1
+#define WITHOUT_FULL 5
+
+static int walk_state(struct pass *p, const struct meta *meta, int tables)
 {
     static const int order[QM_TABLES] = {QM_TABLE_META,  QM_TABLE_FS,      QM_TABLE_FSID,
                                          QM_TABLE_AFFIX, QM_TABLE_BYAFFIX, QM_TABLE_FULL,
@@ -449,7 +462,7 @@ static int walk_state(struct pass *p, const struct meta *meta, gboolean record_o
     if (!p->seen)
         return qm_set_error(p->error, ENOMEM, "the store is too large to be checked");
     e = walk_tree(p, WALK_MAIN, &meta->main, 0);
-    for (i = 0; e == 0 && i < (record_only ? 1 : QM_TABLES); i++) {
+    for (i = 0; e == 0 && i < tables; i++) {
         if (!p->have_table[order[i]])
             e = bad(p, "table %s is missing", qm_table_name((enum qm_table)order[i]));
         else
@@ -459,8 +472,10 @@ static int walk_state(struct pass *p, const struct meta *meta, gboolean record_o
     }
     if (e == 0 && p->record.transaction != meta->transaction)
         e = bad(p, "an older state came back");
-    if (e == 0 && !record_only) {
+    if (e == 0 && tables > RECORD_ONLY) {
         e = walk_tree(p, WALK_FREE, &meta->free, KEYS_INTEGER);
+        if (e == 0 && tables < QM_TABLES)
+            noted_only(p);
         if (e == 0 && (p->rows[QM_TABLE_FS] != p->record.fs_rows ||
                        p->rows[QM_TABLE_FSID] != p->record.fsid_rows ||
                        p->rows[QM_TABLE_AFFIX] != p->record.affix_rows ||
@@ -526,8 +541,9 @@ static int read_metas(struct pass *p, struct meta meta[2])
     return 0;
 }
 
-static int verify_states(struct pass *p, guint64 number)
+static int verify_states(struct pass *p, guint64 number, enum qm_lmdb_extent extent)
 {
+    const int tables = extent == QM_LMDB_ALL ? QM_TABLES : WITHOUT_FULL;
     struct pass again;
     struct meta meta[2], *newest;
     size_t i, n;
@@ -540,7 +556,7 @@ static int verify_states(struct pass *p, guint64 number)
         if (meta[n].transaction != number)
             return qm_set_error(p->error, ESTALE,
                                 "it changes faster than it can be read: try again");
-        return walk_state(p, &meta[n], FALSE);
+        return walk_state(p, &meta[n], tables);
     }
     for (i = 0; i < 2; i++) {
         /* Page and number of a transaction go together; 0 stands for "none yet". */
@@ -552,21 +568,21 @@ static int verify_states(struct pass *p, guint64 number)
     if (newest->transaction != meta[!n].transaction + 1)
         return bad(p, "its two meta pages do not follow each other");
     again = *p;
-    e = walk_state(p, newest, FALSE);
+    e = walk_state(p, newest, tables);
     /* The first transaction makes the tables, the second one the record. */
     if (e == 0 && meta[!n].transaction > 1)
-        e = walk_state(&again, &meta[!n], TRUE);
+        e = walk_state(&again, &meta[!n], RECORD_ONLY);
     return e;
 }
 
-static int open_data(struct pass *p, const char *env_path, GError **error)
+static int open_data(struct pass *p, const char *env_path, int how, GError **error)
 {
     g_autofree char *path = g_build_filename(env_path, "data.mdb", NULL);
     int e;
 
     memset(p, 0, sizeof(*p));
     p->error = error;
-    p->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    p->fd = open(path, how | O_CLOEXEC | O_NOFOLLOW);
     if (p->fd >= 0)
         return 0;
     e = errno;
@@ -574,26 +590,51 @@ static int open_data(struct pass *p, const char *env_path, GError **error)
                        : qm_set_error(error, e, "cannot open its file data.mdb: %s", g_strerror(e));
 }
 
-int qm_lmdb_verify_heads(const char *env_path, GError **error)
+int qm_lmdb_verify_heads(const char *env_path, guint64 *newest, GError **error)
 {
     struct meta meta[2];
     struct pass p;
-    int e = open_data(&p, env_path, error);
+    int e = open_data(&p, env_path, O_RDONLY, error);
 
     if (e == 0) {
         e = read_metas(&p, meta);
         close(p.fd);
     }
+    if (e == 0)
+        *newest = MAX(meta[0].transaction, meta[1].transaction);
     return e;
 }
 
-int qm_lmdb_verify(const char *env_path, guint64 number, GError **error)
+int qm_lmdb_settle(const char *env_path, GError **error)
+{
+    struct meta meta[2];
+    struct pass p;
+    int e = open_data(&p, env_path, O_RDWR, error);
+
+    if (e != 0)
+        return e;
+    e = read_metas(&p, meta);
+    if (e == 0) {
+        g_autofree uint8_t *pages = g_malloc(2 * p.psize);
+
+        e = read_at(&p, 0, pages, 2 * p.psize);
+        errno = EIO; /* of a short write */
+        if (e == 0 &&
+            (pwrite(p.fd, pages, 2 * p.psize, 0) != (ssize_t)(2 * p.psize) || fdatasync(p.fd) != 0))
+            e = qm_set_error(error, errno, "cannot write to its file data.mdb: %s",
+                             g_strerror(errno));
+    }
+    close(p.fd);
+    return e;
+}
+
+int qm_lmdb_verify(const char *env_path, guint64 number, enum qm_lmdb_extent extent, GError **error)
 {
     struct pass p;
-    int e = open_data(&p, env_path, error);
+    int e = open_data(&p, env_path, O_RDONLY, error);
 
     if (e == 0) {
-        e = verify_states(&p, number);
+        e = verify_states(&p, number, extent);
         close(p.fd);
     }
     return e;

@@ -5,15 +5,28 @@
 
 #include <glib.h>
 
+enum qm_lmdb_extent {
+    QM_LMDB_ALL,  /* every page that is in use */
+    QM_LMDB_SMALL /* all but the tables `full` and `byfull`, which may be large */
+};
+
 /*
  * Checks the file data.mdb in `env_path`. `number` 0: nobody writes, the newest state is looked at;
  * else somebody may write, and the caller holds a read transaction of that number on its state.
  * 0, -EUCLEAN, or another errno, with `error` set.
  */
-int qm_lmdb_verify(const char *env_path, guint64 number, GError **error);
+int qm_lmdb_verify(const char *env_path, guint64 number, enum qm_lmdb_extent extent,
+                   GError **error);
 
 /* Only what LMDB looks at when it opens a file, which it does not check itself. Somebody may write.
+ * *newest gets the number of the newest transaction. */
+int qm_lmdb_verify_heads(const char *env_path, guint64 *newest, GError **error);
+
+/*
+ * Writes the two meta pages once more, as they are read now, and syncs the file. Where a sync of
+ * them failed before, memory and disk may hold different ones, and only memory is read. Nobody else
+ * writes.
  */
-int qm_lmdb_verify_heads(const char *env_path, GError **error);
+int qm_lmdb_settle(const char *env_path, GError **error);
 
 #endif

@@ -4,40 +4,21 @@
  *
  * The order makes it safe to be cut short anywhere. First all rows are committed; where a marker is
  * to be written, the row says so: its filesystem has the marker that the row knows (or none), or
- * one that no row knows. Then markers are written to the filesystems and synced, outside the
- * leader's role, since a filesystem may be slow. Then the rows take them over. Cut short before
- * that, the next registration finds the filesystem by the other discriminators, and takes its
- * marker over or writes one. A row that insists on a marker which its filesystem does not have
- * cannot come about.
+ * one that no row knows. Then markers are written to the filesystems and synced (qidmap_mark() does
+ * both), outside the leader's role, since a filesystem may be slow. Then the rows take them over.
+ * Cut short before that, the next registration finds the filesystem by the other discriminators,
+ * and takes its marker over or writes one. A row that insists on a marker which its filesystem does
+ * not have cannot come about.
  *
  * Must not know which row fits (resolve.c) nor what a marker is (marker.c).
  */
 #include "config.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "store/error.h"
 #include "store/store.h"
-
-/* The descriptor may be one that cannot be synced (O_PATH): then the same file is opened again. */
-static void sync_filesystem(int fd)
-{
-    char path[64];
-    int again;
-
-    if (syncfs(fd) == 0)
-        return;
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    again = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    if (again >= 0) {
-        (void)syncfs(again);
-        close(again);
-    }
-}
 
 /* The filesystem said no, and is as it was. After other errors its marker may be either. */
 static gboolean was_refused(int e)
@@ -66,9 +47,7 @@ static size_t write_markers(struct qidmap_mounted *mounted, size_t count, const 
         e = outside->mark(mounted[i].fd, &written, &error);
         if (e != 0 && !was_refused(e))
             continue;
-        if (e == 0)
-            sync_filesystem(mounted[i].fd);
-        else
+        if (e != 0)
             written = mounted[i].identity;
         identities[n] = written;
         fs[n++] = numbers[i];

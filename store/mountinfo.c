@@ -34,7 +34,7 @@ static gboolean next_field(const char **at, const char *end, const char **field,
 
 /* Undoes \ooo; anything else after a backslash is taken as it stands. A NUL ends the string, since
  * no path can hold one. */
-static char *unescape(const char *field, gsize size)
+char *qm_mountinfo_unescape(const char *field, gsize size)
 {
     GString *out = g_string_sized_new(size);
 
@@ -127,11 +127,12 @@ static struct qm_mount *parse_line(const char *line, const char *end)
     mount->parent = parent;
     mount->major = (guint32)major;
     mount->minor = (guint32)minor;
-    mount->root = unescape(field[3], size[3]);
-    mount->path = unescape(field[4], size[4]);
+    mount->root = qm_mountinfo_unescape(field[3], size[3]);
+    mount->path = qm_mountinfo_unescape(field[4], size[4]);
     mount->readonly = has_ro(field[5], size[5]) || has_ro(options, options_size);
-    mount->type = unescape(type, type_size);
-    mount->source = unescape(source, source_size);
+    mount->type = qm_mountinfo_unescape(type, type_size);
+    mount->source = qm_mountinfo_unescape(source, source_size);
+    mount->options = g_strndup(options, options_size);
     return mount;
 }
 
@@ -143,7 +144,26 @@ void qm_mount_free(struct qm_mount *mount)
     g_free(mount->path);
     g_free(mount->type);
     g_free(mount->source);
+    g_free(mount->options);
     g_free(mount);
+}
+
+char *qm_mount_option(const char *options, const char *name)
+{
+    gsize size = strlen(name);
+
+    while (*options != '\0') {
+        gsize length = strcspn(options, ",");
+        if (length >= size && strncmp(options, name, size) == 0) {
+            if (length == size)
+                return g_strdup("");
+            if (options[size] == '=')
+                return qm_mountinfo_unescape(options + size + 1, length - size - 1);
+        }
+        options += length;
+        options += *options == ',';
+    }
+    return NULL;
 }
 
 GPtrArray *qm_mountinfo_parse(const char *buffer, gsize size)

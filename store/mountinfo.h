@@ -19,12 +19,21 @@ struct qm_mount {
     char *path;        /* of the mount point, as this process sees it */
     char *type;        /* "ext4", "fuse.sshfs" */
     char *source;      /* "" where none is given */
+    char *options;     /* of the superblock, comma-separated, escapes as they stand: a comma within
+                          a value is \\054 */
 };
 
 void qm_mount_free(struct qm_mount *mount);
 
 /* All readable lines of the buffer, in their order; elements are struct qm_mount. */
 GPtrArray *qm_mountinfo_parse(const char *buffer, gsize size);
+
+/* Undoes \\ooo. */
+char *qm_mountinfo_unescape(const char *field, gsize size);
+
+/* The value of the first option of this name, unescaped; "" for one without a value; NULL where it
+ * is not there. */
+char *qm_mount_option(const char *options, const char *name);
 
 /* The same for this process now; NULL and *error when the file cannot be read. */
 GPtrArray *qm_mountinfo_read(GError **error);

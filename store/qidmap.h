@@ -60,8 +60,9 @@ struct qidmap_error {
  *   -ENOTEMPTY  the directory holds something that is no store, and none is made there
  *   -ENOSPC     the disk has no room for a new mapping; nothing was changed, and the handle can be
  *               used on: known inodes go on, and new ones as soon as there is room
- *   -EIO        a commit failed: what is on the disk is not known. Known inodes go on; for new ones
- *               the store must be closed and opened again
+ *   -EIO        a commit failed: what is on the disk is not known. Known inodes go on. What is
+ * stored is copied to a new generation of the store when something new is to be mapped a little
+ * later, and new inodes go on then; qidmap_store_health() has the words
  */
 
 /* Version of the library at run time, for example "0.1.0". Static storage. */
@@ -103,6 +104,11 @@ int qidmap_store_open(const char *uri, unsigned flags, const struct qidmap_param
 
 /* Closes a store, and notes a clean stop in one that was open for writing. NULL is allowed. */
 void qidmap_store_close(qidmap_store *store);
+
+/* Whether new mappings can be made: 0, or the errno of what keeps them from it, with a line for the
+ * log in `error`. To be asked after a mapping failed; a store that is open for reading only is
+ * well. */
+int qidmap_store_health(qidmap_store *store, struct qidmap_error *error);
 
 /* Numbers about a store. Sizes in bytes. */
 struct qidmap_stats {
@@ -164,9 +170,11 @@ enum qidmap_policy {
 };
 
 enum {
-    QIDMAP_IDENTITY_WEAK = 1,     /* found by names only: another filesystem could look the same */
-    QIDMAP_IDENTITY_READONLY = 2, /* mounted read-only where it was seen */
-    QIDMAP_IDENTITY_DUPLICATE = 4 /* in a row: another row has the same identity */
+    QIDMAP_IDENTITY_WEAK = 1,      /* found by names only: another filesystem could look the same */
+    QIDMAP_IDENTITY_READONLY = 2,  /* mounted read-only where it was seen */
+    QIDMAP_IDENTITY_DUPLICATE = 4, /* in a row: another row has the same identity */
+    QIDMAP_IDENTITY_UNTESTED = 8   /* found by a rung that was never tried on a real filesystem of
+                                      this type (zfs, nfs, ceph, cifs) */
 };
 
 /* What explains a filesystem to people and tells duplicates apart. Empty or 0: not known. Longer
@@ -217,7 +225,19 @@ struct qidmap_identify_options {
  * Finds out what filesystem the open directory or file `fd` (O_PATH is enough) lives on. Changes
  * nothing. Sources: mountinfo of this process, statx(2), statfs(2), FS_IOC_GETFSUUID and the ioctls
  * of the filesystems, libblkid, sysfs; see libqidmap(3). `options` may be NULL.
- * Errors: -ENODEV when the mount cannot be found, and those of the system calls.
+ *
+ * identity->policy says how objects of the filesystem are known. QIDMAP_POLICY_HANDLE: by their
+ * file handle (name_to_handle_at(2) with AT_HANDLE_FID, and without it where the kernel does not
+ * know it), whatever st_dev they show: the files of an overlay without xino show several, and are
+ * one filesystem all the same. On an overlay of another policy than EPHEMERAL, a file whose st_dev
+ * is not that of identity->superblock (major << 32 | minor) is known by its handle, too. EPHEMERAL:
+ * each (mount, st_dev) is an identity of its own, and is to be asked about on its own. DENY: files
+ * of this mount cannot be told apart.
+ *
+ * A FUSE or network filesystem is asked by a thread of its own, and given up after 20 seconds.
+ * Errors: -ENODEV when the mount cannot be found or nothing identifies it, -ETIMEDOUT and -EAGAIN
+ * when its server does not answer (too many such calls are stuck already), and those of the system
+ * calls.
  */
 int qidmap_identify(int fd, const struct qidmap_identify_options *options,
                     struct qidmap_identity *identity, struct qidmap_error *error);

@@ -233,18 +233,15 @@ int qm_plans_commit(struct qidmap_store *store, GArray *plans, const struct qm_m
                     GError **error)
 {
     g_autofree gboolean *full = g_new0(gboolean, plans->len + 1);
-    int e = atomic_load(&store->broken);
+    int e;
 
     if (plans->len == 0)
         return 0;
-    if (e != 0)
-        return qm_set_error(error, e == -EUCLEAN ? EUCLEAN : EIO, "%s",
-                            e == -EUCLEAN
-                                ? "the store is damaged: restore it from a backup"
-                                : "a write to the store failed: close it and open it again");
+    if (atomic_load(&store->broken))
+        return qm_store_health(store, error);
     e = write_plans(store, plans, planned, full);
     if (e == -EUCLEAN)
-        atomic_store(&store->broken, e); /* damage: nothing new is mapped any more */
+        qm_store_damaged(store);
     if (e != 0)
         return qm_set_error(error, e, "cannot store the rows of %u filesystems: %s", plans->len,
                             g_strerror(-e));

@@ -13,6 +13,13 @@
 
 #include "store/error.h"
 
+/* How far the counters of a store go on that somebody copied: more than was given since the copy
+ * was made, and few enough for a thousand copies in a row. */
+#define LEAP_FS       1024u
+#define LEAP_AFFIX    1024u
+#define LEAP_SERIAL   (UINT64_C(1) << 40)
+#define LEAP_INSTANCE 4096u
+
 static const struct qm_backend_ops *const backends[] = {&qm_backend_lmdb, &qm_backend_mem};
 
 /* ---- opening --------------------------------------------------------------------------------- */
@@ -317,6 +324,22 @@ static int load(struct qidmap_store *store, GError **error)
     return e;
 }
 
+/* A store that somebody copied, or put back from a backup, does not know what was given since: its
+ * counters leap over more than can have been. Before anything new is mapped; known ids do not wait
+ * for it. */
+static void leap(struct qidmap_store *store)
+{
+    const struct qm_meta *m = &store->meta;
+
+    store->floor.next_fs = MIN(m->next_fs + LEAP_FS, (uint64_t)QM_FS_LAST + 1);
+    store->floor.next_affix = MIN(m->next_affix + LEAP_AFFIX, (uint64_t)QM_AFFIX_LAST + 1);
+    store->floor.next_serial = MIN(m->next_serial + LEAP_SERIAL, QM_SERIAL_LAST + 1);
+    store->floor.next_instance =
+        MIN(m->next_instance + LEAP_INSTANCE, (uint64_t)QM_INSTANCE_LAST + 1);
+    qm_store_lead(store);
+    qm_store_unlead(store);
+}
+
 struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
                                    const struct qidmap_params *params,
                                    const struct qm_open_config *config, GError **error)
@@ -338,6 +361,7 @@ struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
     store = g_new0(struct qidmap_store, 1);
     store->uri = g_strdup(uri);
     store->writable = bc.write;
+    store->pause_first = config ? config->retry_pause : 0;
     store->queue_end = &store->queue;
     pthread_mutex_init(&store->lock, NULL);
     pthread_cond_init(&store->changed, NULL);
@@ -349,6 +373,10 @@ struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
         e = create(store, params ? params : &defaults, error);
     if (e == 0)
         e = load(store, error);
+    if (e == 0 && store->backend->failed)
+        qm_store_failed(store, &store->meta, -EIO);
+    if (e == 0 && store->writable && store->backend->copied)
+        leap(store);
     if (e != 0) {
         store->writable = FALSE; /* nothing is noted in a store that did not open */
         qm_store_close(store);
@@ -377,11 +405,14 @@ void qm_store_close(struct qidmap_store *store)
         return;
     if (store->backend) {
         note_stop(store);
+        store->backend->clean =
+            store->writable && atomic_load(&store->broken) == 0 && store->meta.last_clean_stop != 0;
         store->backend->ops->close(store->backend);
     }
     qm_map_clear(&store->map);
     pthread_cond_destroy(&store->changed);
     pthread_mutex_destroy(&store->lock);
+    g_free(store->trouble);
     g_free(store->uri);
     g_free(store);
 }
@@ -450,12 +481,12 @@ static int find_full(struct qidmap_store *store, const struct qidmap_object *obj
     struct qm_txn *txn;
     int e = ops->begin(store->backend, QM_TXN_READ, 0, &txn);
 
-    if (e != 0)
-        return e;
-    e = qm_full_get(txn, object, given(store), path);
-    ops->abort(txn);
-    if (e == -EUCLEAN) /* damage: nothing new is mapped any more */
-        atomic_store(&store->broken, e);
+    if (e == 0) {
+        e = qm_full_get(txn, object, given(store), path);
+        ops->abort(txn);
+    }
+    if (e == -EUCLEAN)
+        qm_store_damaged(store);
     return e;
 }
 
@@ -665,8 +696,11 @@ int qm_store_reverse(struct qidmap_store *store, uint64_t path, struct qidmap_ob
         return -ENOENT;
     memset(&o, 0, sizeof(o));
     e = ops->begin(store->backend, QM_TXN_READ, 0, &txn);
-    if (e != 0)
+    if (e != 0) {
+        if (e == -EUCLEAN)
+            qm_store_damaged(store);
         return e;
+    }
     if (n != QM_AFFIX_FULL) {
         /* An id of any index may have been bound by migration: ask the full map first. */
         e = reverse_full(store, txn, path, &o);
@@ -678,6 +712,8 @@ int qm_store_reverse(struct qidmap_store *store, uint64_t path, struct qidmap_ob
         e = reverse_full(store, txn, path, &o);
     }
     ops->abort(txn);
+    if (e == -EUCLEAN)
+        qm_store_damaged(store);
     if (e == 0) {
         struct qm_fs *fs = qm_map_fs(&store->map, o.fs);
 

@@ -23,6 +23,12 @@
 
 struct qm_work;
 
+/* What the counters must at least be before anything new is mapped: ids below may have been seen by
+ * somebody. */
+struct qm_floor {
+    uint64_t next_fs, next_affix, next_serial, next_instance;
+};
+
 struct qidmap_store {
     struct qm_backend *backend;
     char *uri;
@@ -35,19 +41,25 @@ struct qidmap_store {
     struct qm_work *queue;  /* new mappings that nobody has taken yet */
     struct qm_work **queue_end;
     struct qm_meta meta; /* as on stable storage; written by the leader */
+    char *trouble;       /* why nothing new is mapped, or NULL; written by the leader */
 
-    uint64_t session; /* these four belong to the leader: number of this time of writing */
+    /* Of the leader alone. */
+    uint64_t session; /* number of this time of writing */
     uint8_t boot[16]; /* the boot whose predecessors' rows were dropped */
     gboolean boot_known;
     gboolean swept; /* rows of the full map that a crash left behind are gone */
+    struct qm_floor floor;
+    gint64 retry_at;           /* monotonic time, us: nothing is tried again before */
+    gint64 pause, pause_first; /* us */
 
-    _Atomic int broken;     /* 0, or the errno that ended all writing */
+    _Atomic int broken;     /* 0, or the errno that ended all writing, or interrupted it */
     _Atomic uint64_t given; /* next_serial of `meta`, for readers after `broken` */
 };
 
 /* How a store is opened, beyond the public flags; tests use it. */
 struct qm_open_config {
-    uint64_t map_size; /* 0: the backend's choice */
+    uint64_t map_size;   /* 0: the backend's choice */
+    int64_t retry_pause; /* us until recovery is tried; 0: the usual second */
 };
 
 struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
@@ -86,11 +98,25 @@ struct qm_want {
 /* commit.c: maps all, in one commit with whatever else waits. */
 void qm_store_map(struct qidmap_store *store, struct qm_want *wants, size_t count);
 
-/* Takes and gives back the leader's role. The queue goes on with the next waiting thread. */
+/* Before something new is written: recovers from a failed commit, at most once in a while, and
+ * raises the counters where that is due. 0, or why nothing can be written. By the leader. */
+int qm_store_ready(struct qidmap_store *store);
+/* A write failed with `e`, and perhaps not wholly: `meta` has the counters that it may have stored.
+ * Nothing is written before qm_store_ready() has brought what is stored to a new place. By the
+ * leader. */
+void qm_store_failed(struct qidmap_store *store, const struct qm_meta *meta, int e);
+/* 0, or the errno and text of what keeps new mappings from being made. */
+int qm_store_health(struct qidmap_store *store, GError **error);
+/* Damage was met: nothing new is mapped any more. Any thread. */
+void qm_store_damaged(struct qidmap_store *store);
+
+/* Takes and gives back the leader's role; taking it calls qm_store_ready(), whose result is that of
+ * `broken` then. The queue goes on with the next waiting thread. */
 void qm_store_lead(struct qidmap_store *store);
 void qm_store_unlead(struct qidmap_store *store);
 /* Writes `meta` with its epoch and transaction, commits, and takes it over. Ends `txn` in every
- * case. 0, QM_GROW, or the errno, which is then remembered in `broken`. */
+ * case. 0; QM_GROW or -ENOSPC: nothing was changed; or another errno, which is then remembered in
+ * `broken`. */
 int qm_store_commit(struct qidmap_store *store, struct qm_txn *txn, struct qm_meta *meta);
 int qm_txn_put(struct qm_txn *txn, enum qm_table table, const struct qm_record *record);
 /* -EUCLEAN where the counters that `txn` sees are not those in RAM. */

@@ -16,6 +16,7 @@ exits 2 "an unknown verb"
 complains "nonsense" "names it"
 run fs
 exits 2 "half a verb"
+complains "list, show, identify, alias, policy or retire" "names the second words"
 run fs nonsense
 exits 2 "a wrong second word"
 run $'odd\nverb\xff'
@@ -44,7 +45,7 @@ run --help
 exits 0 "--help"
 run --version
 exits 0 "--version"
-for verb in status dump lookup "fs list" "fs show"; do
+for verb in status dump lookup survey "fs list" "fs show" "fs identify" "fs alias" "fs policy" "fs retire"; do
     # shellcheck disable=SC2086 # two words
     run $verb --help
     exits 0 "$verb --help"
@@ -57,7 +58,10 @@ complains "$tmp/store" "is named"
 run dump --store memory:
 exits 3 "a store in memory"
 run status --store "nonsense:$tmp"
-[ "$status" = 2 ] || [ "$status" = 3 ] && ok "an unknown backend fails" || not_ok "status $status"
+exits 2 "an unknown backend"
+run status --store "$tmp"
+exits 2 "a folder without the name of a backend"
+complains "lmdb:DIR" "says what is missing"
 
 make_tree || bail_out "cannot make the tree"
 serve_tree

@@ -33,7 +33,7 @@ daemon_help=$("$daemon" --help | grep -E '^ +(-[a-z], )?--' | sed -E 's/^ +(-[a-
 same "$daemon_help" "$(page_items "$man/qidmapd.8.pod")" "qidmapd: --help and the man page"
 same "$daemon_help" "$(options <"$completion/qidmapd.bash")" "qidmapd: --help and the completion"
 
-verbs=$("$ctl" --help | sed -n '/^Verbs:/,/^$/s/^  \([a-z]*\( [a-z]\{4\}\)\{0,1\}\) .*/\1/p' | sed 's/ *$//')
+verbs=$("$ctl" --help | sed -n '/^Verbs:/,/^$/s/^  \([a-z]*\( [a-z]\{1,\}\)\{0,1\}\) .*/\1/p' | sed 's/ *$//')
 is "$verbs" "$(sed -n 's/^=item B<\([a-z ]*\)>.*/\1/p' "$man/qidmapctl.8.pod")" \
     "qidmapctl: the verbs of --help and of the man page"
 words=$(for word in $verbs; do echo "$word"; done | sort -u)
@@ -80,6 +80,7 @@ complete_words() { # FUNCTION WORD...: the last word is to be completed
 }
 is "$(complete_words _qidmapctl qidmapctl st)" status "the completion of a verb"
 is "$(complete_words _qidmapctl qidmapctl fs l)" list "the completion of its second word"
+is "$(complete_words _qidmapctl qidmapctl fs policy 3 eph)" ephemeral "the completion of a policy"
 is "$(complete_words _qidmapctl qidmapctl lookup --no)" --no-scan "the completion of an option"
 is "$(complete_words _qidmapctl qidmapctl dump --no)" "" "an option of another verb is not offered"
 is "$(complete_words _qidmapd qidmapd --multidevs wa)" warn "the completion of a value"

@@ -683,7 +683,8 @@ static void test_broken(struct fixture *f, gconstpointer unused G_GNUC_UNUSED)
 
     fill(f->uri, paths, 60);
     store = fixture_open(f->uri, QIDMAP_OPEN_WRITE, 0);
-    atomic_store(&store->broken, -ENOSPC);
+    atomic_store(&store->broken, -EIO);
+    store->retry_at = G_MAXINT64;
     for (i = 0; i < 60; i++) {
         g_assert_cmpint(qidmap_map(store, (uint32_t)(i % 2 + 1), ino_of(i), &path), ==, 0);
         g_assert_cmpuint(path, ==, paths[i]);

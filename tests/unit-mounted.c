@@ -635,9 +635,330 @@ static void test_worlds(void)
     g_assert_cmpuint(stops, >, 20);
 }
 
+/* ---- one by one ------------------------------------------------------------------------------ */
+
+static gboolean nothing_present(const struct qidmap_hints *old G_GNUC_UNUSED,
+                                const struct qidmap_hints *now G_GNUC_UNUSED)
+{
+    return FALSE;
+}
+
+static guint marks_asked;
+
+static int count_marks(int fd, struct qidmap_identity *id, struct qidmap_error *error G_GNUC_UNUSED)
+{
+    guint8 marker[16] = {0};
+
+    marks_asked++;
+    marker[0] = (guint8)fd;
+    marker[1] = (guint8)marks_asked;
+    set_marker(id, marker);
+    return 0;
+}
+
+static const struct qm_outside quiet = {count_marks, nothing_present};
+
+static struct qidmap_mounted mounted_of(guint8 uuid, guint minor, const char *path)
+{
+    struct qidmap_mounted m = {.fd = 1};
+
+    m.identity = fixture_identity(uuid, QIDMAP_POLICY_AFFIX);
+    m.identity.superblock = (guint64)7 << 32 | minor;
+    strcpy(m.identity.hints.type, "ext4");
+    g_strlcpy(m.identity.hints.mount_path, path, sizeof m.identity.hints.mount_path);
+    g_snprintf(m.identity.hints.source, sizeof m.identity.hints.source, "/dev/sd%u", minor);
+    return m;
+}
+
+static void enroll(qidmap_store *store, struct qidmap_mounted *m, size_t count,
+                   struct qidmap_register_options *o)
+{
+    struct qidmap_register_options none = {.size = sizeof none};
+    GError *error = NULL;
+
+    if (qm_store_register_mounted(store, m, count, o != NULL ? o : &none, &quiet, &error) != 0)
+        g_error("%s", error->message);
+}
+
+/* A live filesystem keeps its number; its row is nobody else's, and a second mount of it is it. */
+static void test_live(void)
+{
+    qidmap_store *store = fixture_open("memory:", FIXTURE_WRITE, 0);
+    struct qidmap_mounted a = mounted_of(1, 1, "/srv/a"), b, c;
+    struct qidmap_live live = {0};
+    struct qidmap_register_options o = {.size = sizeof o, .live = &live, .n_live = 1};
+
+    enroll(store, &a, 1, NULL);
+    g_assert_cmpuint(a.flags, ==, QIDMAP_MOUNTED_NEW);
+    live = (struct qidmap_live){a.fs, 0, a.identity.superblock};
+
+    b = mounted_of(1, 2, "/srv/a"); /* looks like a in all, but a is live */
+    strcpy(b.identity.hints.source, a.identity.hints.source);
+    enroll(store, &b, 1, &o);
+    g_assert_cmpuint(b.fs, !=, a.fs);
+    g_assert_cmpuint(b.flags, ==, QIDMAP_MOUNTED_NEW | QIDMAP_MOUNTED_DUPLICATE);
+    g_assert_cmpuint(b.other, ==, a.fs);
+
+    c = mounted_of(1, 1, "/srv/elsewhere");
+    enroll(store, &c, 1, &o);
+    g_assert_cmpuint(c.fs, ==, a.fs);
+    g_assert_false(c.flags & QIDMAP_MOUNTED_NEW);
+
+    c = mounted_of(2, 1, "/srv/other"); /* the number of a device that was used again */
+    enroll(store, &c, 1, &o);
+    g_assert_cmpuint(c.fs, !=, a.fs);
+    qidmap_store_close(store);
+}
+
+/* A name has the mount path in it: the superblock of a live one tells that it is mounted twice. */
+static void test_live_by_name(void)
+{
+    qidmap_store *store = fixture_open("memory:", FIXTURE_WRITE, 0);
+    struct qidmap_mounted a = mounted_of(1, 1, "/srv/a"), b = mounted_of(2, 1, "/srv/b");
+    struct qidmap_live live = {0};
+    struct qidmap_register_options o = {.size = sizeof o, .live = &live, .n_live = 1};
+
+    a.identity.fsid[0].kind = b.identity.fsid[0].kind = QIDMAP_FSID_WEAK;
+    enroll(store, &a, 1, NULL);
+    live = (struct qidmap_live){a.fs, 0, a.identity.superblock};
+    enroll(store, &b, 1, &o);
+    g_assert_cmpuint(b.fs, ==, a.fs);
+    b.identity.superblock++;
+    enroll(store, &b, 1, &o);
+    g_assert_cmpuint(b.fs, ==, a.fs); /* the second name is one of its names now */
+    live.superblock += 77;            /* ... but it is another one that is live */
+    enroll(store, &b, 1, &o);
+    g_assert_cmpuint(b.fs, !=, a.fs);
+    qidmap_store_close(store);
+}
+
+static void test_refuse(void)
+{
+    qidmap_store *store = fixture_open("memory:", FIXTURE_WRITE, 0);
+    struct qidmap_mounted both[] = {mounted_of(1, 1, "/srv/a"), mounted_of(1, 2, "/srv/b")};
+    struct qidmap_register_options o = {.size = sizeof o, .on_duplicate = QIDMAP_REFUSE};
+    struct qidmap_stats stats = {.size = sizeof stats};
+    guint32 first;
+
+    enroll(store, both, 2, &o); /* none has a row: both */
+    g_assert_true(both[0].result == -EEXIST && both[1].result == -EEXIST);
+    g_assert_true(both[0].fs == 0 && both[1].fs == 0);
+    qidmap_store_stats(store, &stats, NULL);
+    g_assert_cmpuint(stats.fs_rows, ==, 0);
+
+    enroll(store, &both[1], 1, &o); /* alone it is no duplicate */
+    g_assert_true(both[1].result == 0 && both[1].fs != 0);
+    first = both[1].fs;
+    enroll(store, both, 2, &o);
+    g_assert_true(both[0].result == -EEXIST && both[1].result == 0 && both[1].fs == first);
+    qidmap_store_close(store);
+}
+
+/* Names alone: a marker makes it known at any place; without one it is split when asked for, but
+ * not while it is live. */
+static void test_weak(void)
+{
+    qidmap_store *store = fixture_open("memory:", FIXTURE_WRITE, 0);
+    struct qidmap_mounted a = mounted_of(1, 1, "/srv/a"), b, plain;
+    struct qidmap_live live = {0};
+    struct qidmap_register_options o = {.size = sizeof o, .split_weak = 1};
+    guint32 fs;
+
+    a.identity.fsid[0].kind = QIDMAP_FSID_WEAK;
+    plain = a;
+    enroll(store, &a, 1, NULL);
+    fs = a.fs;
+    enroll(store, &a, 1, NULL);
+    g_assert_cmpuint(a.fs, ==, fs);
+    enroll(store, &a, 1, &o);
+    g_assert_cmpuint(a.fs, !=, fs);
+    live = (struct qidmap_live){a.fs, 0, a.identity.superblock};
+    o.live = &live;
+    o.n_live = 1;
+    fs = a.fs;
+    enroll(store, &a, 1, &o);
+    g_assert_cmpuint(a.fs, ==, fs);
+    qidmap_store_close(store);
+
+    store = fixture_open("memory:", FIXTURE_WRITE, 0);
+    o = (struct qidmap_register_options){.size = sizeof o, .markers = 1};
+    marks_asked = 0;
+    a = plain;
+    enroll(store, &a, 1, &o);
+    g_assert_cmpuint(marks_asked, ==, 1);
+    g_assert_cmpuint(a.identity.fsid[0].kind, ==, QIDMAP_FSID_MARKER);
+    b = mounted_of(9, 4, "/srv/moved");
+    b.identity.fsid[0].kind = QIDMAP_FSID_WEAK;
+    set_marker(&b.identity, a.identity.hints.marker);
+    enroll(store, &b, 1, &o);
+    g_assert_cmpuint(b.fs, ==, a.fs);
+    enroll(store, &plain, 1, &o); /* where it was there is one without its marker */
+    g_assert_cmpuint(plain.fs, !=, a.fs);
+    g_assert_cmpuint(marks_asked, ==, 2);
+    qidmap_store_close(store);
+}
+
+/* What a mount can do no longer, makes a new row, and is said; what an operator chose, holds. */
+static void test_policy(void)
+{
+    qidmap_store *store = fixture_open("memory:", FIXTURE_WRITE, 0);
+    struct qidmap_mounted m = mounted_of(1, 1, "/srv/a");
+    guint32 affix, handle;
+
+    m.identity.policy = QIDMAP_POLICY_AFFIX; /* overlay with xino */
+    enroll(store, &m, 1, NULL);
+    affix = m.fs;
+    m.identity.policy = QIDMAP_POLICY_HANDLE; /* without */
+    enroll(store, &m, 1, NULL);
+    handle = m.fs;
+    g_assert_cmpuint(handle, !=, affix);
+    g_assert_cmpuint(m.flags, ==, QIDMAP_MOUNTED_NEW | QIDMAP_MOUNTED_POLICY);
+    g_assert_cmpuint(m.other, ==, affix);
+    enroll(store, &m, 1, NULL);
+    g_assert_true(m.fs == handle && m.flags == 0);
+    m.identity.policy = QIDMAP_POLICY_AFFIX; /* and back */
+    enroll(store, &m, 1, NULL);
+    g_assert_true(m.fs == affix && m.flags == 0);
+
+    m = mounted_of(2, 2, "/srv/b"); /* handles work with xino as well: no new row */
+    m.identity.policy = QIDMAP_POLICY_HANDLE;
+    enroll(store, &m, 1, NULL);
+    handle = m.fs;
+    m.identity.policy = QIDMAP_POLICY_AFFIX;
+    enroll(store, &m, 1, NULL);
+    g_assert_true(m.fs == handle && m.flags == 0);
+
+    m = mounted_of(3, 3, "/srv/c"); /* ext4 whose operator wants handles */
+    enroll(store, &m, 1, NULL);
+    affix = m.fs;
+    g_assert_cmpint(qidmap_fs_set_policy(store, affix, QIDMAP_POLICY_HANDLE, 0, NULL, NULL), ==, 0);
+    enroll(store, &m, 1, NULL);
+    g_assert_true(m.fs == affix && m.flags == 0);
+    qidmap_store_close(store);
+}
+
+/* Identities that lead to two rows: neither, and it is said; the ids of both stay theirs. */
+static void test_conflict(void)
+{
+    qidmap_store *store = fixture_open("memory:", FIXTURE_WRITE, 0);
+    struct qidmap_mounted a = mounted_of(1, 1, "/srv/a"), b = mounted_of(2, 2, "/srv/b"), c;
+
+    enroll(store, &a, 1, NULL);
+    enroll(store, &b, 1, NULL);
+    c = mounted_of(1, 1, "/srv/a");
+    c.identity.fsid[1] = b.identity.fsid[0];
+    c.identity.count = 2;
+    enroll(store, &c, 1, NULL);
+    g_assert_true(c.fs != a.fs && c.fs != b.fs);
+    g_assert_true((c.flags & QIDMAP_MOUNTED_NEW) && (c.flags & QIDMAP_MOUNTED_CONFLICT));
+    g_assert_cmpuint(c.other, ==, a.fs);
+    qidmap_store_close(store);
+}
+
+/* bind=distinct: a row for each tree; the first recorded path keeps the row, and without trees the
+ * oldest is taken. No trees are duplicates: no markers. */
+static void test_trees(void)
+{
+    qidmap_store *store = fixture_open("memory:", FIXTURE_WRITE, 0);
+    struct qidmap_register_options o = {.size = sizeof o, .markers = 1};
+    struct qidmap_mounted plain = mounted_of(1, 1, "/srv/b"), m[2], late;
+    struct qidmap_live live[2];
+    guint32 first, fs[2];
+
+    marks_asked = 0;
+    enroll(store, &plain, 1, &o);
+    first = plain.fs;
+    m[0] = mounted_of(1, 1, "/srv/a");
+    m[1] = mounted_of(1, 1, "/srv/b");
+    strcpy(m[0].identity.hints.tree, "a");
+    strcpy(m[1].identity.hints.tree, "b");
+    enroll(store, m, 2, &o);
+    g_assert_cmpuint(m[1].fs, ==, first);
+    g_assert_true(m[0].fs != first && m[0].flags == QIDMAP_MOUNTED_NEW && m[1].flags == 0);
+    fs[0] = m[0].fs;
+    fs[1] = m[1].fs;
+    m[0].identity.superblock = m[1].identity.superblock = 99; /* the next boot, the other order */
+    struct qidmap_mounted turned[] = {m[1], m[0]};
+    enroll(store, turned, 2, &o);
+    g_assert_true(turned[0].fs == fs[1] && turned[1].fs == fs[0]);
+    enroll(store, &m[0], 1, &o);
+    g_assert_cmpuint(m[0].fs, ==, fs[0]);
+
+    late = m[0]; /* a third place, while both are live */
+    strcpy(late.identity.hints.tree, "c");
+    live[0] = (struct qidmap_live){fs[0], 0, 99};
+    live[1] = (struct qidmap_live){fs[1], 0, 99};
+    o.live = live;
+    o.n_live = 2;
+    enroll(store, &late, 1, &o);
+    g_assert_true(late.fs != fs[0] && late.fs != fs[1] && late.flags == QIDMAP_MOUNTED_NEW);
+    o.n_live = 0;
+
+    enroll(store, &plain, 1, &o); /* switched off again */
+    g_assert_cmpuint(plain.fs, ==, MIN(fs[0], fs[1]));
+    enroll(store, m, 2, &o);
+    g_assert_true(m[0].fs == fs[0] && m[1].fs == fs[1]);
+    g_assert_cmpuint(marks_asked, ==, 0);
+    qidmap_store_close(store);
+}
+
+/* Ten thousand snapshots that come one by one, all others live: each is compared with rows of its
+ * own identity alone. The seconds are for people. */
+static void many(const char *uri, guint n)
+{
+    qidmap_store *store = fixture_open(uri, FIXTURE_WRITE, 0);
+    g_autofree struct qidmap_live *live = g_new0(struct qidmap_live, n);
+    g_autofree struct qidmap_mounted *all = g_new0(struct qidmap_mounted, n);
+    struct qidmap_register_options o = {.size = sizeof o, .live = live};
+    GTimer *timer = g_timer_new();
+
+    for (guint i = 0; i < n; i++) {
+        struct qidmap_mounted m = mounted_of(1, 40, "/srv/btrfs");
+        guint32 number = i + 1;
+        m.identity.fsid[0].kind = QIDMAP_FSID_BTRFS;
+        m.identity.fsid[0].size = 32;
+        memcpy(m.identity.fsid[0].bytes + 16, &number, sizeof number);
+        o.n_live = i;
+        enroll(store, &m, 1, &o);
+        g_assert_cmpuint(m.flags, ==, QIDMAP_MOUNTED_NEW);
+        g_assert_cmpuint(m.fs, ==, i + 1);
+        live[i] = (struct qidmap_live){m.fs, 0, m.identity.superblock};
+        all[i] = m;
+        if (i + 1 == n / 10)
+            g_test_message("%s the first %u: %.2f s", uri, n / 10, g_timer_elapsed(timer, NULL));
+    }
+    g_test_message("%s all %u: %.2f s", uri, n, g_timer_elapsed(timer, NULL));
+    g_timer_start(timer);
+    o.n_live = 0;
+    enroll(store, all, n, &o);
+    g_test_message("%s again in one batch: %.2f s", uri, g_timer_elapsed(timer, NULL));
+    for (guint i = 0; i < n; i++)
+        g_assert_true(all[i].fs == i + 1 && all[i].flags == 0);
+    g_timer_destroy(timer);
+    qidmap_store_close(store);
+}
+
+static void test_many(void)
+{
+    g_autofree char *dir = fixture_dir();
+    g_autofree char *uri = g_strconcat("lmdb:", dir, NULL);
+
+    many("memory:", 10000);
+    many(uri, g_test_perf() ? 10000 : 300);
+    fixture_remove(dir);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/mounted/live", test_live);
+    g_test_add_func("/mounted/live-by-name", test_live_by_name);
+    g_test_add_func("/mounted/refuse", test_refuse);
+    g_test_add_func("/mounted/weak", test_weak);
+    g_test_add_func("/mounted/policy", test_policy);
+    g_test_add_func("/mounted/conflict", test_conflict);
+    g_test_add_func("/mounted/trees", test_trees);
+    g_test_add_func("/mounted/many", test_many);
     g_test_add_func("/mounted/worlds", test_worlds);
     return g_test_run();
 }

@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tools/cmd.h"
 
@@ -75,6 +76,19 @@ static void print_verb_help(GOptionContext *context)
     fputs(plain, stdout);
 }
 
+static gboolean check_store(const struct cmd *cmd, const struct cmd_options *options, int *status)
+{
+    if (options->store != NULL && options->export_name != NULL) {
+        *status = cmd_usage(cmd, "either --store or --export, not both");
+        return FALSE;
+    }
+    if (options->use == CMD_STORE && !cmd_has_store(options)) {
+        *status = cmd_usage(cmd, "--store URI or --export NAME says which store");
+        return FALSE;
+    }
+    return TRUE;
+}
+
 gboolean cmd_parse(const struct cmd *cmd, struct cmd_options *options, const GOptionEntry *extra,
                    int argc, char **argv, int *status)
 {
@@ -82,16 +96,19 @@ gboolean cmd_parse(const struct cmd *cmd, struct cmd_options *options, const GOp
     g_autofree char *name = g_strdup_printf("qidmapctl %s", cmd->name);
     const GOptionEntry common[] = {
         {"help", 'h', 0, G_OPTION_ARG_NONE, &help, "show this", NULL},
+        {"json", 0, 0, G_OPTION_ARG_NONE, &options->json, "print JSON, an object in each line",
+         NULL},
+        {G_OPTION_REMAINING, 0, G_OPTION_FLAG_NONE, G_OPTION_ARG_FILENAME_ARRAY, &options->rest,
+         NULL, cmd->args[0] != '\0' ? cmd->args : NULL},
+        {NULL, 0, 0, 0, NULL, NULL, NULL},
+    };
+    const GOptionEntry stores[] = {
         {"store", 0, 0, G_OPTION_ARG_FILENAME, &options->store,
          "the store to look at, for example lmdb:/var/lib/qidmap/store", "URI"},
         {"export", 0, 0, G_OPTION_ARG_FILENAME, &options->export_name,
          "the store of that export in qidmapd.conf", "NAME"},
         {"config", 0, 0, G_OPTION_ARG_FILENAME, &options->config,
          "read FILE in place of " DEFAULT_CONFIG, "FILE"},
-        {"json", 0, 0, G_OPTION_ARG_NONE, &options->json, "print JSON, an object in each line",
-         NULL},
-        {G_OPTION_REMAINING, 0, G_OPTION_FLAG_NONE, G_OPTION_ARG_FILENAME_ARRAY, &options->rest,
-         NULL, cmd->args[0] != '\0' ? cmd->args : NULL},
         {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);
@@ -102,6 +119,9 @@ gboolean cmd_parse(const struct cmd *cmd, struct cmd_options *options, const GOp
     g_option_context_set_summary(context, cmd->summary);
     if (cmd->details != NULL) {
         g_option_context_set_description(context, cmd->details);
+    }
+    if (options->use != CMD_STORE_NONE) {
+        g_option_context_add_main_entries(context, stores, NULL);
     }
     g_option_context_add_main_entries(context, common, NULL);
     if (extra != NULL) {
@@ -127,15 +147,12 @@ gboolean cmd_parse(const struct cmd *cmd, struct cmd_options *options, const GOp
         *status = CMD_USAGE;
         return FALSE;
     }
-    if ((options->store == NULL) == (options->export_name == NULL)) {
-        cmd_error("%s needs %s; see %s --help", cmd->name,
-                  options->store == NULL ? "--store URI or --export NAME"
-                                         : "either --store or --export, not both",
-                  name);
-        *status = CMD_USAGE;
-        return FALSE;
-    }
-    return TRUE;
+    return check_store(cmd, options, status);
+}
+
+gboolean cmd_has_store(const struct cmd_options *options)
+{
+    return options->store != NULL || options->export_name != NULL;
 }
 
 /* Adds the fs-id settings of the file behind those of the command line, which win. */
@@ -188,7 +205,7 @@ static int read_config(struct cmd_options *options, char **uri)
     return CMD_OK;
 }
 
-int cmd_open(struct cmd_options *options, qidmap_store **store)
+static int open_store(struct cmd_options *options, unsigned flags, qidmap_store **store)
 {
     struct qidmap_error error;
     g_autofree char *uri = NULL;
@@ -206,8 +223,41 @@ int cmd_open(struct cmd_options *options, qidmap_store **store)
                   "serve with an lmdb: store instead");
         return CMD_CANNOT;
     }
-    if (qidmap_store_open(uri, QIDMAP_OPEN_READ, NULL, store, &error) < 0) {
-        return cmd_fail(&error);
+    if (qidmap_store_open(uri, flags, NULL, store, &error) == 0) {
+        return CMD_OK;
     }
-    return CMD_OK;
+    if (error.code == -EBUSY && (flags & QIDMAP_OPEN_WRITE) != 0) {
+        cmd_error("%s; this verb changes the store: stop that process, and try again", error.text);
+        return CMD_CANNOT;
+    }
+    return cmd_fail(&error);
+}
+
+int cmd_open(struct cmd_options *options, qidmap_store **store)
+{
+    return open_store(options, QIDMAP_OPEN_READ, store);
+}
+
+int cmd_open_write(struct cmd_options *options, qidmap_store **store)
+{
+    return open_store(options, QIDMAP_OPEN_WRITE, store);
+}
+
+int cmd_confirm(const struct cmd *cmd, gboolean yes, const char *question)
+{
+    char answer[16];
+
+    if (yes) {
+        return CMD_OK;
+    }
+    if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) {
+        return cmd_usage(cmd, "there is no terminal to ask on: --yes says that you mean it");
+    }
+    fflush(stdout);
+    fprintf(stderr, "%s [y/N] ", question);
+    if (fgets(answer, sizeof answer, stdin) != NULL && g_ascii_strncasecmp(answer, "y", 1) == 0) {
+        return CMD_OK;
+    }
+    cmd_error("nothing was changed");
+    return CMD_TROUBLE;
 }

@@ -7,15 +7,42 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "tools/cmd.h"
 
-/* How sure the identity is, and what else sets this row apart. */
+/* Strongest of what tells two filesystems with one identity apart, in words; NULL: only names. */
+static const char *discriminator(const struct qidmap_hints *hints)
+{
+    static const guint8 none[16];
+
+    if (memcmp(hints->marker, none, sizeof none) != 0) {
+        return "its marker";
+    }
+    return hints->backing[0] != '\0'     ? "the file behind its loop device"
+           : hints->dm_uuid[0] != '\0'   ? "the uuid of its dm device"
+           : hints->wwid[0] != '\0'      ? "its disk and partition"
+           : hints->part_uuid[0] != '\0' ? "the uuid of its partition"
+                                         : NULL;
+}
+
+static const char *sureness(const struct qidmap_fs *row)
+{
+    return cmd_certainty(row->fsid_count > 0 ? row->fsid[0].kind : 0, row->flags, row->policy);
+}
+
+/* How sure the identity is, and what else sets this row apart; words for a table. */
 static char *certainty(const struct qidmap_fs *row)
 {
-    GString *out = g_string_new((row->flags & QIDMAP_IDENTITY_WEAK) ? "weak" : "sure");
+    GString *out = g_string_new(sureness(row));
     if (row->flags & QIDMAP_IDENTITY_DUPLICATE) {
-        g_string_append(out, ",duplicate");
+        gboolean apart = discriminator(&row->hints) != NULL;
+        g_string_append(out, apart                                     ? ",duplicate"
+                             : (row->flags & QIDMAP_IDENTITY_READONLY) ? ",duplicate-by-names"
+                                                                       : ",duplicate");
+    }
+    if (row->alias != 0) {
+        g_string_append_printf(out, ",alias-of-%u", row->alias);
     }
     if (row->retired) {
         g_string_append(out, ",retired");
@@ -58,7 +85,7 @@ static void print_line(const struct qidmap_fs *row, guint64 full)
     g_autofree char *source =
         cmd_escape(row->hints.backing[0] != '\0' ? row->hints.backing : row->hints.source, TRUE);
 
-    printf("%-4u %-9s %-8s %-14s %6u %9" G_GUINT64_FORMAT " %-9s %s %s %s\n", row->fs,
+    printf("%-4u %-9s %-9s %-14s %6u %9" G_GUINT64_FORMAT " %-9s %s %s %s\n", row->fs,
            type[0] != '\0' ? type : "-", qidmap_policy_name(row->policy), sure, row->affix_rows,
            full, row->fsid_count > 0 ? qidmap_fsid_kind_name(row->fsid[0].kind) : "-", id,
            source[0] != '\0' ? source : "-", mount[0] != '\0' ? mount : "-");
@@ -84,7 +111,7 @@ int cmd_fs_list(const struct cmd *cmd, int argc, char **argv)
         return status;
     }
     if (!options.json) {
-        printf("%-4s %-9s %-8s %-14s %6s %9s %-9s %s\n", "FS", "TYPE", "POLICY", "CERTAINTY",
+        printf("%-4s %-9s %-9s %-14s %6s %9s %-9s %s\n", "FS", "TYPE", "POLICY", "CERTAINTY",
                "AFFIX", "FULL", "IDENTITY", "ID SOURCE MOUNTED");
     }
     for (guint i = 0; i < numbers->len; i++) {
@@ -111,6 +138,38 @@ static void print_field(const char *name, const char *value)
     }
 }
 
+/* The same as certainty(), in sentences. */
+static void print_notes(const struct qidmap_fs *row)
+{
+    const char *apart = discriminator(&row->hints);
+
+    printf("identified by   %s\n",
+           row->fsid_count > 0 ? cmd_fsid_words(row->fsid[0].kind) : "nothing");
+    if (strcmp(sureness(row), "untested") == 0) {
+        printf("                (no such server was at hand to try this on)\n");
+    }
+    if (row->flags & QIDMAP_IDENTITY_DUPLICATE) {
+        printf("duplicate       another filesystem has the same identity; told apart by %s\n",
+               apart != NULL ? apart : "its device and mount path only");
+    }
+    if (row->flags & QIDMAP_IDENTITY_READONLY) {
+        printf("read-only       where it was seen last\n");
+    }
+    if (row->alias != 0) {
+        printf("alias           the ids of filesystem %u are asked first\n", row->alias);
+    }
+    if (row->met_count > 0) {
+        printf("met             mounted together with");
+        for (guint32 i = 0; i < MIN(row->met_count, QIDMAP_FS_MET); i++) {
+            printf("%s %u", i > 0 ? "," : "", row->met[i]);
+        }
+        printf("%s\n", row->met_many ? ", and others" : "");
+    }
+    if (row->retired) {
+        printf("retired         gets a new number when it comes again\n");
+    }
+}
+
 static void print_row(const struct qidmap_fs *row, guint64 full)
 {
     const struct qidmap_hints *hints = &row->hints;
@@ -119,8 +178,10 @@ static void print_row(const struct qidmap_fs *row, guint64 full)
     g_autofree char *last = cmd_time_text(hints->last_seen);
 
     printf("fs              %u\n", row->fs);
-    printf("policy          %s\n", qidmap_policy_name(row->policy));
+    printf("policy          %s%s\n", qidmap_policy_name(row->policy),
+           row->chosen ? ", chosen by the operator" : "");
     printf("certainty       %s\n", sure);
+    print_notes(row);
     for (guint32 i = 0; i < MIN(row->fsid_count, QIDMAP_FSID_COUNT); i++) {
         g_autofree char *id = cmd_fsid_text(&row->fsid[i]);
         printf("%-15s %s %s\n", i == 0 ? "identity" : "also known as",
@@ -142,6 +203,7 @@ static void print_row(const struct qidmap_fs *row, guint64 full)
         printf("partition       %u\n", hints->partition);
     }
     print_field("mounted", hints->mount_path);
+    print_field("tree", hints->tree);
     printf("root inode      %" G_GUINT64_FORMAT ", generation %u\n", hints->root_ino,
            hints->root_gen);
     print_field("boot id", hints->boot_id);
@@ -158,14 +220,13 @@ int cmd_fs_show(const struct cmd *cmd, int argc, char **argv)
     g_autoptr(GHashTable) full = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     struct qidmap_fs row = {.size = sizeof row};
     const guint64 *count;
-    guint64 number;
+    guint32 number;
     int status, code;
 
     if (!cmd_parse(cmd, &options, NULL, argc, argv, &status)) {
         return status;
     }
-    if (g_strv_length(options.rest) != 1 || !cmd_number(options.rest[0], &number) || number == 0 ||
-        number > G_MAXUINT32) {
+    if (g_strv_length(options.rest) != 1 || !cmd_fs_number(options.rest[0], &number)) {
         return cmd_usage(cmd, "fs show needs one number of a filesystem, as fs list prints them");
     }
     status = cmd_open(&options, &store);
@@ -173,10 +234,9 @@ int cmd_fs_show(const struct cmd *cmd, int argc, char **argv)
         return status;
     }
     struct qidmap_error error;
-    code = qidmap_fs_get(store, (guint32)number, &row, &error);
+    code = qidmap_fs_get(store, number, &row, &error);
     if (code == -ENOENT) {
-        cmd_error("the store has no filesystem %" G_GUINT64_FORMAT "; see qidmapctl fs list",
-                  number);
+        cmd_error("the store has no filesystem %u; see qidmapctl fs list", number);
         return CMD_TROUBLE;
     }
     if (code < 0) {
@@ -186,7 +246,7 @@ int cmd_fs_show(const struct cmd *cmd, int argc, char **argv)
     if (status != CMD_OK) {
         return status;
     }
-    count = g_hash_table_lookup(full, GUINT_TO_POINTER((guint32)number));
+    count = g_hash_table_lookup(full, GUINT_TO_POINTER(number));
     if (options.json) {
         cmd_json_line(cmd_fs_json(&row, count));
     } else {

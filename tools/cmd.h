@@ -2,7 +2,7 @@
 /*
  * What the verbs of qidmapctl share: exit statuses, the table entry of a verb, the options that all
  * of them take, and the ways to print. Each verb lives in a cmd-*.c file of its own and opens
- * stores through cmd_open() only; nothing here writes to a store.
+ * stores through cmd_open() and cmd_open_write() only.
  */
 #ifndef TOOLS_CMD_H
 #define TOOLS_CMD_H
@@ -20,6 +20,13 @@ enum {
     CMD_CANNOT = 3 /* no store, no permission, no room for the output */
 };
 
+/* Whether a verb works on a store. */
+enum cmd_store {
+    CMD_STORE = 0,       /* it must be named */
+    CMD_STORE_MAYBE = 1, /* it may be named */
+    CMD_STORE_NONE = 2
+};
+
 /* One verb: main.c has the table, and makes --help from it. */
 struct cmd {
     const char *name;    /* one word, or two: "fs list" */
@@ -31,6 +38,7 @@ struct cmd {
 
 /* What the options that every verb takes said. Freed by cmd_options_clear(). */
 struct cmd_options {
+    enum cmd_store use; /* in: set before cmd_parse() */
     char *store;
     char *export_name;
     char *config;
@@ -52,6 +60,14 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(cmd_options, cmd_options_clear)
 /* Opens for reading the store that the options name. Returns an exit status; has told any error.
  * With --export, adds the fs-id settings of the file to options->fs_ids. */
 int cmd_open(struct cmd_options *options, qidmap_store **store);
+/* The same for writing, for verbs that change a store. */
+int cmd_open_write(struct cmd_options *options, qidmap_store **store);
+
+/* TRUE where the options name a store. */
+gboolean cmd_has_store(const struct cmd_options *options);
+
+/* Asks a question on the terminal, unless `yes`. Returns CMD_OK to go on; has told any other. */
+int cmd_confirm(const struct cmd *cmd, gboolean yes, const char *question);
 
 /* Tells an error of the library, and returns the exit status for its code. */
 int cmd_fail(const struct qidmap_error *error);
@@ -74,6 +90,15 @@ char *cmd_escape(const char *name, gboolean terminal);
 /* An identity for people: uuids joined by '/', or hex where it is no sequence of uuids. */
 char *cmd_fsid_text(const struct qidmap_fsid *fsid);
 
+/* How the identity of a kind is found, in words; static storage. */
+const char *cmd_fsid_words(guint32 kind);
+
+/* How sure an identity is: "sure", "weak", "untested" or "ephemeral"; static storage. */
+const char *cmd_certainty(guint32 kind, guint32 flags, guint32 policy);
+
+/* "ext4 on /dev/sda1", as far as it is known, for terminals. Free with g_free(). */
+char *cmd_fs_what(const struct qidmap_hints *hints);
+
 /* "2026-11-21T14:00:00Z"; "-" for 0. */
 char *cmd_time_text(gint64 seconds);
 
@@ -91,6 +116,14 @@ int cmd_dump(const struct cmd *cmd, int argc, char **argv);
 int cmd_lookup(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_list(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_show(const struct cmd *cmd, int argc, char **argv);
+int cmd_fs_identify(const struct cmd *cmd, int argc, char **argv);
+int cmd_fs_alias(const struct cmd *cmd, int argc, char **argv);
+int cmd_fs_policy(const struct cmd *cmd, int argc, char **argv);
+int cmd_fs_retire(const struct cmd *cmd, int argc, char **argv);
+int cmd_survey(const struct cmd *cmd, int argc, char **argv);
+
+/* The number of a filesystem, from 1, the whole string. */
+gboolean cmd_fs_number(const char *text, guint32 *fs);
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(qidmap_store, qidmap_store_close)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(qidmap_iter, qidmap_iter_close)

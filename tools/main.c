@@ -12,6 +12,10 @@
 
 #include "tools/cmd.h"
 
+#define SURVEY_DETAILS                                                                             \
+    "Reads the tree below DIR, other mounts included, and changes nothing. Needs no store.\n"      \
+    "Exit status: 1 where raw inode numbers or QEMU's remap give two files one number.\n"
+
 static const struct cmd commands[] = {
     {"status", "", "show the state of a store", NULL, cmd_status},
     {"dump", "", "print all rows of a store",
@@ -23,9 +27,44 @@ static const struct cmd commands[] = {
      "its filesystem and inode are shown, and the mounted filesystem is searched for names.\n"
      "A file whose name is a number is written ./123.\n",
      cmd_lookup},
+    {"survey", "DIR", "tell what ids an export of DIR would get", SURVEY_DETAILS, cmd_survey},
     {"fs list", "", "list the filesystems of a store", NULL, cmd_fs_list},
     {"fs show", "N", "show all that is known of filesystem N", NULL, cmd_fs_show},
+    {"fs identify", "PATH", "tell how the filesystem of PATH is recognised",
+     "With a store: also which of its filesystems it is. Changes nothing.\n", cmd_fs_identify},
+    {"fs alias", "OLD NEW", "filesystem NEW is OLD: use the ids of OLD first",
+     "Mends a split: what was filesystem OLD came again and was taken for a new one, NEW.\n",
+     cmd_fs_alias},
+    {"fs policy", "N POLICY", "change how ids of filesystem N are made",
+     "POLICY is affix, handle, ephemeral or deny. Where N has given ids they are not kept:\n"
+     "--renumber says that this is meant.\n",
+     cmd_fs_policy},
+    {"fs retire", "N", "let filesystem N begin anew when it comes again",
+     "Its ids are never used again, for nothing.\n", cmd_fs_retire},
 };
+
+/* The second words of the verb `first`, as "list, show or alias". */
+static char *second_words(const char *first)
+{
+    GString *out = g_string_new(NULL);
+    gsize skip = strlen(first) + 1;
+    const char *last = NULL;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        const char *name = commands[i].name;
+        if (strncmp(name, first, skip - 1) != 0 || name[skip - 1] != ' ') {
+            continue;
+        }
+        if (last != NULL) {
+            g_string_append_printf(out, "%s%s", out->len > 0 ? ", " : "", last);
+        }
+        last = name + skip;
+    }
+    if (last != NULL) {
+        g_string_append_printf(out, "%s%s", out->len > 0 ? " or " : "", last);
+    }
+    return g_string_free(out, FALSE);
+}
 
 static void print_help(void)
 {
@@ -37,8 +76,8 @@ static void print_help(void)
     printf("\nOptions:\n"
            "  --help                     show this, or after a verb its own options\n"
            "  --version                  show the version\n"
-           "\nEvery verb takes --store URI, or --export NAME with the store of that export in\n"
-           "qidmapd.conf (--config FILE: another file).\n"
+           "\nEvery verb but survey takes --store URI, or --export NAME with the store of that\n"
+           "export in qidmapd.conf (--config FILE: another file).\n"
            "\nExit status: 0 fine, 1 trouble (not found, not mapped, damaged), 2 wrong usage,\n"
            "3 cannot (no store, no permission).\n");
 }
@@ -83,7 +122,8 @@ static int run(int argc, char **argv)
     if (argv[1][0] == '-') {
         cmd_error("option %s comes after a verb, or does not exist; see qidmapctl --help", shown);
     } else if (strcmp(argv[1], "fs") == 0) {
-        cmd_error("fs needs a second word, list or show; see qidmapctl --help");
+        g_autofree char *words = second_words("fs");
+        cmd_error("fs needs a second word: %s; see qidmapctl --help", words);
     } else {
         cmd_error("unknown verb %s; see qidmapctl --help", shown);
     }

@@ -18,6 +18,16 @@ gboolean cmd_number(const char *text, guint64 *number)
                                       NULL);
 }
 
+gboolean cmd_fs_number(const char *text, guint32 *fs)
+{
+    guint64 number;
+    if (!cmd_number(text, &number) || number == 0 || number > G_MAXUINT32) {
+        return FALSE;
+    }
+    *fs = (guint32)number;
+    return TRUE;
+}
+
 char *cmd_escape(const char *name, gboolean terminal)
 {
     GString *out = g_string_sized_new(strlen(name) + 1);
@@ -60,6 +70,56 @@ char *cmd_fsid_text(const struct qidmap_fsid *fsid)
         g_string_append_printf(out, "%02x", fsid->bytes[i]);
     }
     return g_string_free(out, FALSE);
+}
+
+const char *cmd_fsid_words(guint32 kind)
+{
+    switch (kind) {
+    case QIDMAP_FSID_OVERRIDE:
+        return "uuid that the operator gave (fs-id)";
+    case QIDMAP_FSID_UUID:
+        return "uuid of the superblock";
+    case QIDMAP_FSID_BTRFS:
+        return "uuids of the btrfs filesystem and of the subvolume";
+    case QIDMAP_FSID_ZFS:
+        return "guid of the ZFS dataset";
+    case QIDMAP_FSID_OVERLAY:
+        return "uuid of the overlay, or its layers in order";
+    case QIDMAP_FSID_NFS:
+        return "server, export and its fsid there";
+    case QIDMAP_FSID_CEPH:
+        return "cluster and name of the Ceph filesystem";
+    case QIDMAP_FSID_CIFS:
+        return "server and share";
+    case QIDMAP_FSID_MARKER:
+        return "marker that qidmap wrote to its root";
+    case QIDMAP_FSID_WEAK:
+        return "names only: type, source and mount path";
+    case QIDMAP_FSID_EPHEMERAL:
+        return "this instance, until it is unmounted or the host boots";
+    default:
+        return "a kind that this program does not know";
+    }
+}
+
+const char *cmd_certainty(guint32 kind, guint32 flags, guint32 policy)
+{
+    if (kind == QIDMAP_FSID_EPHEMERAL || policy == QIDMAP_POLICY_EPHEMERAL) {
+        return "ephemeral";
+    }
+    if (flags & QIDMAP_IDENTITY_WEAK) {
+        return "weak";
+    }
+    return (flags & QIDMAP_IDENTITY_UNTESTED) != 0 ? "untested" : "sure";
+}
+
+char *cmd_fs_what(const struct qidmap_hints *hints)
+{
+    g_autofree char *type = cmd_escape(hints->type, TRUE);
+    g_autofree char *source =
+        cmd_escape(hints->backing[0] != '\0' ? hints->backing : hints->source, TRUE);
+    return g_strdup_printf("%s%s%s", type[0] != '\0' ? type : "unknown type",
+                           source[0] != '\0' ? " on " : "", source);
 }
 
 char *cmd_time_text(gint64 seconds)
@@ -129,14 +189,18 @@ static JsonObject *hints_json(const struct qidmap_hints *hints)
     cmd_json_name(object, "machine_id", hints->machine_id);
     json_object_set_int_member(object, "first_seen", hints->first_seen);
     json_object_set_int_member(object, "last_seen", hints->last_seen);
+    cmd_json_name(object, "tree", hints->tree);
     return object;
 }
 
 JsonObject *cmd_fs_json(const struct qidmap_fs *row, const guint64 *full_rows)
 {
     JsonObject *object = json_object_new();
-    JsonArray *fsids = json_array_new();
+    JsonArray *fsids = json_array_new(), *met = json_array_new();
 
+    for (guint32 i = 0; i < MIN(row->met_count, QIDMAP_FS_MET); i++) {
+        json_array_add_int_element(met, row->met[i]);
+    }
     json_object_set_string_member(object, "row", "fs");
     json_object_set_int_member(object, "fs", row->fs);
     json_object_set_string_member(object, "policy", qidmap_policy_name(row->policy));
@@ -155,5 +219,12 @@ JsonObject *cmd_fs_json(const struct qidmap_fs *row, const guint64 *full_rows)
         cmd_json_u64(object, "full_rows", *full_rows);
     }
     json_object_set_object_member(object, "hints", hints_json(&row->hints));
+    json_object_set_string_member(
+        object, "certainty",
+        cmd_certainty(row->fsid_count > 0 ? row->fsid[0].kind : 0, row->flags, row->policy));
+    json_object_set_int_member(object, "alias", row->alias);
+    json_object_set_boolean_member(object, "policy_chosen", row->chosen != 0);
+    json_object_set_array_member(object, "met", met);
+    json_object_set_boolean_member(object, "met_many", row->met_many != 0);
     return object;
 }

@@ -104,9 +104,21 @@ static gboolean same(const struct override *override, const struct qidmap_identi
                   MIN(override->fsid.size, QIDMAP_FSID_BYTES)) == 0;
 }
 
+const guint8 *sight_override(const sight *s, const struct qidmap_identity *identity)
+{
+    for (guint i = 0; i < s->overrides->len; i++) {
+        const struct override *override = &g_array_index(s->overrides, struct override, i);
+        if (same(override, identity)) {
+            return override->uuid;
+        }
+    }
+    return NULL;
+}
+
 int sight_of(sight *s, int fd, guint32 *fs, struct qidmap_identity *identity,
              struct qidmap_error *error)
 {
+    struct qidmap_identify_options options = {.size = sizeof options};
     int code;
 
     memset(identity, 0, sizeof *identity);
@@ -115,15 +127,11 @@ int sight_of(sight *s, int fd, guint32 *fs, struct qidmap_identity *identity,
     if (code < 0) {
         return code;
     }
-    for (guint i = 0; i < s->overrides->len; i++) {
-        const struct override *override = &g_array_index(s->overrides, struct override, i);
-        if (same(override, identity)) {
-            struct qidmap_identify_options options = {.size = sizeof options, .override_uuid = override->uuid};
-            code = qidmap_identify(fd, &options, identity, error);
-            if (code < 0) {
-                return code;
-            }
-            break;
+    options.override_uuid = sight_override(s, identity);
+    if (options.override_uuid != NULL) {
+        code = qidmap_identify(fd, &options, identity, error);
+        if (code < 0) {
+            return code;
         }
     }
     return qidmap_recognise(s->store, identity, 1, fs, error);

@@ -14,10 +14,15 @@
 
 typedef struct sight sight;
 
-/* Takes the settings PATH=UUID of `fs_ids` (may be NULL). NULL after a wrong one, which it told. */
+/* Takes the settings PATH=UUID of `fs_ids` (may be NULL). NULL after a wrong one, which it told.
+ * Without a store (NULL) only sight_override() may be called. */
 sight *sight_new(qidmap_store *store, char **fs_ids);
 void sight_free(sight *sight);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(sight, sight_free)
+
+/* The 16 bytes that the operator gave to the filesystem that qidmap_identify() found to be
+ * `identity`, or NULL. They belong to the sight. */
+const guint8 *sight_override(const sight *sight, const struct qidmap_identity *identity);
 
 /* The fs number of the filesystem of `fd` (0: the store has no row for it), and what it is.
  * Changes nothing. 0 or a negative errno. */

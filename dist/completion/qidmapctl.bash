@@ -3,10 +3,10 @@
 
 _qidmapctl() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb=${COMP_WORDS[1]}
-    local options="--store --export --config --json --help"
+    local words= options="--store --export --config --json --help"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "status dump lookup fs --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "status dump lookup survey fs --help --version" -- "$cur")
         return
     fi
     case $prev in
@@ -27,9 +27,20 @@ _qidmapctl() {
     case $verb in
     fs)
         if [ "$COMP_CWORD" -eq 2 ]; then
-            mapfile -t COMPREPLY < <(compgen -W "list show" -- "$cur")
+            mapfile -t COMPREPLY < <(compgen -W "list show identify alias policy retire" -- "$cur")
             return
         fi
+        case ${COMP_WORDS[2]} in
+        identify) options="$options --fs-id" ;;
+        alias | retire) options="$options --yes" ;;
+        policy)
+            options="$options --yes --renumber"
+            words="affix handle ephemeral deny"
+            ;;
+        esac
+        ;;
+    survey)
+        options="--json --help"
         ;;
     lookup)
         options="$options --guest-inode --no-scan --fs-id"
@@ -40,7 +51,12 @@ _qidmapctl() {
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
         ;;
     *)
-        if [ "$verb" = lookup ]; then
+        if [ -n "$words" ]; then
+            mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+        elif [ "$verb" = survey ]; then
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+        elif [ "$verb" = lookup ] || [ "${COMP_WORDS[2]}" = identify ]; then
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         fi

@@ -66,3 +66,22 @@ mount9p() {
         mount -t 9p -o "$options" 10.0.2.2 "$1"
     fi
 }
+
+# The modules of loop devices, ext4, xfs, btrfs, overlay and fuse.
+load_filesystems() {
+    local module
+    while read -r module; do
+        insmod "/modules/$module" 2>/dev/null || echo "cannot load $module"
+    done </modules/filesystems
+}
+
+# enter_host DIRECTORY: mounts the host's root read-only there, with a tmpfs on /mnt and the
+# guest's own /dev, /proc and /sys, so that programs of the host run on the guest's kernel.
+enter_host() {
+    mount9p "$1" ro,cache=loose,access=any || return 1
+    mount -t tmpfs -o size=70% tmpfs "$1/mnt" &&
+        mount -t devtmpfs devtmpfs "$1/dev" &&
+        mount -t proc proc "$1/proc" &&
+        mount -t sysfs sysfs "$1/sys" &&
+        mount -t tmpfs tmpfs "$1/run"
+}

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Promise: a disk that is full, or fails, at any call that changes a file, makes new mappings fail
+ * and nothing else: what was told is answered all the time, holds after the store was opened again,
+ * and is given to nothing else. Likewise a process that ends at any such call.
+ *
+ * The workload runs under tests/lib/inject.c, again and again: first the first call fails, then the
+ * second, and so on until a run has no call that fails. Each in several ways: once, from there on
+ * for ever, torn in the middle, done and yet reported as failed, or the process killed.
+ *
+ * CRASH_SEED, CRASH_FAULT_STEP (each so manieth call), CRASH_ROUNDS
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tests/crash/lab.h"
+#include "tests/lib/store-fixture.h"
+
+#define CALLS_LAST 20000u
+
+static const struct {
+    const char *name;
+    const char *spec;
+    gboolean stay; /* the handle is used on after an error; else closed, and the store opened */
+} ways[] = {
+    {"eio", "error=EIO", FALSE},
+    {"eio-stay", "error=EIO", TRUE},
+    {"eio-on", "error=EIO count=0", TRUE},
+    {"eio-torn", "error=EIO torn=700 calls=write,pwrite,writev,pwritev", FALSE},
+    {"torn-stay", "error=EIO torn=700 calls=write,pwrite,writev,pwritev", TRUE},
+    {"eio-after", "error=EIO after=1", FALSE},
+    {"aft-stay", "error=EIO after=1", TRUE},
+    {"nospc", "error=ENOSPC", FALSE},
+    {"full-stay", "error=ENOSPC", TRUE},
+    {"nospc-on",
+     "error=ENOSPC count=0 calls=write,pwrite,writev,pwritev,fallocate,open,mkdir,"
+     "ftruncate",
+     TRUE},
+    {"killed", "error=KILL", FALSE},
+};
+
+static char *top;
+static guint64 seed;
+static unsigned step = 1, rounds = 3;
+
+static char *program(const char *name)
+{
+    const char *build = g_getenv("top_builddir");
+
+    return g_build_filename(build ? build : ".", "tests", name, NULL);
+}
+
+/* How often a call that counts was made, by the injector's log. */
+static unsigned calls_in(const char *log)
+{
+    g_autofree char *text = NULL;
+    unsigned n = 0;
+    char *p;
+
+    if (!g_file_get_contents(log, &text, NULL, NULL))
+        return 0;
+    for (p = text; *p; p++)
+        n += *p == '\n';
+    return n;
+}
+
+/* One run with the nth call failing. Gives how many calls there were; violations go to `why`. */
+static unsigned one_run(const char *backend, const char *scenario, unsigned way, unsigned nth,
+                        struct lab_tally *tally, GString *why)
+{
+    g_autofree char *dir = g_build_filename(top, "run", NULL);
+    g_autofree char *store = g_strdup_printf("%s:%s/store", backend, dir);
+    g_autofree char *journal = g_build_filename(top, "journal", NULL);
+    g_autofree char *log = g_build_filename(top, "calls", NULL);
+    g_autofree char *workload = program("crash/workload");
+    g_autofree char *module = program("lib/.libs/inject.so");
+    g_autofree char *spec =
+        g_strdup_printf("path=%s nth=%u log=%s %s", dir, nth, log, ways[way].spec);
+    g_autofree char *count = g_strdup_printf("%u", rounds);
+    g_autofree char *output = NULL;
+    g_autofree struct lab_told *told = NULL;
+    g_auto(GStrv) env = g_get_environ();
+    const char *argv[] = {workload,
+                          "--store",
+                          store,
+                          "--journal",
+                          journal,
+                          "--scenario",
+                          scenario,
+                          "--rounds",
+                          count,
+                          "--tolerate",
+                          ways[way].stay ? "--stay" : NULL,
+                          NULL};
+    g_autoptr(GError) error = NULL;
+    size_t n_told = 0;
+    int status;
+    pid_t pid;
+
+    fixture_remove(dir);
+    g_remove(log);
+    g_remove(journal);
+    g_assert_cmpint(g_mkdir(dir, 0700), ==, 0);
+    env = g_environ_setenv(env, "LD_PRELOAD", module, TRUE);
+    env = g_environ_setenv(env, "QIDMAP_INJECT", spec, TRUE);
+    if (!g_spawn_sync(NULL, (char **)argv, env, G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL, NULL,
+                      &output, &status, &error)) {
+        g_string_append(why, error->message);
+        return 0;
+    }
+    if (!(WIFEXITED(status) && WEXITSTATUS(status) == 0) &&
+        !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)) {
+        g_string_append_printf(why, "while it ran: %s (status %x)", output, (unsigned)status);
+        return 0;
+    }
+    if (g_file_test(journal, G_FILE_TEST_EXISTS)) {
+        told = lab_journal_read(journal, &n_told, why);
+        if (!told)
+            return 0;
+    }
+    fflush(stdout);
+    pid = fork();
+    if (pid == 0) {
+        g_autoptr(GString) text = g_string_new("");
+        gboolean opened = FALSE, kept;
+
+        kept = lab_check(store, told, n_told, UINT64_MAX, seed + nth, &opened, text);
+        if (!kept) {
+            g_autofree char *file = g_build_filename(top, "why", NULL);
+
+            g_file_set_contents(file, text->str, -1, NULL);
+        }
+        _exit(kept ? (opened ? 0 : 2) : 1);
+    }
+    g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+    if (WIFSIGNALED(status)) {
+        g_string_append_printf(why, "the check ended by signal %d", WTERMSIG(status));
+    } else if (WEXITSTATUS(status) == 1) {
+        g_autofree char *file = g_build_filename(top, "why", NULL);
+        g_autofree char *text = NULL;
+
+        if (g_file_get_contents(file, &text, NULL, NULL))
+            g_string_append(why, text);
+    }
+    tally->states++;
+    tally->stores += WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    return calls_in(log);
+}
+
+static void every_call(gconstpointer data)
+{
+    const char *backend = "lmdb";
+    unsigned way = GPOINTER_TO_UINT(data);
+    static const char *const scenarios[] = {"affix", "full", "reopen"};
+    struct lab_tally tally = {0, 0, 0, lab_now()};
+    unsigned nth, calls, i;
+
+    for (i = 0; i < G_N_ELEMENTS(scenarios); i++) {
+        for (nth = 1 + (unsigned)(seed % step); nth < CALLS_LAST; nth += step) {
+            g_autoptr(GString) why = g_string_new("");
+
+            calls = one_run(backend, scenarios[i], way, nth, &tally, why);
+            if (why->len > 0) {
+                g_test_message("violation: %s: call %u, %s: %s", scenarios[i], nth, ways[way].spec,
+                               why->str);
+                if (++tally.violations % 5 == 0)
+                    break;
+                continue;
+            }
+            if (calls < nth)
+                break; /* none was left to fail */
+        }
+        g_assert_cmpuint(nth, >, step); /* at least one call was there */
+    }
+    tally.seconds = lab_now() - tally.seconds;
+    lab_tally_print("faults", ways[way].name, "host", backend, seed, &tally);
+    if (tally.violations > 0)
+        g_test_fail();
+}
+
+int main(int argc, char **argv)
+{
+    const char *given = g_getenv("CRASH_SEED"), *text;
+    unsigned i;
+    int r;
+
+    g_test_init(&argc, &argv, NULL);
+    seed = given ? g_ascii_strtoull(given, NULL, 10) : g_random_int();
+    if ((text = g_getenv("CRASH_FAULT_STEP")))
+        step = MAX((unsigned)atoi(text), 1);
+    if ((text = g_getenv("CRASH_ROUNDS")))
+        rounds = (unsigned)atoi(text);
+    g_test_message("seed %" G_GUINT64_FORMAT " (CRASH_SEED repeats this)", seed);
+    if (access("/dev/shm", W_OK) == 0 && !g_getenv("TMPDIR"))
+        g_setenv("TMPDIR", "/dev/shm", TRUE);
+    top = fixture_dir();
+    for (i = 0; i < G_N_ELEMENTS(ways); i++) {
+        g_autofree char *name = g_strdup_printf("/crash/faults/%s", ways[i].name);
+
+        g_test_add_data_func(name, GUINT_TO_POINTER(i), every_call);
+    }
+    r = g_test_run();
+    fixture_remove(top);
+    return r;
+}
