@@ -192,6 +192,7 @@ EXPORT int qidmap_register_mounted(qidmap_store *store, struct qidmap_mounted *m
                                    size_t count, const struct qidmap_register_options *options,
                                    struct qidmap_error *error)
 {
+    const struct qm_outside outside = {qidmap_mark, NULL};
     struct qidmap_register_options o = {.size = sizeof(o)};
     GError *e = NULL;
     size_t i;
@@ -211,7 +212,7 @@ EXPORT int qidmap_register_mounted(qidmap_store *store, struct qidmap_mounted *m
     }
     if (!store->writable)
         return qm_error_code(-EROFS, store->uri, error);
-    r = qm_store_register_mounted(store, mounted, count, &o, qidmap_mark, &e);
+    r = qm_store_register_mounted(store, mounted, count, &o, &outside, &e);
     return r == 0 ? 0 : qm_error_export(e, store->uri, error);
 }
 

@@ -379,8 +379,10 @@ struct qidmap_fs {
     uint32_t alias; /* number of the row whose ids are asked first, see qidmap_fs_alias(); or 0 */
     struct qidmap_fsid fsid[QIDMAP_FSID_COUNT]; /* with those found later */
     struct qidmap_hints hints;
-    uint32_t chosen;    /* 1: its policy was set by qidmap_fs_set_policy(), and holds against what
-                           the mount suggests */
+    uint32_t chosen; /* 1: its policy was set by qidmap_fs_set_policy(), and holds against what
+                        the mount suggests */
+    uint32_t
+        marker_open;    /* 1: a new marker is being written: it may have that of the hints still */
     uint32_t met_many;  /* 1: it was live together with more rows than met[] has */
     uint32_t met_count; /* rows that it was seen live together with, ascending; each pair is in one
                            of its two rows, or in both */
