@@ -350,6 +350,7 @@ static void mem_room(struct qm_backend *backend G_GNUC_UNUSED, uint64_t *used, u
 
 const struct qm_backend_ops qm_backend_mem = {
     .name = "memory",
+    .has_full = TRUE,
     .open = mem_open,
     .publish = mem_publish,
     .close = mem_close,

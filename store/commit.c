@@ -112,7 +112,7 @@ static int add_full(struct change *ch, struct qm_fs *fs, struct qm_want *w)
     uint64_t id;
     int e;
 
-    if (ch->meta.next_serial > QM_SERIAL_LAST) {
+    if (!ch->store->backend->ops->has_full || ch->meta.next_serial > QM_SERIAL_LAST) {
         w->result = -ENFILE;
         return 0;
     }
@@ -159,7 +159,8 @@ static int add_entry(struct change *ch, struct qm_fs *fs, uint64_t ino, struct q
     *made = FALSE;
     if (s->state & QM_STATE_LEFT_BUDGET)
         return 0;
-    if (qm_map_entries(fs) + s->entries->len >= ch->meta.affix_budget) {
+    if (ch->store->backend->ops->has_full &&
+        qm_map_entries(fs) + s->entries->len >= ch->meta.affix_budget) {
         s->state |= QM_STATE_LEFT_BUDGET;
         ch->dirty = TRUE;
         return 0;
@@ -437,6 +438,17 @@ int qm_store_ready(struct qidmap_store *store)
     return e == 0 ? store_floor(store) : e;
 }
 
+int qm_store_blocked(struct qidmap_store *store, GError **error)
+{
+    int e = qm_store_health(store, error);
+
+    if (e != 0)
+        return e == -EUCLEAN ? e : -EIO;
+    return store->blocked == 0 ? 0
+                               : qm_set_error(error, store->blocked, "cannot write to it: %s",
+                                              g_strerror(-store->blocked));
+}
+
 int qm_store_health(struct qidmap_store *store, GError **error)
 {
     int e = atomic_load(&store->broken);
@@ -587,7 +599,7 @@ void qm_store_lead(struct qidmap_store *store)
         pthread_cond_wait(&store->changed, &store->lock);
     store->leading = TRUE;
     pthread_mutex_unlock(&store->lock);
-    (void)qm_store_ready(store);
+    store->blocked = qm_store_ready(store);
 }
 
 void qm_store_unlead(struct qidmap_store *store)

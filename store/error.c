@@ -60,13 +60,15 @@ int qm_error_code(int code, const char *name, struct qidmap_error *out)
         text = "the store is damaged; nothing was changed: restore it from a backup";
         break;
     case ENFILE:
-        text = "nothing more can be mapped: the counters of the store are used up";
+        text = "nothing more can be mapped: the counters of the store are used up, or it is an "
+               "xattr: store, which keeps no full map: use an lmdb: store";
         break;
     case EROFS:
         text = "the store is open for reading only";
         break;
     case ENOSPC:
-        text = "no room for new mappings: make space on the filesystem of the store";
+        text = "no room for new mappings: make space on the filesystem of the store, or, with an "
+               "xattr: store, use an lmdb: one";
         break;
     case EIO:
         text = "a write to the store failed: known ids are served, new ones after what is stored "

@@ -229,25 +229,64 @@ static void apply(struct qidmap_store *store, const GArray *plans, const gboolea
     }
 }
 
+/* Nothing but hints and further identities of rows that are there. They are noted the next time. */
+static gboolean are_notes(const GArray *plans)
+{
+    guint i;
+
+    for (i = 0; i < plans->len; i++) {
+        const struct qm_plan *plan = &g_array_index(plans, struct qm_plan, i);
+        const struct qidmap_fs *row = &plan->row;
+
+        if (!plan->fs || plan->drop || plan->drop_full || plan->fs->policy != row->policy ||
+            plan->fs->row.retired != row->retired || plan->fs->row.alias != row->alias ||
+            plan->fs->row.chosen != row->chosen)
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* A backend without a full map has no place for ids by file handle. */
+static int check_kept(const struct qidmap_store *store, const GArray *plans, GError **error)
+{
+    guint i;
+
+    for (i = 0; i < plans->len && !store->backend->ops->has_full; i++) {
+        const struct qm_plan *plan = &g_array_index(plans, struct qm_plan, i);
+
+        if (!plan->drop && plan->row.policy == QIDMAP_POLICY_HANDLE)
+            return qm_set_error(error, EOPNOTSUPP,
+                                "the %s filesystem at %s would get ids by file handle, which an "
+                                "%s: store cannot keep: use an lmdb: store",
+                                plan->row.hints.type, plan->row.hints.mount_path,
+                                store->backend->ops->name);
+    }
+    return 0;
+}
+
 int qm_plans_commit(struct qidmap_store *store, GArray *plans, const struct qm_meta *planned,
                     GError **error)
 {
     g_autofree gboolean *full = g_new0(gboolean, plans->len + 1);
-    int e = atomic_load(&store->broken);
+    int e;
 
     if (plans->len == 0)
         return 0;
+    e = qm_store_blocked(store, error);
     if (e != 0)
-        return qm_set_error(error, e == -EUCLEAN ? EUCLEAN : EIO, "%s",
-                            e == -EUCLEAN
-                                ? "the store is damaged: restore it from a backup"
-                                : "a write to the store failed: close it and open it again");
+        return e;
+    e = check_kept(store, plans, error);
+    if (e != 0)
+        return e;
     e = write_plans(store, plans, planned, full);
     if (e == -EUCLEAN)
-        atomic_store(&store->broken, e); /* damage: nothing new is mapped any more */
+        qm_store_damaged(store);
+    if (e == -ENOSPC && are_notes(plans))
+        return 0; /* known filesystems are served without room, too */
     if (e != 0)
-        return qm_set_error(error, e, "cannot store the rows of %u filesystems: %s", plans->len,
-                            g_strerror(-e));
+        return qm_set_error(
+            error, e, "cannot store the rows of %u filesystems: %s%s", plans->len, g_strerror(-e),
+            e == -ENOSPC && !store->backend->ops->has_full ? "; an lmdb: store has more room" : "");
     apply(store, plans, full);
     return 0;
 }

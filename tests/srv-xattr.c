@@ -13,10 +13,19 @@
 #include <unistd.h>
 
 /* file names that no xattr message may name, whatever the server runs as */
-static const char *const hidden[] = {"user.virtfs.uid",      "user.virtfs.gid",
-                                     "user.virtfs.mode",     "user.virtfs.rdev",
-                                     "user.virtfs.system.x", "user.virtfs.system.qidmap.a",
-                                     "trusted.qidmap.a.0",   "trusted.qidmap.marker"};
+static const char *const hidden[] = {"user.virtfs.uid",
+                                     "user.virtfs.gid",
+                                     "user.virtfs.mode",
+                                     "user.virtfs.rdev",
+                                     "user.virtfs.system.x",
+                                     "user.virtfs.system.qidmap.a",
+                                     "user.virtfs.system.qidp.0",
+                                     "trusted.qidmap.a.0",
+                                     "trusted.qidmap.marker",
+                                     "trusted.qidmap.a",
+                                     "user.virtfs.system.qidmap.b0",
+                                     "Trusted.Qidmap.a",
+                                     "USER.VIRTFS.SYSTEM.QIDMAP.a"};
 
 static gboolean contains(const GByteArray *bytes, const char *text)
 {
@@ -219,6 +228,74 @@ static void hidden_names(struct fixture *f, gconstpointer data)
     g_assert_false(contains(names, "qidmap"));
 }
 
+static guint32 another_fid(struct client *c, guint32 fid)
+{
+    struct client_qid qids[16];
+    guint32 copy = client_fid(c);
+    guint n;
+
+    g_assert_cmpint(client_walk(c, fid, copy, NULL, &n, qids), ==, 0);
+    return copy;
+}
+
+/* In sub-directories, on directories and links, and on the root of an export inside another, where
+ * a store is: by every message. */
+static void hidden_everywhere(struct fixture *f, gconstpointer data)
+{
+    static const char *const places[] = {"", "sub", "sub/deep", "sub/deep/file"};
+    g_autofree char *inner = NULL;
+    char raw[64];
+    ssize_t size;
+
+    (void)data;
+    if (no_xattrs(f) || skip_for_peer(f->s, "they are ours"))
+        return;
+    make_dir(f->s, "sub");
+    make_dir(f->s, "sub/deep");
+    make_file(f->s, "sub/deep/file", "x");
+
+    /* Another server, whose export's root lies inside the first one's, keeps its store there. */
+    struct server *other = server_new("memory:", NULL);
+    inner = server_path(f->s, "sub/deep");
+    g_free(other->dir);
+    other->dir = g_strdup(inner);
+    g_free(other->store);
+    other->store = g_strconcat("xattr:", inner, NULL);
+    if (!server_start(other)) {
+        g_test_skip("no xattr: store can be kept in the temporary directory");
+        server_free(other);
+        return;
+    }
+    client_close(server_client(other));
+    size = getxattr(inner, "trusted.qidmap.a", raw, sizeof raw);
+    if (size < 0)
+        size = getxattr(inner, "user.virtfs.system.qidmap.a", raw, sizeof raw);
+    g_assert_cmpint(size, ==, 32);
+
+    for (guint p = 0; p < G_N_ELEMENTS(places); p++) {
+        g_autofree char *path = server_path(f->s, places[p]);
+        g_autoptr(GByteArray) names = NULL;
+        guint32 fid = places[p][0] ? walk_new(f->c, places[p]) : ROOT_FID;
+
+        setxattr(path, "user.virtfs.system.other", "secret", 6, 0);
+        setxattr(path, "trusted.qidmap.other", "secret", 6, 0);
+        for (guint i = 0; i < G_N_ELEMENTS(hidden); i++) {
+            guint64 bytes;
+            guint32 xfid = another_fid(f->c, fid);
+
+            g_assert_cmpint(client_xattrwalk(f->c, fid, client_fid(f->c), hidden[i], &bytes), ==,
+                            ENODATA);
+            g_assert_cmpint(client_xattrcreate(f->c, xfid, hidden[i], 3, 0), ==, EPERM);
+            g_assert_cmpint(client_xattrcreate(f->c, xfid, hidden[i], 0, XATTR_REPLACE), ==, EPERM);
+        }
+        g_assert_cmpint(client_getxattr(f->c, fid, "", &names), ==, 0);
+        g_assert_false(contains(names, "virtfs"));
+        g_assert_false(contains(names, "qidmap"));
+    }
+    g_assert_cmpint(server_terminate(other), ==, 0);
+    server_free(other);
+}
+
 static void bad_attribute_names(struct fixture *f, gconstpointer data)
 {
     g_autofree char *longest = g_strnfill(256, 'u');
@@ -294,6 +371,7 @@ int main(int argc, char **argv)
     FIXTURE_TEST("/xattr/large", large_value);
     FIXTURE_TEST("/xattr/incomplete", incomplete_values);
     FIXTURE_TEST("/xattr/hidden", hidden_names);
+    FIXTURE_TEST("/xattr/hidden-everywhere", hidden_everywhere);
     FIXTURE_TEST("/xattr/bad-names", bad_attribute_names);
     FIXTURE_TEST("/xattr/open-fid", on_an_open_fid);
     FIXTURE_TEST("/xattr/only-xattr", xattr_fid_is_nothing_else);

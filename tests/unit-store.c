@@ -19,10 +19,12 @@ struct fixture {
     qidmap_store *store;
 };
 
-static void setup(struct fixture *f, gconstpointer lmdb)
+static void setup(struct fixture *f, gconstpointer data)
 {
+    const char *backend = data;
+
     f->dir = fixture_dir();
-    f->uri = lmdb ? g_strconcat("lmdb:", f->dir, NULL) : g_strdup("memory:");
+    f->uri = backend ? g_strconcat(backend, ":", f->dir, NULL) : g_strdup("memory:");
     f->store = fixture_open(f->uri, FIXTURE_WRITE, 4);
 }
 
@@ -360,6 +362,33 @@ static void test_arguments(void)
     g_assert_cmpstr(qidmap_version(), ==, PACKAGE_VERSION);
 }
 
+/* xattr: has no full map; what needs none runs over it as well, where there are xattrs. */
+static void add_xattr(const char *name, void (*test)(struct fixture *, gconstpointer))
+{
+    g_autofree char *path = g_strconcat("/store/xattr/", name, NULL);
+
+    g_test_add(path, struct fixture, "xattr", setup, test, teardown);
+}
+
+/* How many rows fit into the xattrs of a temporary directory; 0: none can be kept there. */
+static uint64_t xattr_room(void)
+{
+    g_autofree char *dir = fixture_dir(), *uri = g_strconcat("xattr:", dir, NULL);
+    struct qidmap_stats stats = {.size = sizeof(stats)};
+    qidmap_store *store = NULL;
+
+    if (qidmap_store_open(uri, FIXTURE_WRITE, NULL, &store, NULL) == 0)
+        qidmap_store_stats(store, &stats, NULL);
+    qidmap_store_close(store);
+    fixture_remove(dir);
+    return stats.rows_room;
+}
+
+static void no_xattrs(void)
+{
+    g_test_skip("the filesystem of the temporary directory has no user xattrs");
+}
+
 static void add(const char *name, void (*test)(struct fixture *, gconstpointer))
 {
     g_autofree char *mem = g_strconcat("/store/memory/", name, NULL);
@@ -380,5 +409,13 @@ int main(int argc, char **argv)
     add("ephemeral", test_ephemeral);
     add("iterate", test_iterate);
     add("threads", test_threads);
+    if (xattr_room() > 0) {
+        add_xattr("register", test_register);
+        add_xattr("batch", test_batch);
+        if (xattr_room() > 2 * KEYS) /* ext4 has not so much */
+            add_xattr("threads", test_threads);
+    } else {
+        g_test_add_func("/store/xattr", no_xattrs);
+    }
     return g_test_run();
 }

@@ -16,6 +16,12 @@ static char *store_uuid(const struct qidmap_stats *stats)
     return cmd_fsid_text(&fsid);
 }
 
+/* Of such stores it is said how many rows fit. */
+static gboolean has_few_rows(const struct qidmap_stats *stats)
+{
+    return strcmp(stats->backend, "xattr") == 0;
+}
+
 static void print_json(const struct qidmap_stats *stats)
 {
     JsonObject *object = json_object_new();
@@ -38,6 +44,9 @@ static void print_json(const struct qidmap_stats *stats)
     cmd_json_u64(object, "next_instance", stats->next_instance);
     cmd_json_u64(object, "bytes_used", stats->bytes_used);
     cmd_json_u64(object, "bytes_room", stats->bytes_room);
+    if (has_few_rows(stats)) {
+        cmd_json_u64(object, "rows_room", stats->rows_room);
+    }
     cmd_json_line(object);
 }
 
@@ -59,8 +68,11 @@ static void print_text(const struct qidmap_stats *stats)
                                         : "none: open for writing now, or not stopped in order");
     printf("commits          %" G_GUINT64_FORMAT "\n", stats->epoch);
     printf("filesystems      %" G_GUINT64_FORMAT "\n", stats->fs_rows);
-    printf("affix entries    %" G_GUINT64_FORMAT " (at most %u for each filesystem)\n",
-           stats->affix_rows, stats->affix_budget);
+    printf("affix entries    %" G_GUINT64_FORMAT, stats->affix_rows);
+    if (!has_few_rows(stats)) {
+        printf(" (at most %u for each filesystem)", stats->affix_budget);
+    }
+    putchar('\n');
     printf("full map rows    %" G_GUINT64_FORMAT "\n", stats->full_rows);
     printf("next numbers     fs %" G_GUINT64_FORMAT ", affix %" G_GUINT64_FORMAT
            ", serial %" G_GUINT64_FORMAT ", instance %" G_GUINT64_FORMAT "\n",
@@ -70,6 +82,12 @@ static void print_text(const struct qidmap_stats *stats)
         printf(", may grow to %s", room);
     }
     putchar('\n');
+    if (has_few_rows(stats)) {
+        printf("rows             %" G_GUINT64_FORMAT " used, about %" G_GUINT64_FORMAT
+               " affix entries left%s\n",
+               stats->fs_rows + stats->affix_rows, stats->rows_room,
+               stats->rows_room == 0 ? "; only an lmdb: store has more room" : "");
+    }
 }
 
 int cmd_status(const struct cmd *cmd, int argc, char **argv)

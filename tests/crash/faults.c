@@ -188,10 +188,15 @@ static void every_call(gconstpointer data)
 int main(int argc, char **argv)
 {
     const char *given = g_getenv("CRASH_SEED"), *text;
+    g_autofree char **args = g_new0(char *, (gsize)argc + 2);
     unsigned i;
-    int r;
+    int r, n = argc + 1;
 
-    g_test_init(&argc, &argv, NULL);
+    /* Keep going: all ways are tried, whatever one of them finds. */
+    memcpy(args, argv, (gsize)argc * sizeof(*argv));
+    args[argc] = g_strdup("-k");
+    argv = args;
+    g_test_init(&n, &argv, NULL);
     seed = given ? g_ascii_strtoull(given, NULL, 10) : g_random_int();
     if ((text = g_getenv("CRASH_FAULT_STEP")))
         step = MAX((unsigned)atoi(text), 1);

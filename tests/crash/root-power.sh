@@ -35,7 +35,7 @@ for type in ${CRASH_TYPES:-ext4 xfs btrfs}; do
                 continue
             fi
             if replay_power "$type" "$backend" --scenario "$scenario" --seed "$seed" \
-                --states "${CRASH_STATES:-120}" --subsets "${CRASH_SUBSETS:-4}"; then
+                --states "${CRASH_STATES:-100}" --subsets "${CRASH_SUBSETS:-4}"; then
                 ok "$backend on $type, $scenario: what was told holds after every power cut"
             else
                 not_ok "$backend on $type, $scenario: what was told holds after every power cut"
