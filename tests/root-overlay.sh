@@ -129,6 +129,11 @@ over m3 "lowerdir=$tmp/a/low:$tmp/b/low"
 is "$(what m)" "$(what m2)" "read-only overlays of the same layers have one identity"
 [ "$(what m)" != "$(what m3)" ]
 is $? 0 "in another order they have another"
+umount m3
+mkdir a/low2
+over m3 "lowerdir=$tmp/b/low:$tmp/a/low2"
+[ "$(what m)" != "$(what m3)" ]
+is $? 0 "and with another folder of the same filesystem"
 rows=$("$identify" --register "lmdb:$tmp/store" m m2 m3)
 is "$(echo "$rows" | tr ' ' '\n' | sort -u | wc -l)" 3 "live together each has a row all the same"
 umount m m2 m3
