@@ -5,6 +5,7 @@
  *   full      an inode of the full map that is known
  *   new       a mapping that must be made, on an lmdb: store: one at a time, by threads that come
  *             together (they share commits), and in batches
+ *   open      a store with a million rows, with and without a look at all of them
  * beside a bare pwrite + fdatasync of one page on the same disk, which is the least that a durable
  * new mapping can cost.
  *
@@ -27,12 +28,14 @@
 
 #include "store/qidmap.h"
 
-#define LOOKUPS 2000000u
-#define KNOWN   4096u
-#define SINGLE  200u
-#define BATCH   1000u
-#define BATCHES 20u
-#define SYNCS   200u
+#define LOOKUPS    2000000u
+#define KNOWN      4096u
+#define SINGLE     200u
+#define BATCH      1000u
+#define BATCHES    20u
+#define SYNCS      200u
+#define OPEN_ROWS  1000000u
+#define OPEN_BATCH 20000u
 
 static struct qidmap_error error;
 
@@ -227,6 +230,39 @@ static void line(gboolean json, const char *what, double value, const char *unit
     fflush(stdout);
 }
 
+/* Opening for writing a store with many rows in its full map: as a clean stop left it, and where
+ * nobody knows that (the file `origin` is missing), so that all of it is looked at. */
+static void opening(gboolean json, const char *tmp)
+{
+    g_autofree char *uri = g_strdup_printf("lmdb:%s/large", tmp);
+    g_autofree char *origin = g_strdup_printf("%s/large/gen.1/origin", tmp);
+    g_autofree struct qidmap_item *items = g_new0(struct qidmap_item, OPEN_BATCH);
+    qidmap_store *store = NULL;
+    uint32_t fs;
+    double start;
+
+    must("open lmdb:",
+         qidmap_store_open(uri, QIDMAP_OPEN_WRITE | QIDMAP_OPEN_CREATE, NULL, &store, &error));
+    fs = register_fs(store, 1);
+    for (unsigned i = 0; i < OPEN_ROWS; i += OPEN_BATCH) {
+        for (unsigned j = 0; j < OPEN_BATCH; j++) {
+            items[j].fs = fs;
+            items[j].ino = hashed(i + j);
+        }
+        must("batch", qidmap_map_batch(store, items, OPEN_BATCH));
+    }
+    qidmap_store_close(store);
+    for (int walked = 0; walked < 2; walked++) {
+        if (walked)
+            unlink(origin);
+        start = now();
+        must("open lmdb:", qidmap_store_open(uri, QIDMAP_OPEN_WRITE, NULL, &store, &error));
+        line(json, walked ? "open, 1,000,000 rows, walked" : "open, 1,000,000 rows, clean stop",
+             (now() - start) * 1e3, "ms");
+        qidmap_store_close(store);
+    }
+}
+
 int main(int argc, char **argv)
 {
     gboolean json = FALSE;
@@ -297,6 +333,7 @@ int main(int argc, char **argv)
     line(json, "bare pwrite + fdatasync, once more", bare_sync(tmp), "us");
     line(json, "new mapping, batches of 1000", new_batched(store, large), "us");
     qidmap_store_close(store);
+    opening(json, tmp);
     {
         const char *rm[] = {"rm", "-rf", tmp, NULL};
 

@@ -438,6 +438,17 @@ int qm_store_ready(struct qidmap_store *store)
     return e == 0 ? store_floor(store) : e;
 }
 
+int qm_store_blocked(struct qidmap_store *store, GError **error)
+{
+    int e = qm_store_health(store, error);
+
+    if (e != 0)
+        return e == -EUCLEAN ? e : -EIO;
+    return store->blocked == 0 ? 0
+                               : qm_set_error(error, store->blocked, "cannot write to it: %s",
+                                              g_strerror(-store->blocked));
+}
+
 int qm_store_health(struct qidmap_store *store, GError **error)
 {
     int e = atomic_load(&store->broken);
@@ -588,7 +599,7 @@ void qm_store_lead(struct qidmap_store *store)
         pthread_cond_wait(&store->changed, &store->lock);
     store->leading = TRUE;
     pthread_mutex_unlock(&store->lock);
-    (void)qm_store_ready(store);
+    store->blocked = qm_store_ready(store);
 }
 
 void qm_store_unlead(struct qidmap_store *store)

@@ -369,8 +369,9 @@ static int busy(struct qm_lmdb_dir *dir, GError **error)
     g_strcanon(g_strchomp(owner),
                "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-", '?');
     return qm_set_error(error, EBUSY,
-                        "another process has it open for %s; stop it, or name another store",
-                        owner[0] ? owner : "reading through a read-only mount");
+                        "another process has it open for writing (pid and name: %s); stop it, or "
+                        "name another store",
+                        owner[0] ? owner : "none is known; or it reads on a read-only mount");
 }
 
 static int take_lock(struct qm_lmdb_dir *dir, GError **error)
@@ -387,8 +388,7 @@ static int take_lock(struct qm_lmdb_dir *dir, GError **error)
         return busy(dir, error);
     if (e != 0)
         return qm_set_error(error, e, "cannot lock it: %s", g_strerror(-e));
-    text = g_strdup_printf("writing (pid and name: %ld %s)\n", (long)getpid(),
-                           program_invocation_short_name);
+    text = g_strdup_printf("%ld %s\n", (long)getpid(), program_invocation_short_name);
     size = (ssize_t)strlen(text);
     /* Only for people: what cannot be written (a full disk) does not matter. */
     if (ftruncate(dir->lock_fd, 0) == 0)
@@ -731,6 +731,39 @@ struct qm_lmdb_dir *qm_lmdb_dir_open(const char *path, gboolean write, gboolean 
         return NULL;
     }
     return dir;
+}
+
+void qm_lmdb_dir_discard(struct qm_lmdb_dir *dir)
+{
+    /* The lock file stays: somebody may wait for it. */
+    if (remove_generation(dir, dir->name) == 0)
+        (void)unlinkat(dir->fd, "creating", 0);
+    (void)fsync(dir->fd);
+}
+
+struct qm_lmdb_dir *qm_lmdb_dir_view(const struct qm_lmdb_dir *dir)
+{
+    struct qm_lmdb_dir *view = g_new0(struct qm_lmdb_dir, 1);
+
+    view->path = g_strdup(dir->path);
+    view->env_path = g_strdup(dir->env_path);
+    view->fd = -1;
+    view->gen_fd = -1;
+    view->lock_fd = -1;
+    return view;
+}
+
+char *qm_lmdb_dir_keep(struct qm_lmdb_dir *dir, const char *name)
+{
+    g_autofree char *kept = g_strdup_printf("damaged-%s-%" G_GINT64_FORMAT, name,
+                                            g_get_real_time() / G_USEC_PER_SEC);
+
+    if (renameat(dir->fd, name, dir->fd, kept) != 0) {
+        dir->unsure = TRUE; /* what is to be kept is not cleaned away */
+        return g_build_filename(dir->path, name, NULL);
+    }
+    (void)fsync(dir->fd);
+    return g_build_filename(dir->path, kept, NULL);
 }
 
 void qm_lmdb_dir_close(struct qm_lmdb_dir *dir)

@@ -268,21 +268,19 @@ int qm_plans_commit(struct qidmap_store *store, GArray *plans, const struct qm_m
                     GError **error)
 {
     g_autofree gboolean *full = g_new0(gboolean, plans->len + 1);
-    int e = atomic_load(&store->broken);
+    int e;
 
     if (plans->len == 0)
         return 0;
+    e = qm_store_blocked(store, error);
     if (e != 0)
-        return qm_set_error(error, e == -EUCLEAN ? EUCLEAN : EIO, "%s",
-                            e == -EUCLEAN
-                                ? "the store is damaged: restore it from a backup"
-                                : "a write to the store failed: close it and open it again");
+        return e;
     e = check_kept(store, plans, error);
     if (e != 0)
         return e;
     e = write_plans(store, plans, planned, full);
     if (e == -EUCLEAN)
-        atomic_store(&store->broken, e); /* damage: nothing new is mapped any more */
+        qm_store_damaged(store);
     if (e == -ENOSPC && are_notes(plans))
         return 0; /* known filesystems are served without room, too */
     if (e != 0)

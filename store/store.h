@@ -28,6 +28,8 @@ struct qm_work;
 struct qm_floor {
     uint64_t next_fs, next_affix, next_serial, next_instance;
 };
+/* Where nobody knows what was given after `meta`: over more than can have been. */
+void qm_floor_leap(struct qm_floor *floor, const struct qm_meta *meta);
 
 struct qidmap_store {
     struct qm_backend *backend;
@@ -48,6 +50,7 @@ struct qidmap_store {
     uint8_t boot[16]; /* the boot whose predecessors' rows were dropped */
     gboolean boot_known;
     gboolean swept; /* rows of the full map that a crash left behind are gone */
+    int blocked;    /* what qm_store_ready() gave when the role was taken */
     struct qm_floor floor;
     gint64 retry_at;           /* monotonic time, us: nothing is tried again before */
     gint64 pause, pause_first; /* us */
@@ -55,6 +58,9 @@ struct qidmap_store {
     _Atomic int broken;     /* 0, or the errno that ended all writing, or interrupted it */
     _Atomic uint64_t given; /* next_serial of `meta`, for readers after `broken` */
 };
+
+/* The backend that `uri` names; *place gets what stands behind the colon. NULL with -EINVAL. */
+const struct qm_backend_ops *qm_backend_find(const char *uri, const char **place, GError **error);
 
 /* How a store is opened, beyond the public flags; tests use it. */
 struct qm_open_config {
@@ -65,6 +71,8 @@ struct qm_open_config {
 struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
                                    const struct qidmap_params *params,
                                    const struct qm_open_config *config, GError **error);
+/* Of a backend that is open for writing and has its rows; it is the store's from now on. */
+struct qidmap_store *qm_store_of(const char *uri, struct qm_backend *backend, GError **error);
 void qm_store_close(struct qidmap_store *store);
 void qm_store_stats(struct qidmap_store *store, struct qidmap_stats *stats);
 
@@ -107,11 +115,14 @@ int qm_store_ready(struct qidmap_store *store);
 void qm_store_failed(struct qidmap_store *store, const struct qm_meta *meta, int e);
 /* 0, or the errno and text of what keeps new mappings from being made. */
 int qm_store_health(struct qidmap_store *store, GError **error);
+/* For the leader, before it writes: 0, or what qm_store_ready() gave when the role was taken, or
+ * has gone wrong since. */
+int qm_store_blocked(struct qidmap_store *store, GError **error);
 /* Damage was met: nothing new is mapped any more. Any thread. */
 void qm_store_damaged(struct qidmap_store *store);
 
-/* Takes and gives back the leader's role; taking it calls qm_store_ready(), whose result is that of
- * `broken` then. The queue goes on with the next waiting thread. */
+/* Takes and gives back the leader's role; taking it calls qm_store_ready(), which may raise
+ * counters in `meta`. The queue goes on with the next waiting thread. */
 void qm_store_lead(struct qidmap_store *store);
 void qm_store_unlead(struct qidmap_store *store);
 /* Writes `meta` with its epoch and transaction, commits, and takes it over. Ends `txn` in every

@@ -228,6 +228,29 @@ else
     umount "$x/b"
 fi
 
+# overlay of layers on two filesystems: where it has no xino its files show the layers' devices
+if ! have_fs overlay; then
+    skip "overlay" "no overlay in this kernel"
+else
+    mkdir -p "$x/l1" "$x/l2" "$x/up" "$x/o"
+    mount -t tmpfs none "$x/l1" && mount -t tmpfs none "$x/l2" && mount -t tmpfs none "$x/up" || bail_out "tmpfs"
+    on_exit 'umount "$x/l1" "$x/l2" "$x/up"'
+    mkdir "$x/up/u" "$x/up/w"
+    touch "$x/l1/a" "$x/l1/b" "$x/l2/c" "$x/l2/d"
+    for xino in off on; do
+        mount -t overlay none -o "lowerdir=$x/l1:$x/l2,upperdir=$x/up/u,workdir=$x/up/w,xino=$xino" "$x/o" ||
+            bail_out "overlay"
+        on_exit 'mountpoint -q "$x/o" && umount "$x/o"'
+        touch "$x/o/e"
+        run survey "$x/o" --json
+        is "$(field .files)" 6 "overlay, xino=$xino: files"
+        is "$(collisions qidmap)" 0 "overlay, xino=$xino: qidmap"
+        is "$(field '[.filesystems[].fs] | unique | length')" 1 "overlay, xino=$xino: one filesystem"
+        is "$(field '.ways[] | select(.way == "qidmap") | .refused')" 0 "overlay, xino=$xino: each gets an id"
+        umount "$x/o"
+    done
+fi
+
 # a filesystem whose server has died
 umount "$x/m3" 2>/dev/null
 "$inofs" "$tmp/list2" "$x/m3" -o fsname=survey-dead || bail_out "inofs"

@@ -68,7 +68,7 @@ rule 'asks no environment' store '(^|[^a-z_])(secure_)?getenv *\(' '' '    char 
 rule 'of the library only store/qidmap.h' src '# *include *"store/([^q]|q[^i]|qid[^m]|qidmap[^.])' '' \
     '#include "store/map.h"'
 rule 'store/qidmap.h in few places' src '# *include *"store/qidmap\.h' \
-    '^(qid|mount|mount-scan|mount-table)\.[ch]$' '#include "store/qidmap.h"'
+    '^(qid|mount|mount-[a-z]+)\.[ch]$' '#include "store/qidmap.h"'
 rule 'no lmdb, no blkid, no json' src '# *include *[<"](lmdb|blkid|json-glib|xxhash)' '' \
     '#include <lmdb.h>'
 rule 'nothing of tools/ or tests/' src '# *include *[<"](tools|tests|bench)/' '' \

@@ -100,23 +100,24 @@ static void print_text(const char *path, const struct answer *answer)
     g_autofree char *mount = cmd_escape(identity->hints.mount_path, TRUE);
 
     printf("%s\n", shown);
-    printf("  filesystem  %s, mounted at %s\n", what, mount[0] != '\0' ? mount : "-");
+    printf("  filesystem     %s, mounted at %s\n", what, mount[0] != '\0' ? mount : "-");
     for (size_t i = 0; i < answer->count; i++) {
         const struct qidmap_finding *finding = &answer->findings[i];
         g_autofree char *text = cmd_escape(finding->text, TRUE);
         g_autofree char *id = finding->result == 0 ? cmd_fsid_text(&finding->fsid) : g_strdup("");
-        printf("  %-11s %-13s %s%s%s\n", finding->rung, verdict(answer, finding), id,
+        printf("  %-14s %-13s %s%s%s\n", finding->rung, verdict(answer, finding), id,
                id[0] != '\0' && text[0] != '\0' ? "  " : "", text);
     }
     if (identity->count > 0) {
-        printf("  certainty   %s: %s\n", sureness(answer), cmd_fsid_words(identity->fsid[0].kind));
-        printf("  policy      %s, for a filesystem that is new\n",
+        printf("  certainty      %s: %s\n", sureness(answer),
+               cmd_fsid_words(identity->fsid[0].kind));
+        printf("  policy         %s, for a filesystem that is new\n",
                qidmap_policy_name(identity->policy));
     }
     if (answer->has_store && answer->fs != 0) {
-        printf("  in store    filesystem %u\n", answer->fs);
+        printf("  in store       filesystem %u\n", answer->fs);
     } else if (answer->has_store) {
-        printf("  in store    not there: it would get a new number\n");
+        printf("  in store       not there: it would get a new number\n");
     }
 }
 

@@ -121,7 +121,19 @@ static void print_json(const struct survey *survey, const struct survey_verdict 
 
 /* ---- text ------------------------------------------------------------------------------------ */
 
-static void print_fs(const struct survey_fs *fs)
+/* Files of a filesystem under all its device numbers: an overlay can have several. */
+static guint64 files_of(const struct survey *survey, const struct survey_fs *fs)
+{
+    guint64 files = 0;
+
+    for (guint i = 0; i < survey->fs->len; i++) {
+        const struct survey_fs *other = survey->fs->pdata[i];
+        files += other == fs || (fs->number != 0 && other->number == fs->number) ? other->files : 0;
+    }
+    return files;
+}
+
+static void print_fs(const struct survey *survey, const struct survey_fs *fs)
 {
     g_autofree char *path = cmd_escape(fs->path, TRUE);
 
@@ -135,7 +147,7 @@ static void print_fs(const struct survey_fs *fs)
     }
     printf("    %" G_GUINT64_FORMAT " files%s%s; qidmap needs %u affix entries, %" G_GUINT64_FORMAT
            " rows of the full map\n",
-           fs->files, fs->identity != NULL ? ", policy " : "",
+           files_of(survey, fs), fs->identity != NULL ? ", policy " : "",
            fs->identity != NULL ? qidmap_policy_name(fs->identity->policy) : "", fs->affix_rows,
            fs->full_rows);
 }
@@ -199,8 +211,8 @@ static void print_text(const struct survey *survey, const struct survey_verdict 
     printf("\nFilesystems: %u\n", shown);
     for (guint i = 0; i < survey->fs->len; i++) {
         const struct survey_fs *fs = survey->fs->pdata[i];
-        if (!fs->placeholders) {
-            print_fs(fs);
+        if (fs->first) {
+            print_fs(survey, fs);
         }
     }
     printf("\nFiles whose id another file has already:\n");
