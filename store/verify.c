@@ -29,6 +29,7 @@
 #include "store/affix.h"
 #include "store/error.h"
 #include "store/map.h"
+#include "store/store.h"
 
 #define REMOVE_MAX 65536u /* rows taken away in one pass; the next repair takes more */
 
@@ -805,6 +806,14 @@ static int full_row(struct check *c, struct qm_bytes k, struct qm_bytes v)
     if (!info->whole)
         return 0;
     info->seen_full = 1;
+    if (!qm_policy_takes(info->policy, object.kind)) {
+        g_autofree char *text = qm_object_text(&object);
+
+        tell(c->v, QIDMAP_PROBLEM_FLAG, QM_TABLE_FULL, 0,
+             "%s has id %" G_GUINT64_FORMAT
+             ", and under the policy %s of its filesystem it is known by another key",
+             text, id, qidmap_policy_name(info->policy));
+    }
     if (object.kind == QIDMAP_OBJECT_INODE)
         check_inode(c, info, &object, id);
     if (!(id & 1)) {

@@ -613,11 +613,86 @@ static void bound_reserved(struct qm_txn *txn)
     put_full(txn, &object, 802);
 }
 
+static void wrong_key(struct qm_txn *txn)
+{
+    struct qidmap_object object = {.fs = 2, .kind = QIDMAP_OBJECT_INODE, .ino = 9};
+    struct qm_meta meta;
+
+    get_meta(txn, &meta);
+    meta.next_serial++;
+    put_meta(txn, &meta);
+    put_full(txn, &object, qm_full_path(meta.next_serial - 1));
+}
+
 static void id_small(struct qm_txn *txn)
 {
     struct qidmap_object object = {.fs = 1, .kind = QIDMAP_OBJECT_PLACEHOLDER, .ino = 9, .ino2 = 9};
 
     put_full(txn, &object, 17);
+}
+
+/* fs 4 is retired, and the alias of fs 1; then that is made wrong. */
+static void alias(struct qm_txn *txn, gboolean retired, uint32_t of, uint32_t policy)
+{
+    struct qidmap_fs fs, other;
+    struct qm_record r;
+    struct qm_meta meta;
+    gboolean has_full = get_fs(txn, 1, &fs);
+
+    get_fs(txn, 4, &other);
+    if (retired) {
+        qm_record_fsid(&r, &other.fsid[0], 4);
+        del(txn, QM_TABLE_FSID, &r);
+        get_meta(txn, &meta);
+        meta.fsid_rows--;
+        put_meta(txn, &meta);
+        other.retired = 1;
+    }
+    if (policy)
+        other.policy = policy;
+    put_fs(txn, &other, FALSE);
+    fs.alias = of;
+    put_fs(txn, &fs, has_full);
+}
+
+static void alias_right(struct qm_txn *txn)
+{
+    alias(txn, TRUE, 4, 0);
+}
+
+static void alias_nowhere(struct qm_txn *txn)
+{
+    alias(txn, TRUE, 77, 0);
+}
+
+static void alias_alive(struct qm_txn *txn)
+{
+    alias(txn, FALSE, 4, 0);
+}
+
+static void alias_policy(struct qm_txn *txn)
+{
+    alias(txn, TRUE, 4, QIDMAP_POLICY_HANDLE);
+}
+
+static void alias_ring(struct qm_txn *txn)
+{
+    struct qidmap_fs fs;
+
+    alias(txn, TRUE, 4, 0);
+    get_fs(txn, 4, &fs);
+    fs.alias = 1;
+    put_fs(txn, &fs, FALSE);
+}
+
+static void alias_shared(struct qm_txn *txn)
+{
+    struct qidmap_fs fs;
+
+    alias(txn, TRUE, 4, 0);
+    get_fs(txn, 2, &fs);
+    fs.alias = 4;
+    put_fs(txn, &fs, TRUE);
 }
 
 #define YES TRUE
@@ -673,6 +748,12 @@ static const struct way {
     {"bound-unsaid", bound_unsaid, QIDMAP_PROBLEM_FLAG, NO, "does not say so"},
     {"bound-twice", bound_twice, QIDMAP_PROBLEM_TWICE, NO, "is given twice: to inode 9"},
     {"bound-reserved", bound_reserved, QIDMAP_PROBLEM_ROW, NO, "802, which is given to nobody"},
+    {"alias-nowhere", alias_nowhere, QIDMAP_PROBLEM_ALIAS, NO, "filesystem 77, which is not there"},
+    {"alias-alive", alias_alive, QIDMAP_PROBLEM_ALIAS, NO, "its own identity still"},
+    {"alias-policy", alias_policy, QIDMAP_PROBLEM_ALIAS, NO, "which has another policy"},
+    {"alias-ring", alias_ring, QIDMAP_PROBLEM_ALIAS, NO, "in a ring"},
+    {"alias-shared", alias_shared, QIDMAP_PROBLEM_ALIAS, NO, "more than one alias"},
+    {"wrong-key", wrong_key, QIDMAP_PROBLEM_FLAG, NO, "it is known by another key"},
     {"id-small", id_small, QIDMAP_PROBLEM_ROW, NO, "17, which is given to nobody"},
 };
 
@@ -764,8 +845,10 @@ static void test_clean(gconstpointer lmdb)
     g_assert_cmpuint(result.problems, ==, 0);
     g_assert_cmpuint(result.fs_rows, ==, 4);
     g_assert_cmpuint(result.affix_rows, ==, 3);
-    g_assert_cmpuint(result.full_rows, ==, 8);
+    g_assert_cmpuint(result.full_rows, ==, 6);
+    break_it(&f, alias_right); /* an alias is nothing wrong */
     verify(&f, TRUE, &found, &result);
+    g_assert_cmpstr(found.all->str, ==, "");
     g_assert_cmpuint(result.problems, ==, 0);
     g_assert_cmpstr(result.backup, ==, "");
     g_assert_false(g_file_test(f.backup, G_FILE_TEST_EXISTS));
@@ -912,13 +995,13 @@ static void test_progress(void)
     struct qidmap_verify_options options = {.size = sizeof(options), .progress = stop};
     struct qidmap_verify_result result = {.size = sizeof(result)};
     qidmap_store *store = fixture_open("memory:", FIXTURE_WRITE, 1);
-    uint32_t fs = fixture_register(store, 1, QIDMAP_POLICY_HANDLE);
+    uint32_t fs = fixture_register(store, 1, QIDMAP_POLICY_AFFIX);
     unsigned calls = 0;
     struct qidmap_error error;
     uint64_t path, i;
 
     for (i = 0; i < 200; i++)
-        g_assert_cmpint(qidmap_map(store, fs, i, &path), ==, 0);
+        g_assert_cmpint(qidmap_map(store, fs, i << 56 | i, &path), ==, 0);
     options.data = &calls;
     g_assert_cmpint(qidmap_store_verify(store, &options, &result, &error), ==, -ECANCELED);
     g_assert_cmpuint(calls, ==, 2);
