@@ -17,6 +17,18 @@
 #define MSIZE_DEFAULT   (1024 * 1024 + P9_IOHDRSZ)
 #define MSIZE_LIMIT     (64 * 1024 * 1024)
 
+/* What may be said for the daemon and for one export, by a word. */
+enum { MODE_MULTIDEVS, MODE_ON_DUPLICATE, MODE_BIND, MODE_WEAK, MODE_MARKERS, MODE_COUNT };
+
+static const char *const mode_names[MODE_COUNT] = {"multidevs", "on-duplicate", "bind", "weak",
+                                                   "markers"};
+/* The default first. */
+static const char *const mode_words[MODE_COUNT][4] = {{"remap", "forbid", "warn", NULL},
+                                                      {"split", "refuse", NULL},
+                                                      {"same", "distinct", NULL},
+                                                      {"keep", "split", NULL},
+                                                      {"yes", "no", NULL}};
+
 static void export_free(gpointer data)
 {
     struct settings_export *export = data;
@@ -49,17 +61,45 @@ static gboolean fail(GError **error, const char *format, ...)
     return FALSE;
 }
 
-static gboolean parse_multidevs(const char *text, enum qid_multidevs *value, GError **error)
+/* Which of its words `text` is; NULL: the default. */
+static gboolean parse_mode(guint mode, const char *text, guint *value, GError **error)
 {
-    if (text == NULL || strcmp(text, "remap") == 0)
-        *value = QID_MULTIDEVS_REMAP;
-    else if (strcmp(text, "forbid") == 0)
-        *value = QID_MULTIDEVS_FORBID;
-    else if (strcmp(text, "warn") == 0)
-        *value = QID_MULTIDEVS_WARN;
-    else
-        return fail(error, "multidevs: '%s' is none of remap, forbid, warn", text);
+    const char *const *words = mode_words[mode];
+
+    for (*value = 0; text != NULL && words[*value] != NULL; (*value)++)
+        if (strcmp(text, words[*value]) == 0)
+            return TRUE;
+    *value = 0;
+    if (text == NULL)
+        return TRUE;
+    g_autofree char *all = g_strjoinv(", ", (char **)words);
+    return fail(error, "%s: '%s' is none of %s", mode_names[mode], text, all);
+}
+
+static gboolean parse_modes(char *const texts[MODE_COUNT], struct settings_export *export,
+                            GError **error)
+{
+    guint values[MODE_COUNT];
+
+    for (guint i = 0; i < MODE_COUNT; i++)
+        if (!parse_mode(i, texts[i], &values[i], error))
+            return FALSE;
+    export->multidevs = (enum qid_multidevs)values[MODE_MULTIDEVS];
+    export->mounts = (struct mount_settings){
+        .on_duplicate = values[MODE_ON_DUPLICATE] == 0 ? QIDMAP_SPLIT : QIDMAP_REFUSE,
+        .distinct = values[MODE_BIND] == 1,
+        .split_weak = values[MODE_WEAK] == 1,
+        .markers = values[MODE_MARKERS] == 0,
+    };
     return TRUE;
+}
+
+/* The first that says something. */
+static void merge_modes(char *result[MODE_COUNT], char *const first[MODE_COUNT],
+                        char *const second[MODE_COUNT])
+{
+    for (guint i = 0; i < MODE_COUNT; i++)
+        result[i] = first[i] != NULL ? first[i] : second[i];
 }
 
 static gboolean parse_access(const char *text, bool *trusted, GError **error)
@@ -95,10 +135,10 @@ static gboolean check_name(const char *name, GError **error)
 }
 
 static gboolean add_export(struct settings *settings, const char *name, const char *dir,
-                           const char *store, enum qid_multidevs multidevs, bool readonly,
+                           const char *store, char *const modes[MODE_COUNT], bool readonly,
                            GError **error)
 {
-    struct settings_export *export;
+    struct settings_export parsed = {.name = NULL}, *export;
 
     if (!check_name(name, error))
         return FALSE;
@@ -119,11 +159,13 @@ static gboolean add_export(struct settings *settings, const char *name, const ch
                     "export '%s': it is read-only, so no xattr: store can be kept in it; use an "
                     "lmdb: store",
                     name);
+    if (!parse_modes(modes, &parsed, error))
+        return FALSE;
     export = g_new0(struct settings_export, 1);
+    *export = parsed;
     export->name = g_strdup(name);
     export->dir = g_strdup(dir);
     export->store = g_strdup(store);
-    export->multidevs = multidevs;
     export->readonly = readonly;
     g_ptr_array_add(settings->exports, export);
     return TRUE;
@@ -132,16 +174,23 @@ static gboolean add_export(struct settings *settings, const char *name, const ch
 /* ---- the file -------------------------------------------------------------------------------- */
 
 struct file_values {
-    char *store, *access, *multidevs;
+    char *store, *access;
+    char *modes[MODE_COUNT];
     char **listen, **fs_ids;
     gint64 threads, msize;
 };
+
+static void modes_clear(char *modes[MODE_COUNT])
+{
+    for (guint i = 0; i < MODE_COUNT; i++)
+        g_clear_pointer(&modes[i], g_free);
+}
 
 static void file_values_clear(struct file_values *values)
 {
     g_free(values->store);
     g_free(values->access);
-    g_free(values->multidevs);
+    modes_clear(values->modes);
     g_strfreev(values->listen);
     g_strfreev(values->fs_ids);
 }
@@ -182,20 +231,24 @@ static char *get_string(GKeyFile *file, const char *group, const char *key)
     return value != NULL ? g_strstrip(value) : NULL;
 }
 
+static void get_modes(GKeyFile *file, const char *group, char *modes[MODE_COUNT])
+{
+    for (guint i = 0; i < MODE_COUNT; i++)
+        modes[i] = get_string(file, group, mode_names[i]);
+}
+
 static gboolean read_export_group(GKeyFile *file, const char *group, const char *name,
                                   struct settings *settings, const char *default_store,
-                                  const char *default_multidevs, GError **error)
+                                  char *const default_modes[MODE_COUNT], GError **error)
 {
-    static const char *const known[] = {"dir", "store", "multidevs", "readonly", NULL};
+    static const char *const known[] = {
+        "dir", "store", "multidevs", "on-duplicate", "bind", "weak", "markers", "readonly", NULL};
     g_autofree char *dir = get_string(file, group, "dir");
     g_autofree char *store = get_string(file, group, "store");
-    g_autofree char *text = get_string(file, group, "multidevs");
-    enum qid_multidevs multidevs;
-    gboolean readonly = FALSE;
+    char *own[MODE_COUNT], *modes[MODE_COUNT];
+    gboolean readonly = FALSE, added;
 
     if (!check_keys(file, group, known, error))
-        return FALSE;
-    if (!parse_multidevs(text != NULL ? text : default_multidevs, &multidevs, error))
         return FALSE;
     if (g_key_file_has_key(file, group, "readonly", NULL)) {
         GError *local = NULL;
@@ -206,16 +259,22 @@ static gboolean read_export_group(GKeyFile *file, const char *group, const char 
             return FALSE;
         }
     }
-    return add_export(settings, name, dir, store != NULL ? store : default_store, multidevs,
-                      readonly, error);
+    get_modes(file, group, own);
+    merge_modes(modes, own, default_modes);
+    added = add_export(settings, name, dir, store != NULL ? store : default_store, modes, readonly,
+                       error);
+    modes_clear(own);
+    return added;
 }
 
 /* Fills `values` from [daemon]; with `settings`, adds the exports, too. */
 static gboolean read_file(const char *path, struct file_values *values, struct settings *settings,
-                          const char *store, const char *multidevs, GError **error)
+                          const char *store, char *const modes[MODE_COUNT], GError **error)
 {
-    static const char *const known[] = {"listen",  "store",     "access", "multidevs",
-                                        "threads", "msize-max", "fs-id",  NULL};
+    static const char *const known[] = {"listen",       "store",     "access", "multidevs",
+                                        "on-duplicate", "bind",      "weak",   "markers",
+                                        "threads",      "msize-max", "fs-id",  NULL};
+    char *defaults[MODE_COUNT];
     g_autoptr(GKeyFile) file = g_key_file_new();
     g_auto(GStrv) groups = NULL;
 
@@ -224,7 +283,8 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
         goto bad;
     values->store = get_string(file, "daemon", "store");
     values->access = get_string(file, "daemon", "access");
-    values->multidevs = get_string(file, "daemon", "multidevs");
+    get_modes(file, "daemon", values->modes);
+    merge_modes(defaults, modes, values->modes);
     values->listen = g_key_file_get_string_list(file, "daemon", "listen", NULL, NULL);
     values->fs_ids = g_key_file_get_string_list(file, "daemon", "fs-id", NULL, NULL);
     if (!get_int64(file, "threads", &values->threads, error) ||
@@ -239,8 +299,7 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
             goto bad;
         }
         if (!read_export_group(file, *group, *group + strlen("export "), settings,
-                               store != NULL ? store : values->store,
-                               multidevs != NULL ? multidevs : values->multidevs, error))
+                               store != NULL ? store : values->store, defaults, error))
             goto bad;
     }
     return TRUE;
@@ -252,7 +311,8 @@ bad:
 /* ---- the command line ------------------------------------------------------------------------ */
 
 struct arguments {
-    char *config, *store, *multidevs, *access;
+    char *config, *store, *access;
+    char *modes[MODE_COUNT];
     char **exports, **listen, **fs_ids;
     gint64 msize;
     gint threads, ready_fd;
@@ -263,7 +323,7 @@ static void arguments_clear(struct arguments *args)
 {
     g_free(args->config);
     g_free(args->store);
-    g_free(args->multidevs);
+    modes_clear(args->modes);
     g_free(args->access);
     g_strfreev(args->exports);
     g_strfreev(args->listen);
@@ -281,8 +341,16 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
          "Where ids are kept: lmdb:DIR, xattr:DIR or memory:", "URI"},
         {"listen", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &args->listen,
          "Listen here: unix:PATH or tcp:HOST:PORT (repeatable)", "ADDR"},
-        {"multidevs", 0, 0, G_OPTION_ARG_STRING, &args->multidevs,
+        {"multidevs", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_MULTIDEVS],
          "Several filesystems in one export: remap (default), forbid, warn", "MODE"},
+        {"on-duplicate", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_ON_DUPLICATE],
+         "Filesystems with one identity: split (ids of its own for each, default), refuse", "MODE"},
+        {"bind", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_BIND],
+         "A filesystem at several places: same (same ids, default), distinct", "MODE"},
+        {"weak", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_WEAK],
+         "Filesystems known by names only: keep their ids (default), split at each mount", "MODE"},
+        {"markers", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_MARKERS],
+         "Write an xattr to filesystems that nothing else tells apart: yes (default), no", "MODE"},
         {"access", 0, 0, G_OPTION_ARG_STRING, &args->access,
          "Who acts: client (the attached user, default) or trusted (the daemon)", "MODE"},
         {"fs-id", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &args->fs_ids,
@@ -314,10 +382,11 @@ static gboolean add_argument_exports(struct arguments *args, struct settings *se
                                      const struct file_values *file, GError **error)
 {
     const char *store = args->store != NULL ? args->store : file->store;
-    const char *text = args->multidevs != NULL ? args->multidevs : file->multidevs;
-    enum qid_multidevs multidevs;
+    struct settings_export checked;
+    char *modes[MODE_COUNT];
 
-    if (!parse_multidevs(text, &multidevs, error))
+    merge_modes(modes, args->modes, file->modes);
+    if (!parse_modes(modes, &checked, error)) /* also where no export needs them */
         return FALSE;
     for (char **item = args->exports; item != NULL && *item != NULL; item++) {
         char *equals = strchr(*item, '=');
@@ -326,7 +395,7 @@ static gboolean add_argument_exports(struct arguments *args, struct settings *se
         if (equals == NULL)
             return fail(error, "--export %s: expected NAME=DIR", *item);
         name = g_strndup(*item, (gsize)(equals - *item));
-        if (!add_export(settings, name, equals + 1, store, multidevs, false, error))
+        if (!add_export(settings, name, equals + 1, store, modes, false, error))
             return FALSE;
     }
     return TRUE;
@@ -354,7 +423,7 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
     if (args.config != NULL || args.exports == NULL) {
         const char *path = args.config != NULL ? args.config : SYSCONFDIR "/qidmap/qidmapd.conf";
 
-        if (!read_file(path, &file, settings, args.store, args.multidevs, error)) {
+        if (!read_file(path, &file, settings, args.store, args.modes, error)) {
             if (args.config == NULL)
                 g_prefix_error(error, "no --export given (see qidmapd --help), and ");
             outcome = SETTINGS_BAD;

@@ -161,12 +161,14 @@ void fid_set(struct fid *to, const struct fid *from, int fd, mode_t type)
 
 int fid_qid_of(const struct fid *fid, int fd, struct statx *stx, struct qid *qid)
 {
-    int error = path_statx(fd, stx);
+    int error = path_look(fd, stx);
 
     return error != 0 ? error : qid_from_stat(fid->export->qids, fd, stx, qid);
 }
 
 int fid_qid(const struct fid *fid, struct statx *stx, struct qid *qid)
 {
-    return fid_qid_of(fid, fid->fd, stx, qid);
+    int error = path_statx(fid->fd, stx);
+
+    return error != 0 ? error : qid_from_stat(fid->export->qids, fid->fd, stx, qid);
 }

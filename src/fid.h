@@ -108,7 +108,7 @@ void fid_xattr_free(struct fid_xattr *xattr);
 /* The qid of the file of the fid, with one statx. 0 or a negative errno. */
 int fid_qid(const struct fid *fid, struct statx *stx, struct qid *qid);
 
-/* The same for another descriptor below the same export. */
+/* The same for another descriptor below the same export, with path_look(). */
 int fid_qid_of(const struct fid *fid, int fd, struct statx *stx, struct qid *qid);
 
 /* Defined by op-dir.c. */

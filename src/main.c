@@ -62,8 +62,8 @@ static gboolean open_export(const struct settings_export *from, struct path_expo
     to->name = from->name;
     to->dir = path; /* until the end of the process */
     to->readonly = from->readonly;
-    to->qids =
-        qid_map_add_export(map, from->name, path, to->root_fd, from->store, from->multidevs, error);
+    to->qids = qid_map_add_export(map, from->name, path, to->root_fd, from->store, from->multidevs,
+                                  &from->mounts, error);
     return to->qids != NULL;
 }
 

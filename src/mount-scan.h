@@ -7,38 +7,61 @@
 
 #include <glib.h>
 
+#include "src/mount-list.h"
+#include "src/mount-probe.h"
 #include "src/mount-table.h"
 #include "src/mount.h"
 #include "store/qidmap.h"
+
+/* A mount below the export, its root's among them. */
+struct mount_point {
+    guint64 id, unique, holder; /* as in struct mount_line */
+    char *path;
+    char *tree;     /* with bind=distinct, else NULL */
+    gboolean found; /* `root` is filled, and its filesystem is among the lives */
+    gboolean silent;
+    struct statx root;
+    gboolean has_dir; /* and so is `dir`: the directory that has the mount point */
+    struct statx dir;
+};
 
 struct mount_scan {
     const char *name; /* of the export; borrowed, as root_fd, store and overrides are */
     int root_fd;
     enum mount_mode mode;
+    struct mount_settings settings;
     qidmap_store *store;     /* NULL with MOUNT_LOOK_ONLY */
     const GArray *overrides; /* of mount_overrides_parse() */
+    GPtrArray *points;       /* struct mount_point; [0] is the root's */
     GPtrArray *lives;        /* struct mount_live; [0] is the root's */
-    GArray *dirs;            /* struct mount_dir: those that hold mount points */
-    gboolean any_dir;        /* a mount point could not be found: it may be in any directory */
+    GHashTable *by_key;      /* the lives */
+    GPtrArray *fresh;        /* those that wait for their number; borrowed from lives */
+    GHashTable *previous;    /* the lives of before, while mount_scan_all() runs */
+    struct qidmap_identity *root_identity;
+    guint silent;    /* points that do not answer */
+    gboolean unsure; /* a mount point could not be found: it may be in any directory */
 };
 
 void mount_scan_init(struct mount_scan *scan, const char *name, int root_fd, enum mount_mode mode,
-                     const GArray *overrides);
+                     const struct mount_settings *settings, const GArray *overrides);
 void mount_scan_clear(struct mount_scan *scan);
 
-/* Id, parent and path of every mount of this process, for mount_scan_all(). */
-GPtrArray *mount_lines_read(void);
+/* Fills points and lives anew; what the kernel vouches for by unique ids is kept as it is. Fails
+ * where the root cannot be identified. */
+int mount_scan_all(struct mount_scan *scan, const GPtrArray *lines, struct mount_prober *prober);
 
-/* Fills lives and dirs anew. Fails where the root cannot be identified. */
-int mount_scan_all(struct mount_scan *scan, const GPtrArray *mounts);
+/* A job that finds out what the file `fd` with `stx` is on; NULL where no descriptor is left. */
+struct mount_job *mount_scan_job(const struct mount_scan *scan, int fd, const struct statx *stx);
 
-/* Adds what the file `fd` is on, where it is not among the lives; *live is borrowed. */
-int mount_scan_one(struct mount_scan *scan, int fd, struct mount_live **live);
+/* Whether the mount of the file is one that did not answer. */
+gboolean mount_scan_is_silent(const struct mount_scan *scan, const struct statx *stx);
 
-/* Gives numbers to the lives of all scans: those of one store in one call, where any is new. */
-int mount_scan_register(const GPtrArray *scans);
+/* Adds what such a job found to the lives. 0 or a negative errno. */
+int mount_scan_take(struct mount_scan *scan, struct mount_job *job);
 
-/* Parses "PATH=UUID" strings; NULL and *error where one is not. */
-GArray *mount_overrides_parse(char *const *texts, GError **error);
+/* A table of all that is served, and names. */
+struct mount_table *mount_scan_table(const struct mount_scan *scan, guint generation);
+
+struct mount_live *mount_scan_find(const struct mount_scan *scan, const struct statx *stx);
 
 #endif

@@ -5,18 +5,20 @@
  * All mounts below all exports are identified and registered together, at start and whenever
  * mountinfo changes, so that the order of access never decides which row a filesystem gets. What
  * the mount table does not show (subvolumes of btrfs within one mount) is identified when it is
- * first met, and registered together with everything that is live.
+ * first met, a whole directory at once, and added.
  *
- * Readers look into an immutable table and never wait for each other. A new table is swapped in,
- * and the old one freed once each shard of the reader counts was seen at zero after the swap:
- * whoever comes later takes the new table. Rejected: a lock for reading (its cache line is
- * contended by every request), keeping old tables (a host where containers come and go makes many).
+ * Readers look into a table that only ever grows, and never wait for each other. Where something
+ * is to be taken out, or the table is full, a new one is swapped in, and the old one freed once
+ * each shard of the reader counts was seen at zero after the swap: whoever comes later takes the
+ * new table. Rejected: a lock for reading (its cache line is contended by every request), keeping
+ * old tables (a host where containers come and go makes many).
  *
- * One thread, the watcher, does all identifying: it keeps the rights of the daemon, while the
- * threads that serve act as their guests' users, who may not be allowed to open what must be looked
- * into. It first raises the generation, which closes the old table to readers, then reads
- * mountinfo, then answers. A reader whose file is not in the table, or who finds the table closed,
- * asks the watcher.
+ * One thread, the watcher, has all identifying done, by helpers that keep the rights of the daemon
+ * (the threads that serve act as their guests' users, who may not be allowed to open what must be
+ * looked into) and that a filesystem which answers nobody may keep for ever (mount-probe.h). It
+ * first raises the generation, which closes the old table to readers, then reads mountinfo, then
+ * answers. A reader whose file is not in the table, or who finds the table closed, asks the
+ * watcher.
  *
  * Ids of mounts are given again as soon as a mount is gone, and so are device numbers; a table that
  * is a moment old would take the new mount for the old one. Where the statx results carry unique
@@ -24,7 +26,9 @@
  * mount. Elsewhere each lookup first polls mountinfo, on a descriptor of its thread: a call of some
  * 0.2 us beside the statx that came before it. What changed before the poll is seen by it; what is
  * mounted after the caller's statx cannot have taken the id, since the caller holds the file open.
- * Changes show once on each descriptor, so a process has one watch at a time.
+ * A change shows once on each descriptor: the thread remembers it until the watcher has answered,
+ * and a process has one watch at a time. Device numbers of deleted subvolumes are given again even
+ * within one mount; there the number of the subvolume, which is not, is part of the key.
  *
  * A mount that was detached (umount -l) is in no table any more: -ENODEV for what is still open
  * there.
@@ -41,6 +45,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "src/mount-list.h"
+#include "src/mount-override.h"
+#include "src/mount-probe.h"
+#include "src/mount-register.h"
 #include "src/mount-scan.h"
 #include "src/mount-table.h"
 
@@ -50,15 +58,14 @@ struct mount_export {
     struct mount_watch *watch;
     struct mount_scan scan;    /* Lock: watch->work */
     struct mount_table *table; /* atomic */
+    guint in_table;            /* so many of scan.lives are. Lock: watch->work */
 };
 
 /* A question to the watcher; lives on the stack of who asks. */
 struct request {
     struct mount_export *exp;
-    int fd;
-    const struct statx *stx;
-    struct mount_entry *entry;
-    int result;
+    struct mount_question *questions;
+    gsize count;
     gboolean done;
     struct request *next;
 };
@@ -74,6 +81,8 @@ struct mount_watch {
     GArray *overrides;  /* of mount_overrides_parse() */
     GPtrArray *exports; /* struct mount_export */
     GPtrArray *scans;   /* theirs, in the same order */
+    struct mount_registry *registry;
+    struct mount_prober *prober;
     int mountinfo_fd;
     int wake_fd;
     GThread *thread;
@@ -93,14 +102,24 @@ static void wait_for_readers(struct mount_watch *watch)
     }
 }
 
-static void publish(struct mount_export *exp)
+/* What stands before the first that waits for its number need not be added again. */
+static void note_in_table(struct mount_export *exp)
 {
-    struct mount_watch *watch = exp->watch;
-    struct mount_table *table = mount_table_new(exp->scan.lives, exp->scan.dirs, exp->scan.any_dir);
-    table->generation = __atomic_load_n(&watch->generation, __ATOMIC_SEQ_CST);
+    const GPtrArray *lives = exp->scan.lives;
+
+    while (exp->in_table < lives->len &&
+           ((const struct mount_live *)g_ptr_array_index(lives, exp->in_table))->served)
+        exp->in_table++;
+}
+
+static void publish(struct mount_export *exp, guint generation)
+{
+    struct mount_table *table = mount_scan_table(&exp->scan, generation);
     struct mount_table *old = __atomic_exchange_n(&exp->table, table, __ATOMIC_SEQ_CST);
 
-    wait_for_readers(watch);
+    exp->in_table = 0;
+    note_in_table(exp);
+    wait_for_readers(exp->watch);
     mount_table_free(old);
 }
 
@@ -109,8 +128,10 @@ static void close_poll_fd(gpointer data)
     close(GPOINTER_TO_INT(data) - 1);
 }
 
-/* Whether mountinfo may have changed since this thread last asked. Each thread has a descriptor of
- * its own, since a change shows once on each; on the first call nobody knows. */
+/* Whether mountinfo may have changed since the watcher last answered this thread. Each thread has a
+ * descriptor of its own, since a change shows once on each; on the first call nobody knows. */
+static __thread gboolean is_dirty;
+
 static gboolean may_have_changed(void)
 {
     static GPrivate poll_fd = G_PRIVATE_INIT(close_poll_fd); /* + 1 */
@@ -120,60 +141,102 @@ static gboolean may_have_changed(void)
         pfd.fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
         if (pfd.fd >= 0)
             g_private_set(&poll_fd, GINT_TO_POINTER(pfd.fd + 1));
-        return TRUE;
+        is_dirty = TRUE;
+    } else if (!is_dirty && poll(&pfd, 1, 0) != 0) {
+        is_dirty = TRUE;
     }
-    return poll(&pfd, 1, 0) != 0;
+    return is_dirty;
 }
 
-/* Looks into the table as it is. `current`: a table that is just being renewed does not count;
- * unique ids need that only where mount points in a directory matter, so that a mount that answers
- * nobody and holds up the watcher does not hold up the others. */
-static gboolean find(struct mount_export *exp, const struct statx *stx, struct mount_entry *entry,
-                     gboolean current)
+static const struct mount_table *enter(struct mount_export *exp, guint **readers)
 {
     static guint next_shard;
     static __thread guint my_shard; /* + 1 */
-    struct mount_watch *watch = exp->watch;
-    gboolean found = FALSE;
 
     if (my_shard == 0)
         my_shard = __atomic_fetch_add(&next_shard, 1, __ATOMIC_RELAXED) % SHARDS + 1;
-    guint *readers = &watch->shards[my_shard - 1].readers;
-    __atomic_fetch_add(readers, 1, __ATOMIC_SEQ_CST);
-    const struct mount_table *table = __atomic_load_n(&exp->table, __ATOMIC_SEQ_CST);
+    *readers = &exp->watch->shards[my_shard - 1].readers;
+    __atomic_fetch_add(*readers, 1, __ATOMIC_SEQ_CST);
+    return __atomic_load_n(&exp->table, __ATOMIC_SEQ_CST);
+}
+
+static void leave(guint *readers)
+{
+    __atomic_fetch_sub(readers, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Looks into the table as it is. `current`: a table that is just being renewed does not count;
+ * unique ids need that only where mount points in a directory matter. */
+static gboolean find_subvol(struct mount_export *exp, const struct statx *stx, guint64 subvol,
+                            struct mount_entry *entry, gboolean current, gboolean *needs_subvol)
+{
+    struct mount_watch *watch = exp->watch;
+    gboolean found = FALSE;
+    guint *readers;
+    const struct mount_table *table = enter(exp, &readers);
+
+    *needs_subvol = FALSE;
     if (table != NULL &&
         (!current || table->generation == __atomic_load_n(&watch->generation, __ATOMIC_SEQ_CST)))
-        found = mount_table_find(table, stx, entry);
-    __atomic_fetch_sub(readers, 1, __ATOMIC_SEQ_CST);
+        found = mount_table_find(table, stx, subvol, entry, needs_subvol);
+    leave(readers);
     return found;
 }
 
-gboolean mount_find(struct mount_export *exp, const struct statx *stx, struct mount_entry *entry)
+static gboolean find(struct mount_export *exp, int fd, const char *name, const struct statx *stx,
+                     struct mount_entry *entry, gboolean current)
+{
+    gboolean needs_subvol;
+
+    if (find_subvol(exp, stx, 0, entry, current, &needs_subvol))
+        return TRUE;
+    if (!needs_subvol) /* the kernel does not tell it in statx: before 6.10 */
+        return FALSE;
+    guint64 subvol = mount_handle_subvol(fd, name);
+    return subvol != 0 && find_subvol(exp, stx, subvol, entry, current, &needs_subvol);
+}
+
+gboolean mount_find(struct mount_export *exp, int fd, const char *name, const struct statx *stx,
+                    struct mount_entry *entry)
 {
     gboolean unique = mount_stx_is_unique(stx);
 
     if (!unique && may_have_changed())
         return FALSE;
-    return find(exp, stx, entry, !unique);
+    return find(exp, fd, name, stx, entry, !unique);
+}
+
+enum mount_name mount_name_find(struct mount_export *exp, const struct statx *dir, const char *name,
+                                struct statx *root)
+{
+    enum mount_name result = MOUNT_NAME_LOOK;
+    guint *readers;
+    const struct mount_table *table = enter(exp, &readers);
+
+    if (table != NULL)
+        result = mount_table_find_name(table, dir, name, root);
+    leave(readers);
+    return result;
 }
 
 /* Closes the tables, finds everything anew, and opens new ones. */
 static int renew(struct mount_watch *watch)
 {
+    guint generation = __atomic_add_fetch(&watch->generation, 1, __ATOMIC_SEQ_CST);
+    g_autoptr(GPtrArray) lines = mount_list_read();
     int first = 0;
 
-    __atomic_fetch_add(&watch->generation, 1, __ATOMIC_SEQ_CST);
-    g_autoptr(GPtrArray) mounts = mount_lines_read();
     for (guint i = 0; i < watch->exports->len; i++) {
-        int rc = mount_scan_all(g_ptr_array_index(watch->scans, i), mounts);
+        int rc = mount_scan_all(g_ptr_array_index(watch->scans, i), lines, watch->prober);
         if (first == 0)
             first = rc;
     }
-    int rc = mount_scan_register(watch->scans);
+    mount_registry_renew(watch->registry, watch->scans);
+    int rc = mount_register(watch->registry, watch->scans);
     if (first == 0)
         first = rc;
     for (guint i = 0; i < watch->exports->len; i++)
-        publish(g_ptr_array_index(watch->exports, i));
+        publish(g_ptr_array_index(watch->exports, i), generation);
     return first;
 }
 
@@ -194,29 +257,96 @@ static gboolean has_changed(struct mount_watch *watch, int timeout)
     return (fds[0].revents & (POLLPRI | POLLERR)) != 0;
 }
 
-static int answer(struct request *request)
+/* A job for each filesystem that is asked about and is not in the table; owners[i] is the scan of
+ * jobs[i]. The results are 0, or the number of the job from 1, or an error. */
+static void gather(struct request *requests, GPtrArray *jobs, GPtrArray *owners)
 {
-    struct mount_export *exp = request->exp;
-    struct mount_live *live;
+    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 
-    if (find(exp, request->stx, request->entry, TRUE))
-        return 0;
-    int rc = mount_scan_one(&exp->scan, request->fd, &live);
-    if (rc < 0)
-        return rc;
-    if (!live->served) {
-        rc = mount_scan_register(exp->watch->scans);
-        if (rc < 0)
-            return rc;
+    for (struct request *r = requests; r != NULL; r = r->next) {
+        for (gsize i = 0; i < r->count; i++) {
+            struct mount_question *q = &r->questions[i];
+
+            q->result = find(r->exp, q->fd, "", q->stx, &q->entry, TRUE) ? 0 : -ENODEV;
+            if (q->result == 0 || r->exp->scan.lives->len == 0)
+                continue;
+            if (mount_scan_is_silent(&r->exp->scan, q->stx)) {
+                q->result = -EIO;
+                continue;
+            }
+            g_autofree char *key = g_strdup_printf(
+                "%p %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT, (void *)r->exp,
+                mount_stx_key(q->stx), mount_stx_dev(q->stx), mount_stx_subvol(q->stx));
+            guint number = GPOINTER_TO_UINT(g_hash_table_lookup(seen, key));
+            if (number == 0) {
+                struct mount_job *job = mount_scan_job(&r->exp->scan, q->fd, q->stx);
+                if (job == NULL) {
+                    q->result = -EMFILE;
+                    continue;
+                }
+                g_ptr_array_add(jobs, job);
+                g_ptr_array_add(owners, &r->exp->scan);
+                number = jobs->len;
+                g_hash_table_insert(seen, g_steal_pointer(&key), GUINT_TO_POINTER(number));
+            }
+            q->result = (int)number;
+        }
     }
-    publish(exp);
-    return find(exp, request->stx, request->entry, TRUE) ? 0 : -ENODEV;
+}
+
+/* Adds the lives that are new to the table of the export. */
+static void extend(struct mount_export *exp)
+{
+    struct mount_table *table = exp->table;
+    gboolean room = TRUE;
+
+    for (guint i = exp->in_table; i < exp->scan.lives->len && room; i++)
+        room = mount_table_add(table, g_ptr_array_index(exp->scan.lives, i));
+    if (!room)
+        publish(exp, table->generation);
+    else
+        note_in_table(exp);
+}
+
+static void answer(struct mount_watch *watch, struct request *requests)
+{
+    g_autoptr(GPtrArray) jobs = g_ptr_array_new_with_free_func((GDestroyNotify)mount_job_unref);
+    g_autoptr(GPtrArray) owners = g_ptr_array_new();
+
+    gather(requests, jobs, owners);
+    gboolean waiting = FALSE; /* for a store that failed */
+    for (guint i = 0; i < watch->exports->len; i++) {
+        const struct mount_scan *scan = g_ptr_array_index(watch->scans, i);
+        waiting = waiting || scan->fresh->len > 0;
+    }
+    if (jobs->len == 0 && !waiting)
+        return;
+    mount_probe_run(watch->prober, jobs);
+    g_autofree int *results = g_new(int, jobs->len + 1);
+    for (guint i = 0; i < jobs->len; i++)
+        results[i] = mount_scan_take(owners->pdata[i], jobs->pdata[i]);
+    int rc = mount_register(watch->registry, watch->scans);
+    for (guint i = 0; i < watch->exports->len; i++)
+        extend(g_ptr_array_index(watch->exports, i));
+
+    for (struct request *r = requests; r != NULL; r = r->next) {
+        for (gsize i = 0; i < r->count; i++) {
+            struct mount_question *q = &r->questions[i];
+            if (q->result <= 0)
+                continue;
+            int job = results[q->result - 1];
+            q->result = find(r->exp, q->fd, "", q->stx, &q->entry, TRUE) ? 0
+                        : job < 0                                        ? job
+                        : rc < 0                                         ? rc
+                                                                         : -ENODEV;
+        }
+    }
 }
 
 static gpointer watch_main(gpointer data)
 {
     struct mount_watch *watch = data;
-    gboolean changed = FALSE;
+    gboolean changed = FALSE, failed = FALSE;
 
     for (;;) {
         changed = has_changed(watch, changed ? 0 : -1) || changed;
@@ -231,11 +361,12 @@ static gpointer watch_main(gpointer data)
         if (stop && requests == NULL)
             return NULL;
         pthread_mutex_lock(&watch->work);
+        if (mount_prober_has_late(watch->prober) || failed)
+            changed = TRUE;
         if (changed)
-            renew(watch);
+            failed = renew(watch) < 0;
         changed = FALSE;
-        for (struct request *r = requests; r != NULL; r = r->next)
-            r->result = answer(r);
+        answer(watch, requests);
         pthread_mutex_unlock(&watch->work);
 
         if (requests != NULL) {
@@ -250,53 +381,68 @@ static gpointer watch_main(gpointer data)
     }
 }
 
-/* Asks the watcher, and waits for its answer. */
-static int ask(struct mount_export *exp, int fd, const struct statx *stx, struct mount_entry *entry)
+/* Asks the watcher, and waits for its answers. */
+static void ask(struct mount_export *exp, struct mount_question *questions, gsize count)
 {
     struct mount_watch *watch = exp->watch;
+    struct request request = {.exp = exp, .questions = questions, .count = count};
 
-    if (mount_stx_key(stx) == 0)
-        return -ENODEV;
-    struct request request = {.exp = exp, .fd = fd, .stx = stx, .entry = entry};
+    for (gsize i = 0; i < count; i++)
+        questions[i].result = -ENODEV;
     pthread_mutex_lock(&watch->lock);
-    if (watch->stop || watch->thread == NULL) {
-        pthread_mutex_unlock(&watch->lock);
-        return -ENODEV;
+    if (!watch->stop && watch->thread != NULL) {
+        request.next = watch->requests;
+        watch->requests = &request;
+        eventfd_write(watch->wake_fd, 1);
+        while (!request.done)
+            pthread_cond_wait(&watch->answered, &watch->lock);
     }
-    request.next = watch->requests;
-    watch->requests = &request;
-    eventfd_write(watch->wake_fd, 1);
-    while (!request.done)
-        pthread_cond_wait(&watch->answered, &watch->lock);
     pthread_mutex_unlock(&watch->lock);
-    return request.result;
+    is_dirty = FALSE;
+}
+
+void mount_lookup_many(struct mount_export *exp, struct mount_question *questions, gsize count)
+{
+    gboolean all = TRUE;
+
+    for (gsize i = 0; i < count; i++) {
+        struct mount_question *q = &questions[i];
+        q->result = 0;
+        all = mount_find(exp, q->fd, "", q->stx, &q->entry) && all;
+    }
+    if (!all)
+        ask(exp, questions, count);
 }
 
 int mount_lookup(struct mount_export *exp, int fd, const struct statx *stx,
                  struct mount_entry *entry)
 {
-    return mount_find(exp, stx, entry) ? 0 : ask(exp, fd, stx, entry);
+    struct mount_question question = {.fd = fd, .stx = stx};
+
+    if (mount_find(exp, fd, "", stx, entry))
+        return 0;
+    ask(exp, &question, 1);
+    *entry = question.entry;
+    return question.result;
 }
 
 int mount_lookup_dir(struct mount_export *exp, int fd, const struct statx *stx,
                      struct mount_entry *entry)
 {
-    return !may_have_changed() && find(exp, stx, entry, TRUE) ? 0 : ask(exp, fd, stx, entry);
+    struct mount_question question = {.fd = fd, .stx = stx};
+
+    if (!may_have_changed() && find(exp, fd, "", stx, entry, TRUE))
+        return 0;
+    ask(exp, &question, 1);
+    *entry = question.entry;
+    return question.result;
 }
 
 char *mount_describe(struct mount_export *exp, const struct statx *stx)
 {
-    char *text = NULL;
-
     pthread_mutex_lock(&exp->watch->work);
-    for (guint i = 0; i < exp->scan.lives->len && text == NULL; i++) {
-        const struct mount_live *live = g_ptr_array_index(exp->scan.lives, i);
-        const struct qidmap_hints *hints = &live->identity.hints;
-        guint64 id = mount_stx_key(stx);
-        if (live->dev == mount_stx_dev(stx) &&
-            (live->id == id || (live->unique | MOUNT_UNIQUE_KEY) == id))
-            text = g_strdup_printf("%s %s on %s", hints->type, hints->source, hints->mount_path);
-    }
+    const struct mount_live *live = mount_scan_find(&exp->scan, stx);
+    char *text = live != NULL ? g_strdup(live->label) : NULL;
     pthread_mutex_unlock(&exp->watch->work);
     return text != NULL ? text
                         : g_strdup_printf("device %u:%u", stx->stx_dev_major, stx->stx_dev_minor);
@@ -325,6 +471,7 @@ struct mount_watch *mount_watch_new(char *const *overrides, GError **error)
     pthread_mutex_init(&watch->work, NULL);
     pthread_mutex_init(&watch->lock, NULL);
     pthread_cond_init(&watch->answered, NULL);
+    watch->registry = mount_registry_new();
     watch->overrides = mount_overrides_parse(overrides, error);
     if (watch->overrides == NULL) {
         mount_watch_free(watch);
@@ -334,12 +481,12 @@ struct mount_watch *mount_watch_new(char *const *overrides, GError **error)
 }
 
 struct mount_export *mount_watch_add(struct mount_watch *watch, const char *name, int root_fd,
-                                     enum mount_mode mode)
+                                     enum mount_mode mode, const struct mount_settings *settings)
 {
     struct mount_export *exp = g_new0(struct mount_export, 1);
 
     exp->watch = watch;
-    mount_scan_init(&exp->scan, name, root_fd, mode, watch->overrides);
+    mount_scan_init(&exp->scan, name, root_fd, mode, settings, watch->overrides);
     g_ptr_array_add(watch->exports, exp);
     g_ptr_array_add(watch->scans, &exp->scan);
     return exp;
@@ -359,11 +506,25 @@ gboolean mount_watch_start(struct mount_watch *watch, GError **error)
                     "cannot watch /proc/self/mountinfo: %s; is /proc mounted?", g_strerror(errno));
         return FALSE;
     }
+    if (!mount_registry_check(watch->scans, error))
+        return FALSE;
+    watch->prober = mount_prober_new(watch->wake_fd);
     int rc = renew(watch);
     if (rc < 0) {
         g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-rc),
                     "cannot learn which filesystems the exports are on: %s", g_strerror(-rc));
         return FALSE;
+    }
+    for (guint i = 0; i < watch->exports->len; i++) {
+        const struct mount_scan *scan = g_ptr_array_index(watch->scans, i);
+        const struct mount_live *root = g_ptr_array_index(scan->lives, 0);
+        if (root->refused) {
+            g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NODEV,
+                        "export %s: its own filesystem, %s, is refused as a duplicate; see "
+                        "on-duplicate in qidmapd(8)",
+                        scan->name, root->label);
+            return FALSE;
+        }
     }
     watch->thread = g_thread_new("mounts", watch_main, watch);
     return TRUE;
@@ -384,8 +545,10 @@ void mount_watch_free(struct mount_watch *watch)
         close(watch->mountinfo_fd);
     if (watch->wake_fd >= 0)
         close(watch->wake_fd);
+    mount_prober_free(watch->prober);
     g_ptr_array_unref(watch->scans);
     g_ptr_array_unref(watch->exports);
+    mount_registry_free(watch->registry);
     g_clear_pointer(&watch->overrides, g_array_unref);
     pthread_mutex_destroy(&watch->work);
     pthread_mutex_destroy(&watch->lock);

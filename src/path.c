@@ -82,10 +82,9 @@ static bool same_place(const struct statx *a, const struct statx *b)
 
 static int statx_of(int fd, struct statx *stx)
 {
-    return statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, STATX_INO | STATX_TYPE | STATX_MNT_ID,
-                 stx) < 0
-               ? -errno
-               : 0;
+    int flags = AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC;
+
+    return statx(fd, "", flags, STATX_INO | STATX_TYPE | STATX_MNT_ID, stx) < 0 ? -errno : 0;
 }
 
 /* 0 when the directory `fd` is the root or below it. Takes `fd`. */
@@ -164,6 +163,13 @@ const char *path_proc(int fd, char buffer[PATH_PROC_SIZE])
 int path_statx(int fd, struct statx *stx)
 {
     return statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, QID_STATX_MASK, stx) < 0 ? -errno : 0;
+}
+
+int path_look(int fd, struct statx *stx)
+{
+    int flags = AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC;
+
+    return statx(fd, "", flags, QID_STATX_MASK, stx) < 0 ? -errno : 0;
 }
 
 /* Opens the directory that stands at `path`, relative to the root, component by component. */

@@ -50,6 +50,10 @@ const char *path_proc(int fd, char buffer[PATH_PROC_SIZE]);
 /* The statx of `fd` with all that a qid needs. 0 or a negative errno. */
 int path_statx(int fd, struct statx *stx);
 
+/* The same from what the kernel knows already: type, inode number and mount are right, times and
+ * sizes may be old. Does not wait for a server. */
+int path_look(int fd, struct statx *stx);
+
 /* The directory and the name under which `fd` stands now: an O_PATH descriptor, and the name (at
  * most P9_NAME_MAX bytes and NUL). -ENOENT where it stands nowhere below the export any more. */
 int path_whereabouts(const struct path_export *exp, int fd, char *name);

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "src/log.h"
@@ -29,6 +30,15 @@
 
 #define QID_VERSION           1
 #define BTRFS_PLACEHOLDER_INO 2
+#define BTRFS_MAGIC           0x9123683e
+#define QUESTIONS_MAX         256 /* descriptors that a listing holds open at a time */
+
+#ifndef AT_HANDLE_FID
+#define AT_HANDLE_FID AT_REMOVEDIR /* Linux 6.5 */
+#endif
+
+/* A qid is made of what never changes: a server that does not answer need not be asked. */
+#define LOOK_FLAGS (AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC)
 
 struct qid_export {
     char *name;
@@ -154,7 +164,8 @@ static gboolean check_store_outside(const char *root_path, const char *uri, GErr
 
 struct qid_export *qid_map_add_export(struct qid_map *map, const char *name, const char *root_path,
                                       int root_fd, const char *store_uri,
-                                      enum qid_multidevs multidevs, GError **error)
+                                      enum qid_multidevs multidevs,
+                                      const struct mount_settings *settings, GError **error)
 {
     static const enum mount_mode modes[] = {
         [QID_MULTIDEVS_REMAP] = MOUNT_REGISTER,
@@ -201,7 +212,7 @@ struct qid_export *qid_map_add_export(struct qid_map *map, const char *name, con
     exp->root_stx = stx;
     if (multidevs != QID_MULTIDEVS_WARN)
         exp->store_uri = g_strdup(store_uri);
-    exp->mounts = mount_watch_add(map->watch, exp->name, root_fd, modes[multidevs]);
+    exp->mounts = mount_watch_add(map->watch, exp->name, root_fd, modes[multidevs], settings);
     g_ptr_array_add(map->exports, exp);
     return exp;
 }
@@ -394,22 +405,99 @@ static int map_inode(struct qid_export *exp, uint32_t fs, uint64_t ino, uint64_t
     return rc;
 }
 
+/* All placeholders below one subvolume may share a device number, which is given again when that is
+ * deleted: the table is not asked about them. */
+static gboolean is_placeholder(struct qid_export *exp, int fd, const struct statx *stx)
+{
+    struct mount_entry entry;
+    struct statfs fs;
+
+    if (!may_be_placeholder(stx))
+        return FALSE;
+    if (mount_find(exp->mounts, fd, "", stx, &entry))
+        return entry.btrfs;
+    return fstatfs(fd, &fs) == 0 && fs.f_type == BTRFS_MAGIC;
+}
+
+/* ---- objects of other kinds ------------------------------------------------------------------ */
+
+/* Whether ids on this filesystem are made from file handles: because its policy says so, or because
+ * an overlay shows a file with the inode number of one of its layers, which may come twice. */
+static gboolean wants_handle(const struct mount_entry *entry)
+{
+    return entry->policy == QIDMAP_POLICY_HANDLE ||
+           (entry->other_dev && entry->policy == QIDMAP_POLICY_AFFIX);
+}
+
+/* The file handle of `name` in `fd`, or of `fd` itself where it is "", as an object. One that need
+ * not be opened again (AT_HANDLE_FID, Linux 6.5) exists where others do not, on overlays above
+ * all. */
+static int handle_object(uint32_t fs, int fd, const char *name, struct qidmap_object *object)
+{
+    static int no_fid; /* atomic: the kernel lacks it */
+    union {
+        struct file_handle handle;
+        uint8_t room[sizeof(struct file_handle) + QIDMAP_HANDLE_BYTES];
+    } u;
+    int flags = name[0] == '\0' ? AT_EMPTY_PATH : 0, mount_id, rc = -1;
+
+    u.handle.handle_bytes = QIDMAP_HANDLE_BYTES;
+    if (!g_atomic_int_get(&no_fid)) {
+        rc = name_to_handle_at(fd, name, &u.handle, &mount_id, flags | AT_HANDLE_FID);
+        if (rc != 0 && errno != EINVAL)
+            return -errno;
+    }
+    if (rc != 0) {
+        u.handle.handle_bytes = QIDMAP_HANDLE_BYTES;
+        if (name_to_handle_at(fd, name, &u.handle, &mount_id, flags) != 0)
+            return -errno;
+        g_atomic_int_set(&no_fid, 1);
+    }
+    memset(object, 0, sizeof *object);
+    object->fs = fs;
+    object->kind = QIDMAP_OBJECT_HANDLE;
+    object->handle_type = u.handle.handle_type;
+    object->handle_size = (uint8_t)u.handle.handle_bytes;
+    memcpy(object->handle, u.handle.f_handle, u.handle.handle_bytes);
+    return 0;
+}
+
+static int map_file(struct qid_export *exp, const struct mount_entry *entry, int fd, uint64_t ino,
+                    uint64_t *path)
+{
+    struct qidmap_object object;
+
+    if (entry->refused)
+        return -ENODEV;
+    if (!wants_handle(entry))
+        return map_inode(exp, entry->fs, ino, path);
+    int rc = handle_object(entry->fs, fd, "", &object);
+    return rc < 0 ? rc : qidmap_map_object(exp->store, &object, path);
+}
+
 int qid_from_stat(struct qid_export *exp, int fd, const struct statx *stx, struct qid *qid)
 {
     struct mount_entry entry;
+    struct statx now = *stx;
     uint64_t path = stx->stx_ino;
+    int rc = 0;
 
     if (exp->multidevs == QID_MULTIDEVS_WARN) {
         warn_once(exp, stx);
+    } else if (is_placeholder(exp, fd, stx)) {
+        rc = map_open_placeholder(exp, fd, stx, &path);
     } else {
-        int rc = mount_lookup(exp->mounts, fd, stx, &entry);
-        if (may_be_placeholder(stx) && (rc == -ENODEV || (rc == 0 && entry.btrfs)))
-            rc = map_open_placeholder(exp, fd, stx, &path);
-        else if (rc == 0)
-            rc = entry.foreign ? -EXDEV : map_inode(exp, entry.fs, stx->stx_ino, &path);
-        if (rc < 0)
-            return rc;
+        if (!mount_find(exp->mounts, fd, "", stx, &entry)) {
+            rc = mount_lookup(exp->mounts, fd, stx, &entry);
+            /* The root of a FUSE mount has its own number only once somebody has asked for it. */
+            if (rc == 0 && statx(fd, "", LOOK_FLAGS | AT_EMPTY_PATH, QID_STATX_MASK, &now) != 0)
+                rc = -errno;
+        }
+        if (rc == 0)
+            rc = map_file(exp, &entry, fd, now.stx_ino, &path);
     }
+    if (rc < 0)
+        return rc;
     qid->type = type_of_mode(stx->stx_mode);
     qid->version = QID_VERSION;
     qid->path = path;
@@ -418,9 +506,30 @@ int qid_from_stat(struct qid_export *exp, int fd, const struct statx *stx, struc
 
 /* ---- a directory of them --------------------------------------------------------------------- */
 
+/* A listing that is being made. */
+struct listing {
+    struct qid_export *exp;
+    int fd;
+    const struct statx *stx;
+    int parent_fd;
+    struct mount_entry dir;
+    struct qid_dirent *entries;
+    GArray *items;      /* struct qidmap_item */
+    GArray *item_owner; /* size_t: whose they are */
+    GArray *objects;    /* struct qidmap_object */
+    GArray *object_owner;
+    GArray *questions; /* struct mount_question: about files that are open for them */
+    GArray *question_owner;
+};
+
 static gboolean is_dotdot(const char *name)
 {
     return name[0] == '.' && name[1] == '.' && name[2] == '\0';
+}
+
+static gboolean is_dot(const char *name)
+{
+    return name[0] == '.' && name[1] == '\0';
 }
 
 static uint8_t d_type_of_mode(mode_t mode)
@@ -428,133 +537,278 @@ static uint8_t d_type_of_mode(mode_t mode)
     return (uint8_t)((mode & S_IFMT) >> 12);
 }
 
-/* Whether d_ino can be taken as it stands. */
+/* Whether d_ino can be taken as it stands, at a name that is no mount point. */
 static gboolean is_trusted(const struct mount_entry *dir, const struct qid_dirent *e)
 {
-    if (dir->has_mounts || e->d_type == DT_UNKNOWN || is_dotdot(e->name))
+    if (e->d_type == DT_UNKNOWN)
         return FALSE;
     return dir->trust == MOUNT_TRUST_ALL ||
            (dir->trust == MOUNT_TRUST_BTRFS && e->d_type != DT_DIR);
 }
 
-/* Looks at one entry: fills type and inode number, and the filesystem it is on. */
-static int look_at(struct qid_export *exp, int dir_fd, const char *name, struct statx *stx,
-                   struct mount_entry *entry)
+static void set_types(struct qid_dirent *e, mode_t mode)
 {
-    int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
-
-    if (name[0] == '\0')
-        flags |= AT_EMPTY_PATH;
-    if (statx(dir_fd, name, flags, QID_STATX_MASK, stx) != 0)
-        return -errno;
-    if (exp->multidevs == QID_MULTIDEVS_WARN || mount_find(exp->mounts, stx, entry))
-        return 0;
-
-    /* Not met before: what is to be identified must be held open. */
-    if (name[0] == '\0')
-        return mount_lookup(exp->mounts, dir_fd, stx, entry);
-    int fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    int rc = statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, QID_STATX_MASK, stx) == 0
-                 ? mount_lookup(exp->mounts, fd, stx, entry)
-                 : -errno;
-    close(fd);
-    return rc;
+    e->d_type = d_type_of_mode(mode);
+    e->qid.type = type_of_mode(mode);
 }
 
-/* Finds out about entry `e` what its qid is made of; 1: the path is to be had from the batch with
- * fs and inode number in *item; 0: all is done; or a negative errno. */
-static int prepare(struct qid_export *exp, int dir_fd, const struct statx *dir_stx, int parent_fd,
-                   const struct mount_entry *dir, struct qid_dirent *e, struct qidmap_item *item)
+static void add_item(struct listing *l, size_t owner, uint32_t fs, uint64_t ino)
 {
-    gboolean warn = exp->multidevs == QID_MULTIDEVS_WARN;
-    gboolean dot = e->name[0] == '.' && e->name[1] == '\0';
-    struct mount_entry at = *dir;
-    uint64_t ino = e->d_ino;
+    const struct qidmap_item item = {.fs = fs, .ino = ino};
+
+    g_array_append_val(l->items, item);
+    g_array_append_val(l->item_owner, owner);
+}
+
+/* The entry is `name` in `fd`, or `fd`, on the filesystem of `at`. */
+static void add_file(struct listing *l, size_t owner, const struct mount_entry *at, int fd,
+                     const char *name, uint64_t ino)
+{
+    struct qid_dirent *e = &l->entries[owner];
+    struct qidmap_object object;
+
+    if (at->refused) {
+        e->result = -ENODEV;
+    } else if (!wants_handle(at)) {
+        add_item(l, owner, at->fs, ino);
+    } else {
+        e->result = handle_object(at->fs, fd, name, &object);
+        if (e->result == 0) {
+            g_array_append_val(l->objects, object);
+            g_array_append_val(l->object_owner, owner);
+        }
+    }
+}
+
+/* What keeps an entry out of a listing, and what the whole listing must not hide. */
+static int of_entry(int error)
+{
+    return error == -ENFILE || error == -EMFILE || error == -ENOMEM || error == -ENOSPC ||
+                   error == -EUCLEAN || error == -ENODEV || error == 0
+               ? error
+               : -ENOENT;
+}
+
+static void answer_questions(struct listing *l)
+{
+    struct mount_question *questions = (struct mount_question *)(void *)l->questions->data;
+    guint count = l->questions->len;
+
+    if (count > 0)
+        mount_lookup_many(l->exp->mounts, questions, count);
+    for (guint i = 0; i < count; i++) {
+        struct mount_question *q = &questions[i];
+        size_t owner = g_array_index(l->question_owner, size_t, i);
+        struct qid_dirent *e = &l->entries[owner];
+        struct statx stx;
+
+        if (q->result == 0 && /* see qid_from_stat() */
+            statx(q->fd, "", LOOK_FLAGS | AT_EMPTY_PATH, QID_STATX_MASK, &stx) != 0)
+            q->result = -errno;
+        e->result = of_entry(q->result);
+        if (e->result == 0) {
+            set_types(e, stx.stx_mode);
+            add_file(l, owner, &q->entry, q->fd, "", stx.stx_ino);
+        }
+        close(q->fd);
+        g_free((struct statx *)q->stx);
+    }
+    g_array_set_size(l->questions, 0);
+    g_array_set_size(l->question_owner, 0);
+}
+
+/* An entry of a filesystem not met before: what is to be identified must be held open. */
+static void add_question(struct listing *l, size_t owner, int fd, const char *name)
+{
+    struct mount_question q = {.fd = -1};
+    struct statx *stx = g_new(struct statx, 1);
+
+    q.stx = stx;
+    q.fd = name[0] == '\0' ? fcntl(fd, F_DUPFD_CLOEXEC, 0)
+                           : openat(fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (q.fd < 0 || statx(q.fd, "", LOOK_FLAGS | AT_EMPTY_PATH, QID_STATX_MASK, stx) != 0) {
+        l->entries[owner].result = of_entry(-errno);
+        if (q.fd >= 0)
+            close(q.fd);
+        g_free(stx);
+        return;
+    }
+    g_array_append_val(l->questions, q);
+    g_array_append_val(l->question_owner, owner);
+    if (l->questions->len >= QUESTIONS_MAX)
+        answer_questions(l);
+}
+
+/* Looks at an entry: `name` in `fd`, or `fd` itself. */
+static void look_at(struct listing *l, size_t owner, int fd, const char *name)
+{
+    struct qid_dirent *e = &l->entries[owner];
+    struct qid_export *exp = l->exp;
+    struct mount_entry at;
+    struct statx stx;
+
+    if (statx(fd, name, LOOK_FLAGS | (name[0] == '\0' ? AT_EMPTY_PATH : 0), QID_STATX_MASK, &stx) !=
+        0) {
+        e->result = of_entry(-errno); /* a dead mount point, say: the other names are shown */
+        return;
+    }
+    set_types(e, stx.stx_mode);
+    if (exp->multidevs == QID_MULTIDEVS_WARN) {
+        warn_once(exp, &stx);
+        e->qid.path = stx.stx_ino;
+    } else if (may_be_placeholder(&stx) && name[0] != '\0' && l->dir.btrfs &&
+               stx.stx_mnt_id == l->stx->stx_mnt_id) {
+        e->result = map_placeholder(exp, l->dir.fs, l->stx->stx_ino, e->d_ino, &e->qid.path);
+    } else if (may_be_placeholder(&stx) && name[0] == '\0' && is_placeholder(exp, fd, &stx)) {
+        e->result = map_open_placeholder(exp, fd, &stx, &e->qid.path);
+    } else if (mount_find(exp->mounts, fd, name, &stx, &at)) {
+        add_file(l, owner, &at, fd, name, stx.stx_ino);
+    } else {
+        add_question(l, owner, fd, name);
+    }
+}
+
+/* A name at which something is mounted, whose root is known: it is not touched. */
+static void show_mount(struct listing *l, size_t owner, const struct statx *root)
+{
+    struct qid_dirent *e = &l->entries[owner];
+    struct mount_entry at;
+
+    set_types(e, root->stx_mode);
+    if (l->exp->multidevs == QID_MULTIDEVS_WARN) {
+        warn_once(l->exp, root);
+        e->qid.path = root->stx_ino;
+    } else if (!mount_find(l->exp->mounts, -1, "", root, &at) || wants_handle(&at)) {
+        look_at(l, owner, l->fd, e->name);
+    } else {
+        add_file(l, owner, &at, -1, "", root->stx_ino);
+    }
+}
+
+/* Finds out about one entry what its qid is made of. */
+static void prepare(struct listing *l, size_t owner)
+{
+    gboolean warn = l->exp->multidevs == QID_MULTIDEVS_WARN;
+    struct qid_dirent *e = &l->entries[owner];
+    struct statx root;
+
+    e->result = 0;
+    e->qid.version = QID_VERSION;
+    if (is_dot(e->name)) {
+        set_types(e, S_IFDIR);
+        if (warn)
+            e->qid.path = l->stx->stx_ino;
+        else if (is_placeholder(l->exp, l->fd, l->stx))
+            e->result = map_open_placeholder(l->exp, l->fd, l->stx, &e->qid.path);
+        else
+            add_file(l, owner, &l->dir, l->fd, "", l->stx->stx_ino);
+        return;
+    }
+    if (is_dotdot(e->name)) {
+        look_at(l, owner, l->parent_fd, "");
+        return;
+    }
+    switch (mount_name_find(l->exp->mounts, l->stx, e->name, &root)) {
+    case MOUNT_NAME_KNOWN:
+        show_mount(l, owner, &root);
+        return;
+    case MOUNT_NAME_SILENT:
+        e->result = -ENODEV;
+        return;
+    case MOUNT_NAME_LOOK:
+        look_at(l, owner, l->fd, e->name);
+        return;
+    case MOUNT_NAME_PLAIN:
+        break;
+    }
+    if (e->d_type != DT_UNKNOWN && !warn && l->dir.policy == QIDMAP_POLICY_HANDLE) {
+        e->qid.type = type_of_d_type(e->d_type);
+        add_file(l, owner, &l->dir, l->fd, e->name, 0);
+    } else if (is_trusted(&l->dir, e)) {
+        e->qid.type = type_of_d_type(e->d_type);
+        if (warn)
+            e->qid.path = e->d_ino;
+        else
+            add_item(l, owner, l->dir.fs, e->d_ino);
+    } else {
+        look_at(l, owner, l->fd, e->name);
+    }
+}
+
+static void map_all(struct listing *l)
+{
+    struct qidmap_item *items = (struct qidmap_item *)(void *)l->items->data;
+
+    if (l->items->len > 0)
+        qidmap_map_batch(l->exp->store, items, l->items->len);
+    for (guint i = 0; i < l->items->len; i++) {
+        struct qid_dirent *e = &l->entries[g_array_index(l->item_owner, size_t, i)];
+        e->result = items[i].result;
+        e->qid.path = items[i].path;
+    }
+    if (l->objects->len == 0)
+        return;
+    g_autofree uint64_t *paths = g_new0(uint64_t, l->objects->len);
+    g_autofree int32_t *results = g_new0(int32_t, l->objects->len);
+    int rc = qidmap_map_objects(l->exp->store,
+                                (const struct qidmap_object *)(const void *)l->objects->data,
+                                l->objects->len, paths, results);
+    for (guint i = 0; i < l->objects->len; i++) {
+        struct qid_dirent *e = &l->entries[g_array_index(l->object_owner, size_t, i)];
+        e->result = rc == -ENOMEM ? rc : results[i];
+        e->qid.path = paths[i];
+    }
+}
+
+/* What the directory itself is on. */
+static int find_dir(struct listing *l)
+{
+    struct statx parent;
     int rc;
 
-    if (dot) {
-        ino = dir_stx->stx_ino;
-        e->d_type = DT_DIR;
-        e->qid.type = QID_TYPE_DIR;
-        if (!warn && dir->btrfs && may_be_placeholder(dir_stx))
-            return map_open_placeholder(exp, dir_fd, dir_stx, &e->qid.path);
-    } else if (is_trusted(dir, e)) {
-        e->qid.type = type_of_d_type(e->d_type);
+    if (l->exp->multidevs != QID_MULTIDEVS_WARN && is_placeholder(l->exp, l->fd, l->stx)) {
+        /* it lists nothing but itself and its parent */
+        rc = statx(l->parent_fd, "", AT_EMPTY_PATH, QID_STATX_MASK, &parent) == 0
+                 ? mount_lookup_dir(l->exp->mounts, l->parent_fd, &parent, &l->dir)
+                 : -errno;
     } else {
-        struct statx stx = {.stx_ino = 0};
-        gboolean dotdot = is_dotdot(e->name);
-        rc = look_at(exp, dotdot ? parent_fd : dir_fd, dotdot ? "" : e->name, &stx, &at);
-        gboolean placeholder =
-            !warn && may_be_placeholder(&stx) && (rc == -ENODEV || (rc == 0 && at.btrfs));
-        if (rc < 0 && !placeholder) /* a dead mount point, say: the other names are shown */
-            return rc == -ENFILE || rc == -EMFILE || rc == -ENOMEM || rc == -ENOSPC ||
-                           rc == -EUCLEAN
-                       ? rc
-                       : -ENOENT;
-        ino = stx.stx_ino;
-        e->d_type = d_type_of_mode(stx.stx_mode);
-        e->qid.type = type_of_mode(stx.stx_mode);
-        if (warn)
-            warn_once(exp, &stx);
-        else if (!placeholder && at.foreign)
-            return -EXDEV;
-        else if (placeholder)
-            return dotdot ? map_open_placeholder(exp, parent_fd, &stx, &e->qid.path)
-                          : map_placeholder(exp, dir->fs, dir_stx->stx_ino, e->d_ino, &e->qid.path);
+        rc = mount_lookup_dir(l->exp->mounts, l->fd, l->stx, &l->dir);
     }
-    if (warn) {
-        e->qid.path = ino;
-        return 0;
+    if (rc < 0 && l->exp->multidevs == QID_MULTIDEVS_WARN) {
+        memset(&l->dir, 0, sizeof l->dir); /* no d_ino is trusted */
+        rc = 0;
     }
-    item->fs = at.fs;
-    item->ino = ino;
-    return 1;
-}
-
-static void batch(struct qid_export *exp, struct qidmap_item *items, size_t n)
-{
-    qidmap_map_batch(exp->store, items, n);
-    watch_room(exp);
+    return rc < 0 ? rc : l->dir.refused ? -ENODEV : 0;
 }
 
 int qid_from_dirents(struct qid_export *exp, int dir_fd, const struct statx *dir_stx, int parent_fd,
                      struct qid_dirent *entries, size_t count)
 {
-    struct mount_entry dir;
+    struct listing l = {
+        .exp = exp, .fd = dir_fd, .stx = dir_stx, .parent_fd = parent_fd, .entries = entries};
 
-    int rc = mount_lookup_dir(exp->mounts, dir_fd, dir_stx, &dir);
-    if (rc == -ENODEV && may_be_placeholder(dir_stx) && exp->multidevs != QID_MULTIDEVS_WARN) {
-        struct statx parent_stx; /* it lists nothing but itself and its parent */
-        rc = statx(parent_fd, "", AT_EMPTY_PATH, QID_STATX_MASK, &parent_stx) == 0
-                 ? mount_lookup(exp->mounts, parent_fd, &parent_stx, &dir)
-                 : -errno;
-    }
-    if (rc < 0 && exp->multidevs == QID_MULTIDEVS_WARN)
-        memset(&dir, 0, sizeof dir); /* no d_ino is trusted */
-    else if (rc < 0)
+    int rc = find_dir(&l);
+    if (rc < 0)
         return rc;
-    if (dir.foreign)
-        return -EXDEV;
-
-    g_autofree struct qidmap_item *items = g_new0(struct qidmap_item, count + 1);
-    g_autofree size_t *owner = g_new(size_t, count + 1);
-    size_t n = 0;
-    for (size_t i = 0; i < count; i++) {
-        struct qid_dirent *e = &entries[i];
-        rc = prepare(exp, dir_fd, dir_stx, parent_fd, &dir, e, &items[n]);
-        e->qid.version = QID_VERSION;
-        e->result = MIN(rc, 0);
-        if (rc == 1)
-            owner[n++] = i;
-    }
-    if (n > 0)
-        batch(exp, items, n);
-    for (size_t k = 0; k < n; k++) {
-        entries[owner[k]].result = items[k].result;
-        entries[owner[k]].qid.path = items[k].path;
-    }
+    g_autoptr(GArray) items =
+        g_array_sized_new(FALSE, FALSE, sizeof(struct qidmap_item), (guint)count);
+    g_autoptr(GArray) item_owner = g_array_sized_new(FALSE, FALSE, sizeof(size_t), (guint)count);
+    g_autoptr(GArray) objects = g_array_new(FALSE, FALSE, sizeof(struct qidmap_object));
+    g_autoptr(GArray) object_owner = g_array_new(FALSE, FALSE, sizeof(size_t));
+    g_autoptr(GArray) questions = g_array_new(FALSE, FALSE, sizeof(struct mount_question));
+    g_autoptr(GArray) question_owner = g_array_new(FALSE, FALSE, sizeof(size_t));
+    l.items = items;
+    l.item_owner = item_owner;
+    l.objects = objects;
+    l.object_owner = object_owner;
+    l.questions = questions;
+    l.question_owner = question_owner;
+    for (size_t i = 0; i < count; i++)
+        prepare(&l, i);
+    answer_questions(&l);
+    map_all(&l);
+    if (exp->multidevs != QID_MULTIDEVS_WARN)
+        watch_room(exp);
     return 0;
 }
 

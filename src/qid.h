@@ -31,13 +31,19 @@ struct qid {
 #endif
 
 /* What every statx(2) whose result comes here must ask for. Kernels before 6.8 give the mount id
- * that can come again, later ones the unique one. */
-#define QID_STATX_MASK (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID | STATX_MNT_ID_UNIQUE)
+ * that can come again, later ones the unique one; those before 6.10 do not tell the subvolume of a
+ * file on btrfs. */
+#ifndef STATX_SUBVOL
+#define STATX_SUBVOL 0x00008000U
+#endif
+#define QID_STATX_MASK                                                                             \
+    (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID | STATX_MNT_ID_UNIQUE | STATX_SUBVOL)
 
 enum qid_multidevs { QID_MULTIDEVS_REMAP, QID_MULTIDEVS_FORBID, QID_MULTIDEVS_WARN };
 
-struct qid_map;    /* all stores and exports of the daemon */
-struct qid_export; /* one export */
+struct mount_settings; /* src/mount.h */
+struct qid_map;        /* all stores and exports of the daemon */
+struct qid_export;     /* one export */
 
 /* A new, empty map. `overrides`: "PATH=UUID" strings of fs-id, NULL-terminated, may be NULL;
  * copied. */
@@ -48,7 +54,8 @@ struct qid_map *qid_map_new(char *const *overrides, GError **error);
  * store. */
 struct qid_export *qid_map_add_export(struct qid_map *map, const char *name, const char *root_path,
                                       int root_fd, const char *store_uri,
-                                      enum qid_multidevs multidevs, GError **error);
+                                      enum qid_multidevs multidevs,
+                                      const struct mount_settings *settings, GError **error);
 
 /* Opens (or creates) the stores, resolves every mount below every export, and begins to watch
  * mountinfo. After this, ids may be asked for. */
@@ -58,7 +65,8 @@ gboolean qid_map_start(struct qid_map *map, GError **error);
 void qid_map_free(struct qid_map *map);
 
 /* The qid of the file open as `fd` (O_PATH is enough), whose statx result with QID_STATX_MASK is
- * `stx`. Returns 0 or a negative errno: -EXDEV/-ENODEV (multidevs=forbid, policy deny), -ENFILE,
+ * `stx`. Returns 0 or a negative errno: -ENODEV (multidevs=forbid, on-duplicate=refuse), -EPERM
+ * (policy deny), -EIO (its filesystem does not answer), -ENFILE,
  * -ENOSPC, -EIO, -EUCLEAN as qidmap_map(). */
 int qid_from_stat(struct qid_export *exp, int fd, const struct statx *stx, struct qid *qid);
 

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "src/mount.h"
 #include "src/qid.h"
 
 struct settings_export {
@@ -21,6 +22,7 @@ struct settings_export {
     char *dir;
     char *store; /* URI */
     enum qid_multidevs multidevs;
+    struct mount_settings mounts;
     bool readonly;
 };
 

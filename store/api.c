@@ -10,11 +10,14 @@
 #include <errno.h>
 #include <string.h>
 
+#include "store/dump.h"
 #include "store/error.h"
 #include "store/identity.h"
 #include "store/iter.h"
+#include "store/load.h"
 #include "store/marker.h"
 #include "store/store.h"
+#include "store/verify.h"
 #include "store/virtfs.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -189,6 +192,7 @@ EXPORT int qidmap_register_mounted(qidmap_store *store, struct qidmap_mounted *m
                                    size_t count, const struct qidmap_register_options *options,
                                    struct qidmap_error *error)
 {
+    const struct qm_outside outside = {qidmap_mark, NULL};
     struct qidmap_register_options o = {.size = sizeof(o)};
     GError *e = NULL;
     size_t i;
@@ -208,7 +212,7 @@ EXPORT int qidmap_register_mounted(qidmap_store *store, struct qidmap_mounted *m
     }
     if (!store->writable)
         return qm_error_code(-EROFS, store->uri, error);
-    r = qm_store_register_mounted(store, mounted, count, &o, qidmap_mark, &e);
+    r = qm_store_register_mounted(store, mounted, count, &o, &outside, &e);
     return r == 0 ? 0 : qm_error_export(e, store->uri, error);
 }
 
@@ -455,4 +459,103 @@ EXPORT int qidmap_virtfs_read(const char *dir,
         return refuse(error, dir, "the reader needs a directory and a function for its entries");
     r = qm_virtfs_read(dir, row, data, &e);
     return e ? qm_error_export(e, dir, error) : r;
+}
+
+/* ---- verify, dump, load ---------------------------------------------------------------------- */
+
+EXPORT const char *qidmap_problem_name(uint32_t kind)
+{
+    return qm_problem_name(kind);
+}
+
+static int check_verify(const struct qidmap_verify_options *options,
+                        const struct qidmap_verify_result *result, const char *name,
+                        struct qidmap_error *error)
+{
+    if (!result || result->size != sizeof(*result) ||
+        (options && (options->size != sizeof(*options) ||
+                     (options->flags & ~(uint32_t)QIDMAP_VERIFY_REPAIR) || options->reserved)))
+        return refuse(error, name, "verify needs structs with their size, and flags that exist");
+    return 0;
+}
+
+EXPORT int qidmap_verify(const char *uri, const struct qidmap_verify_options *options,
+                         struct qidmap_verify_result *result, struct qidmap_error *error)
+{
+    struct qidmap_verify_result found = {.size = sizeof(found)};
+    GError *e = NULL;
+    int r;
+
+    if (!uri)
+        return refuse(error, NULL, "verify needs the URI of a store");
+    r = check_verify(options, result, uri, error);
+    if (r != 0)
+        return r;
+    r = qm_verify_uri(uri, options, &found, &e);
+    if (r != 0)
+        return qm_error_export(e, uri, error);
+    *result = found;
+    return 0;
+}
+
+EXPORT int qidmap_store_verify(qidmap_store *store, const struct qidmap_verify_options *options,
+                               struct qidmap_verify_result *result, struct qidmap_error *error)
+{
+    struct qidmap_verify_result found = {.size = sizeof(found)};
+    GError *e = NULL;
+    int r;
+
+    if (!store)
+        return refuse(error, NULL, "verify needs a store");
+    r = check_verify(options, result, store->uri, error);
+    if (r != 0)
+        return r;
+    if (options && options->flags)
+        return refuse(error, store->uri, "a store that is open cannot be repaired: close it");
+    r = qm_verify_backend(store->backend, options, &found, &e);
+    if (r != 0)
+        return qm_error_export(e, store->uri, error);
+    *result = found;
+    return 0;
+}
+
+EXPORT int qidmap_dump(qidmap_store *store, qidmap_write_func write, qidmap_progress_func progress,
+                       void *data, struct qidmap_error *error)
+{
+    struct qm_progress p = {progress, data, 0, 0};
+    GError *e = NULL;
+    struct qm_txn *txn;
+    int r;
+
+    if (!store || !write)
+        return refuse(error, store ? store->uri : NULL, "a dump needs a store and a writer");
+    r = store->backend->ops->begin(store->backend, QM_TXN_SNAPSHOT, 0, &txn);
+    if (r != 0)
+        return qm_error_code(r, store->uri, error);
+    r = qm_dump(txn, FALSE, write, data, &p, &e);
+    store->backend->ops->abort(txn);
+    return r == 0 ? 0 : qm_error_export(e, store->uri, error);
+}
+
+EXPORT int qidmap_load(const char *uri, const struct qidmap_load_options *options,
+                       struct qidmap_load_result *result, qidmap_store **store,
+                       struct qidmap_error *error)
+{
+    struct qidmap_load_result made = {.size = sizeof(made)};
+    qidmap_store *opened = NULL;
+    GError *e = NULL;
+    int r;
+
+    if (!uri || !options || options->size != sizeof(*options) || !options->read ||
+        (options->flags & ~(uint32_t)(QIDMAP_LOAD_REPLACE | QIDMAP_LOAD_LATEST)) ||
+        options->reserved || (result && result->size != sizeof(*result)))
+        return refuse(error, uri, "load needs a URI, a reader, and structs with their size");
+    r = qm_load(uri, options, &made, store ? &opened : NULL, &e);
+    if (r != 0)
+        return qm_error_export(e, uri, error);
+    if (result)
+        *result = made;
+    if (store)
+        *store = opened;
+    return 0;
 }

@@ -85,6 +85,9 @@ struct lmdb_backend {
     MDB_env *env;
     MDB_dbi dbi[QM_TABLES];
     gboolean writable;
+    gboolean replaces; /* fresh, at next_path, beside the store that is there ... */
+    gboolean unread;   /* ... which could not be read: its files stay */
+    char *next_path;
     unsigned psize;
     struct slot slot[SLOTS];
     pthread_mutex_t read_lock; /* of `reader` */
@@ -333,7 +336,7 @@ static int begin_snapshot(struct lmdb_backend *b, struct lmdb_txn *t)
 
 static int begin_write(struct lmdb_backend *b, size_t rows, struct lmdb_txn *t)
 {
-    int e = b->panicked ? -EIO : qm_lmdb_dir_check(b->dir, b->fd);
+    int e = b->panicked ? -EIO : b->replaces ? 0 : qm_lmdb_dir_check(b->dir, b->fd);
 
     if (e == 0)
         e = check_length(b);
@@ -810,6 +813,8 @@ static void free_backend(struct lmdb_backend *b)
     g_ptr_array_free(b->snapshots, TRUE);
     pthread_mutex_destroy(&b->snapshots_lock);
     pthread_mutex_destroy(&b->read_lock);
+    g_free(b->next_path);
+    g_free(b->base.kept);
     g_free(b);
 }
 
@@ -822,6 +827,8 @@ static void lmdb_close(struct qm_backend *backend)
                        fsync(b->fd) == 0;
     uint64_t number = stopped ? newest(b) : 0;
 
+    if (b->replaces)
+        stopped = FALSE;
     free_backend(b);
     if (stopped)
         (void)qm_lmdb_origin_write(dir->gen_fd, TRUE, number); /* else the next open looks harder */
@@ -850,7 +857,8 @@ static struct lmdb_backend *new_backend(gboolean write)
 
 /* Looks at the pages before LMDB follows them. Where a clean stop left the very file as it is, or a
  * writer who looked has it open now, the tables that may be large are trusted. */
-static int look(struct lmdb_backend *b, enum qm_lmdb_extent *extent, GError **error)
+static int look(struct lmdb_backend *b, gboolean lenient, enum qm_lmdb_extent *extent,
+                GError **error)
 {
     const struct qm_lmdb_dir *dir = b->dir;
     enum qm_origin origin;
@@ -864,6 +872,8 @@ static int look(struct lmdb_backend *b, enum qm_lmdb_extent *extent, GError **er
                       (origin == QM_ORIGIN_OPEN && !b->writable && qm_lmdb_dir_has_writer(dir))
                   ? QM_LMDB_SMALL
                   : QM_LMDB_ALL;
+    if (lenient)
+        *extent = QM_LMDB_PAGES;
     if (!b->writable)
         return 0; /* begin_reader() goes on */
     b->base.copied = origin == QM_ORIGIN_COPIED;
@@ -874,6 +884,16 @@ static int look(struct lmdb_backend *b, enum qm_lmdb_extent *extent, GError **er
         b->base.failed = TRUE;
     }
     return e;
+}
+
+/* An environment beside the one that is there, which publish() puts in its place. */
+static int open_next(struct lmdb_backend *b, uint64_t map_size, GError **error)
+{
+    int e = qm_lmdb_dir_begin(b->dir, &b->next_path, error);
+
+    b->base.fresh = TRUE;
+    b->replaces = TRUE;
+    return e == 0 ? open_env(b, b->next_path, TRUE, map_size, QM_LMDB_ALL, error) : e;
 }
 
 static struct qm_backend *lmdb_open(const char *place, const struct qm_backend_config *config,
@@ -889,33 +909,89 @@ static struct qm_backend *lmdb_open(const char *place, const struct qm_backend_c
     b = new_backend(config->write);
     b->dir = dir;
     b->base.fresh = dir->fresh;
-    if (!dir->fresh)
-        e = look(b, &extent, error);
-    if (e == 0)
-        e = open_env(b, dir->env_path, dir->fresh, config->map_size, extent, error);
+    if (config->replace && !dir->fresh) {
+        e = open_next(b, config->map_size, error);
+    } else {
+        if (!dir->fresh)
+            e = look(b, config->lenient, &extent, error);
+        if (e == 0)
+            e = open_env(b, dir->env_path, dir->fresh, config->map_size, extent, error);
+    }
     if (e != 0) {
         lmdb_close(&b->base);
         return NULL;
     }
     /* Of a copy it is written with the first commit, which moves the counters on. */
     if (b->writable)
-        b->origin_due = dir->fresh || b->base.copied ||
+        b->origin_due = b->base.fresh || b->base.copied ||
                         qm_lmdb_origin_write(dir->gen_fd, FALSE, newest(b)) != 0;
     return &b->base;
+}
+
+/* Writes `origin` beside an environment that is not current yet. */
+static int write_origin(const char *env_path, uint64_t number)
+{
+    int fd = open(env_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    int e = fd < 0 ? -errno : qm_lmdb_origin_write(fd, FALSE, number);
+
+    if (fd >= 0)
+        close(fd);
+    return e;
 }
 
 static int lmdb_publish(struct qm_backend *backend, GError **error)
 {
     struct lmdb_backend *b = (struct lmdb_backend *)backend;
-    int e = qm_lmdb_origin_write(b->dir->gen_fd, FALSE, newest(b));
+    g_autofree char *old = g_strdup(b->dir->name);
+    int e = write_origin(b->replaces ? b->next_path : b->dir->env_path, newest(b));
 
     if (e != 0)
         return qm_set_error(error, e, "cannot make the store: %s", g_strerror(-e));
     b->origin_due = FALSE;
-    e = qm_lmdb_dir_publish(b->dir, error);
+    e = b->replaces ? qm_lmdb_dir_switch(b->dir, error) : qm_lmdb_dir_publish(b->dir, error);
+    if (e != 0)
+        return e;
+    if (b->replaces && b->unread)
+        backend->kept = qm_lmdb_dir_keep(b->dir, old);
+    if (b->replaces)
+        qm_lmdb_dir_clean(b->dir);
+    b->replaces = FALSE;
+    backend->fresh = FALSE;
+    return 0;
+}
+
+/* The environment that is to be replaced. Its handle has nothing of the directory's but its path. */
+static struct qm_backend *lmdb_replaced(struct qm_backend *fresh, GError **error)
+{
+    struct lmdb_backend *b = (struct lmdb_backend *)fresh, *old;
+    guint64 number;
+    int e;
+
+    if (!b->replaces)
+        return NULL;
+    old = new_backend(FALSE);
+    old->dir = qm_lmdb_dir_view(b->dir);
+    e = qm_lmdb_verify_heads(old->dir->env_path, &number, error);
     if (e == 0)
-        backend->fresh = FALSE;
-    return e;
+        e = open_env(old, old->dir->env_path, FALSE, 0, QM_LMDB_PAGES, error);
+    if (e == 0)
+        return &old->base;
+    lmdb_close(&old->base);
+    b->unread = TRUE;
+    return NULL;
+}
+
+static void lmdb_discard(struct qm_backend *backend)
+{
+    struct lmdb_backend *b = (struct lmdb_backend *)backend;
+    struct qm_lmdb_dir *dir = b->dir;
+
+    free_backend(b);
+    if (dir->fresh)
+        qm_lmdb_dir_discard(dir);
+    else
+        qm_lmdb_dir_drop(dir);
+    qm_lmdb_dir_close(dir);
 }
 
 /* ---- a new generation ------------------------------------------------------------------------ */
@@ -925,7 +1001,7 @@ static int make_next(struct lmdb_backend *b, const char *env_path, struct qm_met
                      struct lmdb_backend *next, GError **error)
 {
     struct lmdb_txn from = b->reader;
-    int fd, e;
+    int e;
 
     from.base.kind = QM_TXN_SNAPSHOT;
     from.guard = &b->read_lock;
@@ -934,10 +1010,7 @@ static int make_next(struct lmdb_backend *b, const char *env_path, struct qm_met
         e = qm_lmdb_verify(env_path, 0, QM_LMDB_ALL, error);
     if (e != 0)
         return e;
-    fd = open(env_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    e = fd < 0 ? -errno : qm_lmdb_origin_write(fd, FALSE, meta->transaction);
-    if (fd >= 0)
-        close(fd);
+    e = write_origin(env_path, meta->transaction);
     if (e != 0)
         return qm_set_error(error, e, "cannot write a new generation: %s", g_strerror(-e));
     return open_env(next, env_path, FALSE, b->map_size, QM_LMDB_ALL, error);
@@ -993,6 +1066,8 @@ const struct qm_backend_ops qm_backend_lmdb = {
     .has_full = TRUE,
     .open = lmdb_open,
     .publish = lmdb_publish,
+    .replaced = lmdb_replaced,
+    .discard = lmdb_discard,
     .close = lmdb_close,
     .begin = lmdb_begin,
     .commit = lmdb_commit,

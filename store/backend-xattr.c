@@ -197,7 +197,10 @@ static int load_fs(const struct qidmap_fs *fs, void *data)
     int e;
 
     qm_record_fs(&r, fs, FALSE);
-    e = load_record(l, QM_TABLE_FS, &r);
+    e = qm_parse_check(QM_TABLE_FS, (struct qm_bytes){r.key, r.key_size},
+                       (struct qm_bytes){r.value, r.value_size});
+    if (e == 0)
+        e = load_record(l, QM_TABLE_FS, &r);
     for (i = 0; e == 0 && !fs->retired && i < fs->fsid_count; i++) {
         qm_record_fsid(&r, &fs->fsid[i], fs->fs);
         e = load_record(l, QM_TABLE_FSID, &r);

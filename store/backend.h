@@ -42,6 +42,9 @@ struct qm_backend_config {
     gboolean write;
     gboolean create;
     uint64_t map_size; /* room at the start, in bytes; 0: the backend's own choice */
+    gboolean lenient;  /* for verify: rows need not be right, as long as it is safe to look at them */
+    gboolean replace;  /* with write: a backend that has replaced() comes back fresh beside the store
+                          that is there, and publish() puts it in the place of that one */
 };
 
 struct qm_backend_ops {
@@ -55,6 +58,11 @@ struct qm_backend_ops {
                                GError **error);
     int (*publish)(struct qm_backend *backend, GError **error);
     void (*close)(struct qm_backend *backend);
+    /* Of one opened to replace; may be NULL. The state that publish() will replace, for reading;
+     * closed before that. NULL with `error` set where it cannot be read. */
+    struct qm_backend *(*replaced)(struct qm_backend *fresh, GError **error);
+    /* Closes one that is fresh, and takes away what it made. May be NULL: then close() does. */
+    void (*discard)(struct qm_backend *backend);
 
     /* `rows`: how many rows the transaction will put at most, so that a full disk shows now. */
     int (*begin)(struct qm_backend *backend, enum qm_txn_kind kind, size_t rows,
@@ -95,6 +103,8 @@ struct qm_backend {
     gboolean fresh;  /* set by open(), cleared by publish() */
     gboolean copied; /* set by open(): somebody copied it, or put it back from a backup */
     gboolean failed; /* set by open(): it can be read, and must recover() before it is written to */
+    char *kept;      /* set by publish(): where the files of a store that was replaced, and could not
+                        be read, are now. Freed by close() */
     gboolean clean;  /* set before close(): the note of a clean stop is in it */
 };
 

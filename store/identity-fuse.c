@@ -19,6 +19,7 @@
 #include "store/identity-fuse.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -94,19 +95,22 @@ static guint look_into(int fd, guint64 mount_id, struct qm_fuse_entry *entries, 
     return count;
 }
 
-enum qm_fuse_inodes qm_fuse_look(int root)
+int qm_fuse_look(int root, enum qm_fuse_inodes *inodes)
 {
     g_autoptr(GPtrArray) folders = g_ptr_array_new_with_free_func(g_free);
     struct qm_fuse_entry entries[ENTRIES_MAX];
     struct statx stx;
     char link[64];
     guint count = 0;
+    int rc = 0;
 
     snprintf(link, sizeof link, "/proc/self/fd/%d", root);
     int top = open(link, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (top < 0)
-        return QM_FUSE_UNKNOWN;
-    if (statx(top, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &stx) == 0) {
+        return -errno;
+    if (statx(top, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &stx) != 0) {
+        rc = -errno;
+    } else {
         int fd = openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd >= 0)
             count = look_into(fd, stx.stx_mnt_id, entries, ENTRIES_MAX, folders);
@@ -118,5 +122,7 @@ enum qm_fuse_inodes qm_fuse_look(int root)
         }
     }
     close(top);
-    return qm_fuse_judge(stx.stx_ino, entries, count);
+    if (rc == 0)
+        *inodes = qm_fuse_judge(stx.stx_ino, entries, count);
+    return rc;
 }

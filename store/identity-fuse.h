@@ -22,7 +22,8 @@ enum qm_fuse_inodes {
 enum qm_fuse_inodes qm_fuse_judge(guint64 root_ino, const struct qm_fuse_entry *entries,
                                   guint count);
 
-/* Looks at the filesystem with root `root` (O_PATH) and judges. May wait for ever. */
-enum qm_fuse_inodes qm_fuse_look(int root);
+/* Looks at the filesystem with root `root` (O_PATH) and judges. May wait for ever. A negative errno
+ * where the root cannot be read: its server has died, or lets nobody else in. */
+int qm_fuse_look(int root, enum qm_fuse_inodes *inodes);
 
 #endif

@@ -16,8 +16,8 @@
  * namespace, perhaps relative to a folder that nobody remembers. A relative name is looked for
  * below each folder above the mount point. That what is found is the right thing shows in the
  * handle of the overlay's root, which contains the handle of the uppermost folder. Where that
- * cannot be compared, absolute names are believed, and the identity is flagged weak; where it
- * differs, the layers are not known.
+ * cannot be compared, the names are believed, and the identity is flagged weak; where it differs,
+ * the layers are not known.
  */
 #include "config.h"
 
@@ -219,16 +219,11 @@ static void find_layers(struct qm_probe *probe)
         read_layers(probe, "/", has_handle ? &handle : NULL);
         return;
     }
-    if (!has_handle) {
-        g_strlcpy(layers->text, "layers were named relative to an unknown folder",
-                  sizeof layers->text);
-        return;
-    }
     g_autofree char *base = g_strdup(probe->mount->path);
     for (char *slash; (slash = strrchr(base, '/')) != NULL;) {
         *slash = '\0';
         layers->text[0] = '\0';
-        if (read_layers(probe, base[0] != '\0' ? base : "/", &handle))
+        if (read_layers(probe, base[0] != '\0' ? base : "/", has_handle ? &handle : NULL))
             return;
     }
 }

@@ -156,6 +156,7 @@ struct visit {
     gboolean is_root; /* not just a folder */
     gboolean is_fuse;
     enum qm_fuse_inodes inodes;
+    int looked;
     int seen; /* of the following two: 0, or a negative errno */
     struct statx stx;
     guint32 gen;
@@ -176,8 +177,8 @@ static void visit_run(void *data)
     struct visit *visit = data;
 
     if (visit->is_fuse)
-        visit->inodes = qm_fuse_look(visit->root);
-    if (!visit->is_root)
+        visit->looked = qm_fuse_look(visit->root, &visit->inodes);
+    if (!visit->is_root || visit->looked < 0)
         return;
     visit->seen = qm_marker_root(visit->root, visit->is_fuse, &visit->stx, &visit->gen);
     visit->marked = qm_marker_read(visit->root, visit->is_fuse, &visit->marker, &visit->why);
@@ -225,6 +226,11 @@ static int visit(struct qm_probe *probe)
             visit_run(visit);
         if (rc < 0)
             return rc;
+        if (visit->looked < 0) {
+            rc = visit->looked;
+            visit_free(visit);
+            return rc;
+        }
         inodes = visit->inodes;
         if (is_root && visit->seen == 0) {
             probe->has_root = TRUE;
@@ -395,8 +401,10 @@ int qm_explain(int fd, const struct qidmap_identify_options *options,
         return fail(error, rc, "the filesystem does not answer");
     if (rc == -ENODATA)
         return fail(error, -ENODEV, "nothing identifies the filesystem");
-    if (rc < 0)
+    if (rc == -ENODEV)
         return fail(error, rc, "cannot find the mount of the file");
+    if (rc < 0)
+        return fail(error, rc, "the filesystem cannot be looked at");
     *identity = found;
     if (count != NULL)
         *count = G_N_ELEMENTS(rungs);

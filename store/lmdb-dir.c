@@ -733,6 +733,39 @@ struct qm_lmdb_dir *qm_lmdb_dir_open(const char *path, gboolean write, gboolean 
     return dir;
 }
 
+void qm_lmdb_dir_discard(struct qm_lmdb_dir *dir)
+{
+    /* The lock file stays: somebody may wait for it. */
+    if (remove_generation(dir, dir->name) == 0)
+        (void)unlinkat(dir->fd, "creating", 0);
+    (void)fsync(dir->fd);
+}
+
+struct qm_lmdb_dir *qm_lmdb_dir_view(const struct qm_lmdb_dir *dir)
+{
+    struct qm_lmdb_dir *view = g_new0(struct qm_lmdb_dir, 1);
+
+    view->path = g_strdup(dir->path);
+    view->env_path = g_strdup(dir->env_path);
+    view->fd = -1;
+    view->gen_fd = -1;
+    view->lock_fd = -1;
+    return view;
+}
+
+char *qm_lmdb_dir_keep(struct qm_lmdb_dir *dir, const char *name)
+{
+    g_autofree char *kept = g_strdup_printf("damaged-%s-%" G_GINT64_FORMAT, name,
+                                            g_get_real_time() / G_USEC_PER_SEC);
+
+    if (renameat(dir->fd, name, dir->fd, kept) != 0) {
+        dir->unsure = TRUE; /* what is to be kept is not cleaned away */
+        return g_build_filename(dir->path, name, NULL);
+    }
+    (void)fsync(dir->fd);
+    return g_build_filename(dir->path, kept, NULL);
+}
+
 void qm_lmdb_dir_close(struct qm_lmdb_dir *dir)
 {
     if (!dir)

@@ -27,6 +27,10 @@ struct qm_lmdb_dir *qm_lmdb_dir_open(const char *path, gboolean write, gboolean 
 /* The environment is whole and synced: makes it the current one. */
 int qm_lmdb_dir_publish(struct qm_lmdb_dir *dir, GError **error);
 void qm_lmdb_dir_close(struct qm_lmdb_dir *dir);
+/* Takes away what the making of a store left, before it was published. Before close(). */
+void qm_lmdb_dir_discard(struct qm_lmdb_dir *dir);
+/* A handle of the current generation's path alone, for reading beside `dir`. */
+struct qm_lmdb_dir *qm_lmdb_dir_view(const struct qm_lmdb_dir *dir);
 
 /* Whether data.mdb is still the file that was opened as `fd`, at its place: 0 or -EUCLEAN. */
 int qm_lmdb_dir_check(const struct qm_lmdb_dir *dir, int fd);
@@ -41,6 +45,9 @@ int qm_lmdb_dir_begin(struct qm_lmdb_dir *dir, char **env_path, GError **error);
  * it. On failure the old one stays, and the new one is dropped where that is safe. */
 int qm_lmdb_dir_switch(struct qm_lmdb_dir *dir, GError **error);
 void qm_lmdb_dir_drop(struct qm_lmdb_dir *dir);
+/* After a switch: moves an old generation to where clean() does not find it. Returns its path, for the
+ * caller to free. */
+char *qm_lmdb_dir_keep(struct qm_lmdb_dir *dir, const char *name);
 /* Removes generations that are not current and that nobody reads. */
 void qm_lmdb_dir_clean(struct qm_lmdb_dir *dir);
 

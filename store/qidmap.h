@@ -379,8 +379,10 @@ struct qidmap_fs {
     uint32_t alias; /* number of the row whose ids are asked first, see qidmap_fs_alias(); or 0 */
     struct qidmap_fsid fsid[QIDMAP_FSID_COUNT]; /* with those found later */
     struct qidmap_hints hints;
-    uint32_t chosen;    /* 1: its policy was set by qidmap_fs_set_policy(), and holds against what
-                           the mount suggests */
+    uint32_t chosen; /* 1: its policy was set by qidmap_fs_set_policy(), and holds against what
+                        the mount suggests */
+    uint32_t
+        marker_open;    /* 1: a new marker is being written: it may have that of the hints still */
     uint32_t met_many;  /* 1: it was live together with more rows than met[] has */
     uint32_t met_count; /* rows that it was seen live together with, ascending; each pair is in one
                            of its two rows, or in both */
@@ -525,6 +527,149 @@ struct qidmap_virtfs_entry {
 int qidmap_virtfs_read(const char *dir,
                        int (*row)(const struct qidmap_virtfs_entry *entry, void *data), void *data,
                        struct qidmap_error *error);
+
+/* ---- verify ---------------------------------------------------------------------------------- */
+
+/* What is wrong with a store. The numbers never change meaning. */
+enum qidmap_problem_kind {
+    QIDMAP_PROBLEM_STRUCTURE = 1, /* files, pages or tables: no row could be looked at */
+    QIDMAP_PROBLEM_RECORD = 2,    /* the record of the store itself */
+    QIDMAP_PROBLEM_ROW = 3,       /* a row whose checksum or content is wrong */
+    QIDMAP_PROBLEM_COUNT = 4,     /* not as many rows as noted */
+    QIDMAP_PROBLEM_COUNTER = 5,   /* a counter that is not beyond what was given */
+    QIDMAP_PROBLEM_IDENTITY = 6,  /* filesystems and the table of identities differ */
+    QIDMAP_PROBLEM_AFFIX = 7,     /* affix entries and their reverse rows differ */
+    QIDMAP_PROBLEM_OVERLAP = 8,   /* two affix entries of one filesystem cover one inode */
+    QIDMAP_PROBLEM_FULL = 9,      /* the full map and its reverse rows differ */
+    QIDMAP_PROBLEM_TWICE = 10,    /* one id for two objects, or two ids for one */
+    QIDMAP_PROBLEM_FLAG = 11,     /* a row of a filesystem does not say what its other rows show */
+    QIDMAP_PROBLEM_ALIAS = 12,    /* an alias that leads nowhere, or in a ring */
+    QIDMAP_PROBLEM_ORPHAN = 13,   /* a row of a filesystem that is not there */
+    QIDMAP_PROBLEM_BUDGET = 14    /* more affix entries than the budget of the store allows */
+};
+
+/* Name of a kind for programs: "row", "twice". Static storage; "unknown" for others. */
+const char *qidmap_problem_name(uint32_t kind);
+
+enum {                              /* struct qidmap_problem, flags */
+       QIDMAP_PROBLEM_MENDABLE = 1, /* QIDMAP_VERIFY_REPAIR would mend it */
+       QIDMAP_PROBLEM_MENDED = 2    /* it was mended */
+};
+
+struct qidmap_problem {
+    size_t size;
+    uint32_t kind;              /* enum qidmap_problem_kind */
+    uint32_t flags;             /* QIDMAP_PROBLEM_MENDABLE, _MENDED */
+    const char *table;          /* "full"; "" where it is none. Static storage */
+    char text[QIDMAP_ERROR_TEXT]; /* which row, and what is wrong with it */
+};
+
+/* How far a long piece of work is. Rows; `total` is an estimate. What is not 0 ends the work, which
+ * then returns -ECANCELED. Called by the thread that works, every few rows: it had better be quick.
+ */
+typedef int (*qidmap_progress_func)(void *data, uint64_t done, uint64_t total);
+
+enum {
+    QIDMAP_VERIFY_REPAIR = 1 /* mend what the other rows prove, after a backup: reverse rows, flags
+                                and counts of rows, counters that are too low */
+};
+
+struct qidmap_verify_options {
+    size_t size;    /* sizeof (struct qidmap_verify_options) */
+    uint32_t flags; /* QIDMAP_VERIFY_* */
+    uint32_t reserved;
+    const char *backup; /* REPAIR: the file for the backup, which must not exist; NULL: a name of
+                           ours beside the store */
+    void (*problem)(void *data, const struct qidmap_problem *problem); /* may be NULL */
+    qidmap_progress_func progress;                                         /* may be NULL */
+    void *data;
+};
+
+struct qidmap_verify_result {
+    size_t size;       /* in: sizeof (struct qidmap_verify_result) */
+    uint64_t rows;     /* looked at, of all tables */
+    uint64_t problems; /* found; with REPAIR: that are left */
+    uint64_t mendable; /* of these, those that REPAIR would mend */
+    uint64_t mended;
+    uint64_t fs_rows, affix_rows, full_rows;
+    char backup[512]; /* the file of the backup; empty: none was made */
+};
+
+/*
+ * Checks every row of the store and every invariant of the map, in one consistent state, while
+ * another process may write. A store that is too damaged to be opened is looked at as well: that is
+ * a problem, and not an error. `options` may be NULL. Returns 0 when the work was done, whatever it
+ * found: see result->problems. Errors: -ENOENT, -EACCES, -EPROTO and others that keep it from
+ * looking; -EBUSY with REPAIR where another process writes; -ECANCELED.
+ *
+ * REPAIR changes the store in one transaction, and looks again afterwards. What the other rows do
+ * not prove is told and left as it is.
+ */
+int qidmap_verify(const char *uri, const struct qidmap_verify_options *options,
+                  struct qidmap_verify_result *result, struct qidmap_error *error);
+
+/* The same for an open store; REPAIR is refused. -ESTALE: the store had to grow meanwhile; begin
+ * again. */
+int qidmap_store_verify(qidmap_store *store, const struct qidmap_verify_options *options,
+                        struct qidmap_verify_result *result, struct qidmap_error *error);
+
+/* ---- dump and load --------------------------------------------------------------------------- */
+
+/* Takes or gives bytes of a dump. A writer takes all `size` bytes and returns 0, or a negative
+ * errno; a reader returns how many it gave, 0 at the end, or a negative errno. */
+typedef int (*qidmap_write_func)(void *data, const void *bytes, size_t size);
+typedef long (*qidmap_read_func)(void *data, void *bytes, size_t size);
+
+/*
+ * Writes one consistent state of the store as text: JSON lines, the first with the parameters and
+ * counters, then one for each row, the last with counts and a checksum. qidmap-format(5) describes
+ * it. qidmap_load() makes the same store of it, with any backend on any machine. Memory does not
+ * grow with the store. `progress` may be NULL. Errors: -EUCLEAN at a damaged row, -ESTALE as for
+ * qidmap_iter_next(), -ECANCELED, and those of `write`.
+ */
+int qidmap_dump(qidmap_store *store, qidmap_write_func write, qidmap_progress_func progress, void *data,
+                struct qidmap_error *error);
+
+enum {
+    QIDMAP_LOAD_REPLACE = 1, /* put it in the place of the store that is there, whose state is
+                                dumped first; it may be damaged */
+    QIDMAP_LOAD_LATEST = 2   /* the dump is the last state of its store: no id was given after it,
+                                so the counters can go on where it ends */
+};
+
+struct qidmap_load_options {
+    size_t size;    /* sizeof (struct qidmap_load_options) */
+    uint32_t flags; /* QIDMAP_LOAD_* */
+    uint32_t reserved;
+    qidmap_read_func read;
+    const char *backup; /* REPLACE: as for qidmap_verify() */
+    qidmap_progress_func progress; /* may be NULL */
+    void *data;
+};
+
+struct qidmap_load_result {
+    size_t size; /* in: sizeof (struct qidmap_load_result) */
+    uint64_t fs_rows, affix_rows, full_rows;
+    uint32_t jumped;  /* 1: the counters jumped ahead of what the dump says */
+    uint32_t reserved;
+    char backup[512]; /* of the store that was replaced, a dump, or the files themselves where it
+                         could not be read; empty: none was made */
+};
+
+/*
+ * Makes a store of a dump. Either all of it is there afterwards, or what was there before; others
+ * see nothing of it until it is whole. Every line, the checksum and every invariant are checked
+ * first. Counters: the larger ones of the dump and of the store that is replaced; where there is
+ * none, or it cannot be read, they jump far ahead, since ids may have been given after the dump was
+ * written (but see LATEST). `result` may be NULL.
+ * `store` is NULL, or gets the handle of the new store, open for writing.
+ * Errors: -EBADMSG the dump is truncated, altered or not one (the text names the line), -EPROTO it
+ * is of a newer version, -EEXIST there is a store and no REPLACE, -EBUSY, -ENOSPC, -EOPNOTSUPP the
+ * backend cannot hold such rows, -ECANCELED.
+ */
+int qidmap_load(const char *uri, const struct qidmap_load_options *options,
+                struct qidmap_load_result *result, qidmap_store **store,
+                struct qidmap_error *error);
 
 #ifdef __cplusplus
 }

@@ -254,54 +254,32 @@ static gboolean wants_marker(const struct work *w, size_t i, size_t *by)
     return FALSE;
 }
 
-/* What the row is to take over. A marker that came with a copy is not this filesystem's, neither as
- * a hint nor as an identity. */
-static void seen_identity(const struct work *w, size_t i, struct qidmap_identity *id)
-{
-    uint32_t k, n = 0;
-
-    *id = w->reg->identities[i];
-    if (!w->decisions[i].copied)
-        return;
-    memset(id->hints.marker, 0, sizeof(id->hints.marker));
-    for (k = 0; k < id->count; k++) {
-        if (id->fsid[k].kind != QIDMAP_FSID_MARKER)
-            id->fsid[n++] = id->fsid[k];
-    }
-    if (n > 0)
-        id->count = n;
-}
-
 static void fill_row(const struct work *w, size_t i, gboolean fresh, struct qidmap_fs *row,
                      gboolean *changed)
 {
-    static const uint8_t zero[16];
     gint64 now = g_get_real_time() / G_USEC_PER_SEC;
-    struct qidmap_identity id;
-    size_t by;
+    const struct qidmap_identity *id = &w->reg->identities[i];
+    size_t by = 0;
+    gboolean wanted = wants_marker(w, i, &by);
 
-    seen_identity(w, i, &id);
     if (w->decisions[i].duplicate && !(row->flags & QIDMAP_IDENTITY_DUPLICATE)) {
         row->flags |= QIDMAP_IDENTITY_DUPLICATE;
         *changed = TRUE;
     }
-    if (qm_resolve_update(row, &id, fresh, now))
+    if (qm_resolve_update(row, id, fresh, now))
         *changed = TRUE;
     if (row->last_session != w->store->session) {
         row->last_session = w->store->session;
         *changed = TRUE;
     }
-    /* A marker that is going to be replaced is forgotten first: whatever is cut short between here
-     * and the next commit, the row never speaks against its own filesystem. */
-    if (wants_marker(w, i, &by)) {
+    /* A marker that is going to be replaced no longer speaks against its filesystem. It stays: as
+     * long as it is there it must not speak for the one that it was copied from, either. */
+    if (wanted)
         w->marks[by] = TRUE;
-        if (memcmp(row->hints.marker, zero, sizeof(zero)) != 0) {
-            memset(row->hints.marker, 0, sizeof(row->hints.marker));
-            *changed = TRUE;
-        }
-    } else if (w->decisions[i].copied && !fresh &&
-               memcmp(row->hints.marker, w->reg->identities[i].hints.marker, 16) == 0) {
-        memset(row->hints.marker, 0, sizeof(row->hints.marker));
+    if (wanted != (row->marker_open != 0) ||
+        (wanted && memcmp(row->hints.marker, id->hints.marker, sizeof(id->hints.marker)) != 0)) {
+        memcpy(row->hints.marker, id->hints.marker, sizeof(row->hints.marker));
+        row->marker_open = wanted;
         *changed = TRUE;
     }
 }
@@ -351,7 +329,6 @@ static int compare_ranks(gconstpointer a, gconstpointer b)
 static int make_plans(struct work *w, GError **error)
 {
     g_autoptr(GArray) fresh = g_array_new(FALSE, FALSE, sizeof(struct ranked));
-    g_autoptr(GArray) same = g_array_new(FALSE, FALSE, sizeof(struct qidmap_fs));
     struct company company = {.count = 0};
     guint first = w->plans->len, k;
     size_t i;
@@ -451,7 +428,8 @@ static int register_leading(struct qidmap_store *store, const struct qm_registra
                               .count = reg->count,
                               .live = reg->live,
                               .n_live = reg->n_live,
-                              .split_weak = reg->split_weak};
+                              .split_weak = reg->split_weak,
+                              .present = reg->present};
     qm_resolve(&scene, decisions);
     e = make_plans(&w, error);
     if (e == 0)
@@ -490,11 +468,11 @@ int qm_store_update(struct qidmap_store *store, const struct qidmap_identity *id
         struct qm_fs *fs = qm_map_fs(&store->map, numbers[i]);
         struct qm_plan *plan;
 
-        if (!fs || fs->row.retired)
-            continue; /* retired meanwhile */
+        if (!fs || fs->row.retired || !fs->row.marker_open)
+            continue; /* retired meanwhile, or somebody else was faster */
         plan = qm_plan_change(store, plans, fs);
-        if (!qm_resolve_update(&plan->row, &identities[i], FALSE, now))
-            g_array_set_size(plans, plans->len - 1);
+        plan->row.marker_open = 0;
+        (void)qm_resolve_update(&plan->row, &identities[i], FALSE, now);
     }
     e = qm_plans_commit(store, plans, &store->meta, error);
     qm_store_unlead(store);

@@ -308,9 +308,10 @@ static guint row_at(const struct claim *claim, guint i)
 }
 
 /* The members of a claim differ in their mount path alone: one that fits is enough. */
-static enum match match_claim(const struct context *ctx, const struct claim *claim,
-                              const struct qidmap_hints *hints, enum level level)
+static enum match match_claim(const struct context *ctx, const struct claim *claim, guint row,
+                              enum level level)
 {
+    const struct qidmap_hints *hints = &ctx->rows[row]->hints;
     enum match result = MATCH_UNKNOWN;
 
     for (guint i = 0; i < claim->members->len; i++) {
@@ -321,7 +322,8 @@ static enum match match_claim(const struct context *ctx, const struct claim *cla
         if (match == MATCH_DIFFERS)
             result = match;
     }
-    return result;
+    /* While a marker is being replaced another one says nothing. */
+    return level == LEVEL_MARKER && ctx->rows[row]->marker_open ? MATCH_UNKNOWN : result;
 }
 
 static gboolean has_row(const struct claim *claim, guint row)
@@ -333,20 +335,40 @@ static gboolean has_row(const struct claim *claim, guint row)
     return FALSE;
 }
 
+/* Markers say that the row is not the claim's: they differ; or only the row knows one; or only the
+ * claim has one, and it is that of another candidate: no marker comes to a filesystem that is not
+ * noted in its row, but with a copy. */
+static gboolean marker_denies(const struct context *ctx, const struct claim *claim, guint row)
+{
+    const struct qidmap_hints *hints = &ctx->rows[row]->hints;
+    enum match match = match_claim(ctx, claim, row, LEVEL_MARKER);
+
+    if (match != MATCH_UNKNOWN)
+        return match == MATCH_DIFFERS;
+    if (has_marker(hints))
+        return !ctx->rows[row]->marker_open;
+    for (guint i = 0; i < claim->rows->len; i++) {
+        if (same_marker(&ctx->rows[row_at(claim, i)]->hints, &speaker(ctx, claim)->hints))
+            return TRUE;
+    }
+    return FALSE;
+}
+
 /* Another claimant of the row, or another candidate of the claim, has the same value: it tells
- * nothing. */
+ * nothing. What the marker rules out does not count. */
 static gboolean is_shared(const struct context *ctx, const struct claim *claim, guint row,
                           enum level level)
 {
     for (guint i = 0; i < ctx->claims->len; i++) {
         const struct claim *other = claim_at(ctx, i);
         if (other != claim && has_row(other, row) &&
-            match_claim(ctx, other, &ctx->rows[row]->hints, level) == MATCH_FITS)
+            match_claim(ctx, other, row, level) == MATCH_FITS && !marker_denies(ctx, other, row))
             return TRUE;
     }
     for (guint i = 0; i < claim->rows->len; i++) {
         guint other = row_at(claim, i);
-        if (other != row && match_claim(ctx, claim, &ctx->rows[other]->hints, level) == MATCH_FITS)
+        if (other != row && match_claim(ctx, claim, other, level) == MATCH_FITS &&
+            !marker_denies(ctx, claim, other))
             return TRUE;
     }
     return FALSE;
@@ -356,13 +378,12 @@ static gboolean is_shared(const struct context *ctx, const struct claim *claim, 
 static gboolean fits(const struct context *ctx, const struct claim *claim, guint row,
                      enum level *level)
 {
-    const struct qidmap_hints *hints = &ctx->rows[row]->hints;
     gint best = -1;
 
+    if (marker_denies(ctx, claim, row))
+        return FALSE;
     for (enum level l = LEVEL_MARKER; l < LEVELS; l++) {
-        enum match match = match_claim(ctx, claim, hints, l);
-        if (l == LEVEL_MARKER && match == MATCH_UNKNOWN && has_marker(hints))
-            return FALSE;
+        enum match match = match_claim(ctx, claim, row, l);
         if (match == MATCH_UNKNOWN || (match == MATCH_FITS && is_shared(ctx, claim, row, l)))
             continue;
         if (match == MATCH_DIFFERS) {
@@ -471,7 +492,7 @@ static gboolean same_but_tree(const struct qidmap_fs *a, const struct qidmap_fs 
         if (compare_level(&a->hints, &b->hints, l) == MATCH_DIFFERS)
             return FALSE;
     }
-    return has_marker(&a->hints) == has_marker(&b->hints);
+    return TRUE;
 }
 
 /* Takes rows away for which a better one of the same filesystem is there: the exact tree, else the
@@ -585,7 +606,7 @@ static void choose_trees(const struct context *ctx)
         for (guint c = 0; c < ctx->claims->len; c++) {
             struct claim *claim = g_ptr_array_index(ctx->claims, c);
             const struct qidmap_identity *id = speaker(ctx, claim);
-            gboolean at_home = match_claim(ctx, claim, hints, LEVEL_NAMES) == MATCH_FITS;
+            gboolean at_home = match_claim(ctx, claim, r, LEVEL_NAMES) == MATCH_FITS;
             gboolean worse = FALSE;
             if (id->hints.tree[0] == '\0' || !has_row(claim, r))
                 continue;
@@ -594,7 +615,7 @@ static void choose_trees(const struct context *ctx)
                 const struct qidmap_identity *with = speaker(ctx, other);
                 if (other == claim || with->superblock != id->superblock || !has_row(other, r))
                     continue;
-                gboolean other_at_home = match_claim(ctx, other, hints, LEVEL_NAMES) == MATCH_FITS;
+                gboolean other_at_home = match_claim(ctx, other, r, LEVEL_NAMES) == MATCH_FITS;
                 worse = at_home == other_at_home ? strcmp(with->hints.tree, id->hints.tree) < 0
                                                  : other_at_home;
             }
@@ -699,10 +720,10 @@ static gboolean decide_lone(const struct context *ctx, struct claim *claim)
     }
     if (is_split_row(ctx, row))
         return FALSE;
-    if (compare_level(old, &id->hints, LEVEL_MARKER) == MATCH_DIFFERS)
+    if (match_claim(ctx, claim, row, LEVEL_MARKER) == MATCH_DIFFERS)
         return TRUE;
     if (compare_level(old, &id->hints, LEVEL_DEVICE) == MATCH_DIFFERS &&
-        compare_level(old, &id->hints, LEVEL_MARKER) != MATCH_FITS && present(old, &id->hints))
+        match_claim(ctx, claim, row, LEVEL_MARKER) != MATCH_FITS && present(old, &id->hints))
         return TRUE;
     claim->row = (gint)row;
     return TRUE;
@@ -764,7 +785,7 @@ static void find_doubles(const struct context *ctx, struct claim *claim)
 {
     const struct qidmap_hints *hints = &speaker(ctx, claim)->hints;
     const struct qidmap_fs *own = claim->row >= 0 ? ctx->rows[claim->row] : NULL;
-    gboolean owner = own != NULL && same_marker(&own->hints, hints);
+    gboolean owner = own != NULL && !own->marker_open && same_marker(&own->hints, hints);
 
     for (guint i = 0; i < ctx->claims->len; i++) {
         const struct claim *other = claim_at(ctx, i);
@@ -777,7 +798,8 @@ static void find_doubles(const struct context *ctx, struct claim *claim)
             continue;
         /* One of them keeps the marker: whose row has it, then who has a row, then the first. */
         const struct qidmap_fs *theirs = other->row >= 0 ? ctx->rows[other->row] : NULL;
-        gboolean other_owner = theirs != NULL && same_marker(&theirs->hints, hints);
+        gboolean other_owner =
+            theirs != NULL && !theirs->marker_open && same_marker(&theirs->hints, hints);
         if (owner != other_owner)
             claim->copied = claim->copied || other_owner;
         else if ((own != NULL) != (theirs != NULL))
@@ -800,7 +822,9 @@ static void find_doubles(const struct context *ctx, struct claim *claim)
             !trees_differ(row->hints.tree, speaker(ctx, claim)->hints.tree) &&
             claim_shares(ctx, claim, row) != SHARED_NOTHING && row->fs != claim->policy_row &&
             (own == NULL || are_doubles(own, row)))
-            claim->copied = claim->copied || !owner || row->fs < own->fs;
+            /* The one that can get another marker yields to the one that cannot. */
+            claim->copied = claim->copied || !owner || row->fs < own->fs ||
+                            (row->flags & QIDMAP_IDENTITY_READONLY);
     }
     if (own != NULL && (own->flags & QIDMAP_IDENTITY_DUPLICATE))
         claim->duplicate = TRUE;

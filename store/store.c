@@ -26,8 +26,7 @@ static const struct qm_backend_ops *const backends[] = {&qm_backend_lmdb, &qm_ba
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-static const struct qm_backend_ops *find_backend(const char *uri, const char **place,
-                                                 GError **error)
+const struct qm_backend_ops *qm_backend_find(const char *uri, const char **place, GError **error)
 {
     size_t i;
 
@@ -330,18 +329,40 @@ static int load(struct qidmap_store *store, GError **error)
     return e;
 }
 
-/* A store that somebody copied, or put back from a backup, does not know what was given since: its
- * counters leap over more than can have been. Before anything new is mapped; known ids do not wait
- * for it. */
+static struct qidmap_store *new_store(const char *uri, gboolean writable,
+                                      const struct qm_open_config *config)
+{
+    struct qidmap_store *store = g_new0(struct qidmap_store, 1);
+
+    store->uri = g_strdup(uri);
+    store->writable = writable;
+    store->pause_first = config ? config->retry_pause : 0;
+    store->queue_end = &store->queue;
+    pthread_mutex_init(&store->lock, NULL);
+    pthread_cond_init(&store->changed, NULL);
+    qm_map_init(&store->map);
+    return store;
+}
+
+static void close_unopened(struct qidmap_store *store)
+{
+    store->writable = FALSE; /* nothing is noted in a store that did not open */
+    qm_store_close(store);
+}
+
+void qm_floor_leap(struct qm_floor *floor, const struct qm_meta *m)
+{
+    floor->next_fs = MIN(m->next_fs + LEAP_FS, (uint64_t)QM_FS_LAST + 1);
+    floor->next_affix = MIN(m->next_affix + LEAP_AFFIX, (uint64_t)QM_AFFIX_LAST + 1);
+    floor->next_serial = MIN(m->next_serial + LEAP_SERIAL, QM_SERIAL_LAST + 1);
+    floor->next_instance = MIN(m->next_instance + LEAP_INSTANCE, (uint64_t)QM_INSTANCE_LAST + 1);
+}
+
+/* A store that somebody copied, or put back from a backup, does not know what was given since.
+ * Before anything new is mapped; known ids do not wait for it. */
 static void leap(struct qidmap_store *store)
 {
-    const struct qm_meta *m = &store->meta;
-
-    store->floor.next_fs = MIN(m->next_fs + LEAP_FS, (uint64_t)QM_FS_LAST + 1);
-    store->floor.next_affix = MIN(m->next_affix + LEAP_AFFIX, (uint64_t)QM_AFFIX_LAST + 1);
-    store->floor.next_serial = MIN(m->next_serial + LEAP_SERIAL, QM_SERIAL_LAST + 1);
-    store->floor.next_instance =
-        MIN(m->next_instance + LEAP_INSTANCE, (uint64_t)QM_INSTANCE_LAST + 1);
+    qm_floor_leap(&store->floor, &store->meta);
     qm_store_lead(store);
     qm_store_unlead(store);
 }
@@ -361,17 +382,10 @@ struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
     struct qidmap_store *store;
     int e = 0;
 
-    ops = find_backend(uri, &place, error);
+    ops = qm_backend_find(uri, &place, error);
     if (!ops)
         return NULL;
-    store = g_new0(struct qidmap_store, 1);
-    store->uri = g_strdup(uri);
-    store->writable = bc.write;
-    store->pause_first = config ? config->retry_pause : 0;
-    store->queue_end = &store->queue;
-    pthread_mutex_init(&store->lock, NULL);
-    pthread_cond_init(&store->changed, NULL);
-    qm_map_init(&store->map);
+    store = new_store(uri, bc.write, config);
     store->backend = ops->open(place, &bc, error);
     if (!store->backend)
         e = -1;
@@ -384,8 +398,19 @@ struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
     if (e == 0 && store->writable && store->backend->copied)
         leap(store);
     if (e != 0) {
-        store->writable = FALSE; /* nothing is noted in a store that did not open */
-        qm_store_close(store);
+        close_unopened(store);
+        return NULL;
+    }
+    return store;
+}
+
+struct qidmap_store *qm_store_of(const char *uri, struct qm_backend *backend, GError **error)
+{
+    struct qidmap_store *store = new_store(uri, TRUE, NULL);
+
+    store->backend = backend;
+    if (load(store, error) != 0) {
+        close_unopened(store);
         return NULL;
     }
     return store;

@@ -28,6 +28,8 @@ struct qm_work;
 struct qm_floor {
     uint64_t next_fs, next_affix, next_serial, next_instance;
 };
+/* Where nobody knows what was given after `meta`: over more than can have been. */
+void qm_floor_leap(struct qm_floor *floor, const struct qm_meta *meta);
 
 struct qidmap_store {
     struct qm_backend *backend;
@@ -57,6 +59,9 @@ struct qidmap_store {
     _Atomic uint64_t given; /* next_serial of `meta`, for readers after `broken` */
 };
 
+/* The backend that `uri` names; *place gets what stands behind the colon. NULL with -EINVAL. */
+const struct qm_backend_ops *qm_backend_find(const char *uri, const char **place, GError **error);
+
 /* How a store is opened, beyond the public flags; tests use it. */
 struct qm_open_config {
     uint64_t map_size;   /* 0: the backend's choice */
@@ -66,6 +71,8 @@ struct qm_open_config {
 struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
                                    const struct qidmap_params *params,
                                    const struct qm_open_config *config, GError **error);
+/* Of a backend that is open for writing and has its rows; it is the store's from now on. */
+struct qidmap_store *qm_store_of(const char *uri, struct qm_backend *backend, GError **error);
 void qm_store_close(struct qidmap_store *store);
 void qm_store_stats(struct qidmap_store *store, struct qidmap_stats *stats);
 
@@ -135,10 +142,11 @@ struct qm_registration {
     gboolean refuse;
     gboolean split_weak;
     const gboolean *can_mark; /* count; NULL: none */
-    uint32_t *numbers;        /* out, count: 0 where it was refused */
-    uint32_t *flags;          /* out, count: QIDMAP_MOUNTED_*; or NULL */
-    uint32_t *others;         /* out, count; or NULL */
-    gboolean *marks; /* out, count: to be given a marker; one of each filesystem; or NULL */
+    gboolean (*present)(const struct qidmap_hints *old, const struct qidmap_hints *now);
+    uint32_t *numbers; /* out, count: 0 where it was refused */
+    uint32_t *flags;   /* out, count: QIDMAP_MOUNTED_*; or NULL */
+    uint32_t *others;  /* out, count; or NULL */
+    gboolean *marks;   /* out, count: to be given a marker; one of each filesystem; or NULL */
 };
 int qm_store_register(struct qidmap_store *store, const struct qm_registration *registration,
                       GError **error);
@@ -148,11 +156,15 @@ int qm_store_recognise(struct qidmap_store *store, const struct qidmap_identity 
 int qm_store_update(struct qidmap_store *store, const struct qidmap_identity *identities,
                     const uint32_t *numbers, size_t count, GError **error);
 
-/* mounted.c; `mark` is qidmap_mark(), or what a test has in its place. */
-typedef int (*qm_mark_fn)(int fd, struct qidmap_identity *identity, struct qidmap_error *error);
+/* mounted.c, with what it does to the world outside: qidmap_mark(), and the question whether a
+ * device is still there; or what a test has in their place. */
+struct qm_outside {
+    int (*mark)(int fd, struct qidmap_identity *identity, struct qidmap_error *error);
+    gboolean (*present)(const struct qidmap_hints *old, const struct qidmap_hints *now);
+};
 int qm_store_register_mounted(struct qidmap_store *store, struct qidmap_mounted *mounted,
                               size_t count, const struct qidmap_register_options *options,
-                              qm_mark_fn mark, GError **error);
+                              const struct qm_outside *outside, GError **error);
 
 /* admin.c */
 int qm_store_alias(struct qidmap_store *store, uint32_t old_fs, uint32_t new_fs, GError **error);

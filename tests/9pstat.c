@@ -57,8 +57,19 @@ static void list_below(guint32 fid, const char *shown, const struct client_qid *
                 fail(shown, "id of \".\" in readdir differs", EINVAL);
             continue;
         }
-        if (strcmp(e->name, "..") == 0)
+        if (strcmp(e->name, "..") == 0) {
+            guint32 up = client_fid(conn);
+            struct client_qid above;
+
+            rc = client_walk_path(conn, fid, up, "..", &above);
+            if (rc != 0)
+                fail(shown, "walk to ..", rc);
+            else if (above.path != e->qid.path)
+                fail(shown, "id of \"..\" in readdir differs", EINVAL);
+            if (rc == 0)
+                client_clunk(conn, up);
             continue;
+        }
         below = g_strdup_printf("%s%s%s", shown, g_str_has_suffix(shown, "/") ? "" : "/", e->name);
         stat_at(fid, e->name, below, TRUE, &e->qid);
     }

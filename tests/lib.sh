@@ -117,6 +117,12 @@ trap 'exit 143' TERM HUP
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/qidmap-test.XXXXXX") || exit 1
 on_exit 'rm -rf --one-file-system "$tmp"'
 
+unmount_below() { # DIR: whatever is mounted there, the last one first
+    local path
+    awk -v d="$1/" 'index($5, d) == 1 { print $5 }' /proc/self/mountinfo | tac |
+        while read -r path; do umount -l "$(printf '%b' "$path")" 2>/dev/null; done
+}
+
 # ---- waiting ---------------------------------------------------------------
 
 wait_until() { # SECONDS COMMAND...: 0 as soon as it succeeds, 1 at the deadline

@@ -58,7 +58,7 @@ rule 'no GObject, no gio' store '# *include *[<"](gio/|glib-object)' '' '#includ
 rule 'lmdb.h in the lmdb backend only' store '# *include *[<"]lmdb\.h' '^(backend-lmdb|lmdb-).*\.[ch]$' \
     '#include <lmdb.h>'
 rule 'xattrs in their few places only' store '# *include *[<"](sys/xattr|attr/)' \
-    '^(xattr-slot|virtfs|identity-marker|marker)\.[ch]$' '#include <sys/xattr.h>'
+    '^(xattr-slot|virtfs|identity-overlay|marker)\.[ch]$' '#include <sys/xattr.h>'
 rule 'libblkid in identity-blkid.c only' store '# *include *[<"]blkid' '^identity-blkid\.c$' \
     '#include <blkid/blkid.h>'
 rule 'says nothing on stderr' store 'stderr|perror *\(|g_(print|printerr|message|warning|critical|log) *\(|syslog *\(' \
@@ -68,7 +68,7 @@ rule 'asks no environment' store '(^|[^a-z_])(secure_)?getenv *\(' '' '    char 
 rule 'of the library only store/qidmap.h' src '# *include *"store/([^q]|q[^i]|qid[^m]|qidmap[^.])' '' \
     '#include "store/map.h"'
 rule 'store/qidmap.h in few places' src '# *include *"store/qidmap\.h' \
-    '^(qid|mount|mount-scan|mount-table)\.[ch]$' '#include "store/qidmap.h"'
+    '^(qid|mount|mount-[a-z]+)\.[ch]$' '#include "store/qidmap.h"'
 rule 'no lmdb, no blkid, no json' src '# *include *[<"](lmdb|blkid|json-glib|xxhash)' '' \
     '#include <lmdb.h>'
 rule 'nothing of tools/ or tests/' src '# *include *[<"](tools|tests|bench)/' '' \
@@ -82,7 +82,7 @@ rule 'nothing of src/ or tests/' tools '# *include *[<"](src|tests|bench)/' '' '
 rule 'no lmdb, no blkid' tools '# *include *[<"](lmdb|blkid)' '' '#include <lmdb.h>'
 
 # ---- tests/lib: an independent client
-rule 'nothing of the server or the library' tests/lib '# *include *"(src|store|tools)/' '^(inofs\.c|store-fixture\.h)$' \
+rule 'nothing of the server or the library' tests/lib '# *include *"(src|store|tools)/' '^(inofs\.c|store-fixture\.h|fake-xattr\.h)$' \
     '#include "src/wire.h"'
 
 # ---- everywhere: from the top, config.h first, licence first

@@ -118,6 +118,28 @@ static void test_damage(void)
     }
 }
 
+/* Options of the superblock: by whole names, with escapes undone in the value alone. */
+static void test_options(void)
+{
+    g_autoptr(GPtrArray) mounts =
+        parse("36 35 0:7 / /mnt rw - overlay ov rw,lowerdir=/a\\054b:/c\\134:d,xino=on,index\n"
+              "37 35 0:8 / /mnt rw - proc proc\n");
+    const struct qm_mount *m = g_ptr_array_index(mounts, 0);
+    g_assert_cmpstr(m->options, ==, "rw,lowerdir=/a\\054b:/c\\134:d,xino=on,index");
+    g_autofree char *lower = qm_mount_option(m->options, "lowerdir");
+    g_assert_cmpstr(lower, ==, "/a,b:/c\\:d");
+    g_autofree char *xino = qm_mount_option(m->options, "xino");
+    g_assert_cmpstr(xino, ==, "on");
+    g_autofree char *plain = qm_mount_option(m->options, "index");
+    g_assert_cmpstr(plain, ==, "");
+    g_assert_null(qm_mount_option(m->options, "lower"));
+    g_assert_null(qm_mount_option(m->options, "ind"));
+    g_assert_null(qm_mount_option(m->options, "indexes"));
+    m = g_ptr_array_index(mounts, 1);
+    g_assert_cmpstr(m->options, ==, "");
+    g_assert_null(qm_mount_option(m->options, "rw"));
+}
+
 static void test_own(void)
 {
     g_autoptr(GError) error = NULL;
@@ -134,6 +156,7 @@ int main(int argc, char **argv)
     g_test_add_func("/mountinfo/broken", test_broken);
     g_test_add_func("/mountinfo/below", test_below);
     g_test_add_func("/mountinfo/damage", test_damage);
+    g_test_add_func("/mountinfo/options", test_options);
     g_test_add_func("/mountinfo/own", test_own);
     return g_test_run();
 }

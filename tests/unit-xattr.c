@@ -7,6 +7,7 @@
  */
 #include "config.h"
 
+#include <fcntl.h>
 #include <glib/gstdio.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -785,6 +786,48 @@ static void test_open(void)
     refuses(QIDMAP_OPEN_READ, -EEXIST, "user.virtfs.system.qidmap.");
 }
 
+/* ---- copies ---------------------------------------------------------------------------------- */
+
+/* The same xattrs on another directory: the store opens, what is known is the same, and no number
+ * that the original gives from now on is given there. */
+static void test_copy(void)
+{
+    g_autofree char *other = fixture_dir(), *other_uri = g_strconcat("xattr:", other, NULL);
+    struct qidmap_stats stats = {.size = sizeof(stats)};
+    qidmap_store *store;
+    uint64_t path, again, next, at_copy;
+    uint32_t fs;
+    struct statx stx;
+
+    if (statx(AT_FDCWD, other, 0, STATX_BTIME, &stx) != 0 || !(stx.stx_mask & STATX_BTIME)) {
+        fixture_remove(other);
+        return; /* cannot be seen there: qidmapd(8) says so */
+    }
+    begin();
+    store = fixture_open(uri, FIXTURE_WRITE, 0);
+    fs = fixture_register(store, 1, QIDMAP_POLICY_AFFIX);
+    g_assert_cmpint(qidmap_map(store, fs, 7, &path), ==, 0);
+    qidmap_store_close(store);
+    store = fixture_open(uri, FIXTURE_WRITE, 0); /* where it was: no leap */
+    qidmap_store_stats(store, &stats, NULL);
+    next = stats.next_affix;
+    g_assert_cmpuint(next, ==, 5);
+    qidmap_store_close(store);
+    store = fixture_open(other_uri, FIXTURE_WRITE, 0);
+    g_assert_cmpint(qidmap_map(store, fs, 7, &again), ==, 0);
+    g_assert_cmpuint(again, ==, path);
+    map_ok(store, fs, UINT64_C(3) << 60 | 1);
+    qidmap_store_stats(store, &stats, NULL);
+    at_copy = stats.next_affix;
+    g_assert_cmpuint(at_copy, >, next + 1000);
+    qidmap_store_close(store);
+    store = fixture_open(other_uri, FIXTURE_WRITE, 0); /* it is at home there now */
+    qidmap_store_stats(store, &stats, NULL);
+    g_assert_cmpuint(stats.next_affix, ==, at_copy);
+    qidmap_store_close(store);
+    fixture_remove(other);
+}
+
 /* ---- readers beside a writer ----------------------------------------------------------------- */
 
 static gpointer read_on(gpointer stop)
@@ -896,6 +939,7 @@ int main(int argc, char **argv)
         g_test_add_func("/xattr/real-room", test_real_room);
     g_test_add_func("/xattr/no-full-map", test_no_full_map);
     g_test_add_func("/xattr/open", test_open);
+    g_test_add_func("/xattr/copy", test_copy);
     g_test_add_func("/xattr/readers", test_readers);
     g_test_add_func("/xattr/virtfs", test_virtfs);
     status = g_test_run();

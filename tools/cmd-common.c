@@ -205,23 +205,35 @@ static int read_config(struct cmd_options *options, char **uri)
     return CMD_OK;
 }
 
-static int open_store(struct cmd_options *options, unsigned flags, qidmap_store **store)
+int cmd_uri(struct cmd_options *options, char **uri)
 {
-    struct qidmap_error error;
-    g_autofree char *uri = NULL;
+    g_autofree char *found = NULL;
 
     if (options->store != NULL) {
-        uri = g_strdup(options->store);
+        found = g_strdup(options->store);
     } else {
-        int status = read_config(options, &uri);
+        int status = read_config(options, &found);
         if (status != CMD_OK) {
             return status;
         }
     }
-    if (strcmp(uri, "memory:") == 0) {
+    if (strcmp(found, "memory:") == 0) {
         cmd_error("memory: lives inside the daemon and ends with it, so it cannot be looked at; "
                   "serve with an lmdb: store instead");
         return CMD_CANNOT;
+    }
+    *uri = g_steal_pointer(&found);
+    return CMD_OK;
+}
+
+static int open_store(struct cmd_options *options, unsigned flags, qidmap_store **store)
+{
+    struct qidmap_error error;
+    g_autofree char *uri = NULL;
+    int status = cmd_uri(options, &uri);
+
+    if (status != CMD_OK) {
+        return status;
     }
     if (qidmap_store_open(uri, flags, NULL, store, &error) == 0) {
         return CMD_OK;

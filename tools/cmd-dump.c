@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * `qidmapctl dump`: all rows of one state of a store, as a table for people or as JSON lines for
- * programs. The closing line has the counts, and the counters of the store: they are read after the
- * rows, so that they are never behind them.
+ * `qidmapctl dump`: all rows of one state of a store, as a table for people, or as the JSON lines
+ * that the library writes and `qidmapctl load` reads.
  */
 #include "config.h"
 
+#include <errno.h>
 #include <stdio.h>
-#include <string.h>
+#include <unistd.h>
 
 #include "tools/cmd.h"
+#include "tools/progress.h"
 
 struct counts {
     guint64 fs, affix, full;
@@ -22,49 +23,6 @@ static char *handle_text(const struct qidmap_object *object)
         g_string_append_printf(out, "%02x", object->handle[i]);
     }
     return g_string_free(out, FALSE);
-}
-
-static void object_json(JsonObject *json, const struct qidmap_object *object)
-{
-    g_autofree char *handle = NULL;
-
-    switch (object->kind) {
-    case QIDMAP_OBJECT_HANDLE:
-        handle = handle_text(object);
-        json_object_set_string_member(json, "object", "handle");
-        json_object_set_int_member(json, "handle_type", object->handle_type);
-        json_object_set_string_member(json, "handle", handle);
-        break;
-    case QIDMAP_OBJECT_PLACEHOLDER:
-        json_object_set_string_member(json, "object", "placeholder");
-        cmd_json_u64(json, "inode", object->ino);
-        cmd_json_u64(json, "d_ino", object->ino2);
-        break;
-    default:
-        json_object_set_string_member(json, "object", "inode");
-        cmd_json_u64(json, "inode", object->ino);
-        break;
-    }
-}
-
-static void row_json(const struct qidmap_row *row)
-{
-    JsonObject *json = json_object_new();
-
-    if (row->kind == QIDMAP_ROW_AFFIX) {
-        json_object_set_string_member(json, "row", "affix");
-        json_object_set_int_member(json, "fs", row->fs);
-        json_object_set_int_member(json, "index", row->index);
-        json_object_set_int_member(json, "bits", row->bits);
-        cmd_json_u64(json, "top", row->top);
-        cmd_json_u64(json, "suffix", row->path);
-    } else {
-        json_object_set_string_member(json, "row", "full");
-        json_object_set_int_member(json, "fs", row->fs);
-        cmd_json_u64(json, "qid_path", row->path);
-        object_json(json, &row->object);
-    }
-    cmd_json_line(json);
 }
 
 static void row_text(const struct qidmap_row *row)
@@ -106,8 +64,7 @@ static void fs_text(const struct qidmap_fs *row)
            row->retired ? " (retired)" : "");
 }
 
-static int dump_row(qidmap_store *store, const struct qidmap_row *row, gboolean json,
-                    struct counts *counts)
+static int text_row(qidmap_store *store, const struct qidmap_row *row, struct counts *counts)
 {
     if (row->kind == QIDMAP_ROW_FS) {
         struct qidmap_fs fs = {.size = sizeof fs};
@@ -116,59 +73,63 @@ static int dump_row(qidmap_store *store, const struct qidmap_row *row, gboolean 
         if (qidmap_fs_get(store, row->fs, &fs, &error) < 0) {
             return cmd_fail(&error);
         }
-        if (json) {
-            cmd_json_line(cmd_fs_json(&fs, NULL));
-        } else {
-            fs_text(&fs);
-        }
+        fs_text(&fs);
         return CMD_OK;
     }
     *(row->kind == QIDMAP_ROW_AFFIX ? &counts->affix : &counts->full) += 1;
-    if (json) {
-        row_json(row);
-    } else {
-        row_text(row);
-    }
+    row_text(row);
     return CMD_OK;
 }
 
-static void closing_line(const struct counts *counts, const struct qidmap_stats *stats,
-                         gboolean json)
+static int dump_text(qidmap_store *store)
 {
-    if (!json) {
-        printf("end: %" G_GUINT64_FORMAT " filesystems, %" G_GUINT64_FORMAT
-               " affix entries, %" G_GUINT64_FORMAT " full map rows\n",
-               counts->fs, counts->affix, counts->full);
-        return;
+    g_autoptr(qidmap_iter) iter = NULL;
+    struct counts counts = {0, 0, 0};
+    struct qidmap_error error;
+    struct qidmap_row row;
+    int more;
+
+    if (qidmap_iter_open(store, &iter, &error) < 0) {
+        return cmd_fail(&error);
     }
-    JsonObject *object = json_object_new();
-    struct qidmap_fsid fsid = {QIDMAP_FSID_UUID, 16, {0}};
-    memcpy(fsid.bytes, stats->uuid, sizeof stats->uuid);
-    g_autofree char *uuid = cmd_fsid_text(&fsid);
-    json_object_set_string_member(object, "row", "end");
-    cmd_json_u64(object, "fs_rows", counts->fs);
-    cmd_json_u64(object, "affix_rows", counts->affix);
-    cmd_json_u64(object, "full_rows", counts->full);
-    json_object_set_int_member(object, "format", stats->format);
-    json_object_set_string_member(object, "uuid", uuid);
-    json_object_set_int_member(object, "affix_budget", stats->affix_budget);
-    cmd_json_u64(object, "next_fs", stats->next_fs);
-    cmd_json_u64(object, "next_affix", stats->next_affix);
-    cmd_json_u64(object, "next_serial", stats->next_serial);
-    cmd_json_u64(object, "next_instance", stats->next_instance);
-    cmd_json_line(object);
+    while ((more = qidmap_iter_next(iter, &row, &error)) > 0) {
+        int status = text_row(store, &row, &counts);
+        if (status != CMD_OK) {
+            return status;
+        }
+    }
+    if (more < 0) {
+        return cmd_fail(&error);
+    }
+    printf("end: %" G_GUINT64_FORMAT " filesystems, %" G_GUINT64_FORMAT
+           " affix entries, %" G_GUINT64_FORMAT " full map rows\n",
+           counts.fs, counts.affix, counts.full);
+    return CMD_OK;
+}
+
+/* To stdout; main() tells when that did not work. */
+static int write_out(void *data G_GNUC_UNUSED, const void *bytes, size_t size)
+{
+    errno = 0;
+    if (fwrite(bytes, 1, size, stdout) != size) {
+        return errno != 0 ? -errno : -EIO;
+    }
+    return 0;
+}
+
+static int tell(void *data, uint64_t done, uint64_t total)
+{
+    progress_tell(data, done, total);
+    return 0;
 }
 
 int cmd_dump(const struct cmd *cmd, int argc, char **argv)
 {
     g_auto(cmd_options) options = {0};
     g_autoptr(qidmap_store) store = NULL;
-    g_autoptr(qidmap_iter) iter = NULL;
-    struct qidmap_stats stats = {.size = sizeof stats};
-    struct counts counts = {0, 0, 0};
+    g_autoptr(progress) line = progress_new();
     struct qidmap_error error;
-    struct qidmap_row row;
-    int status, more;
+    int status;
 
     if (!cmd_parse(cmd, &options, NULL, argc, argv, &status)) {
         return status;
@@ -180,22 +141,13 @@ int cmd_dump(const struct cmd *cmd, int argc, char **argv)
     if (status != CMD_OK) {
         return status;
     }
-    if (qidmap_iter_open(store, &iter, &error) < 0) {
+    if (!options.json) {
+        return dump_text(store);
+    }
+    progress_begin(line, "dumping", "rows");
+    if (qidmap_dump(store, write_out, isatty(STDOUT_FILENO) ? NULL : tell, line, &error) < 0) {
+        progress_hide(line);
         return cmd_fail(&error);
     }
-    while ((more = qidmap_iter_next(iter, &row, &error)) > 0) {
-        status = dump_row(store, &row, options.json, &counts);
-        if (status != CMD_OK) {
-            return status;
-        }
-    }
-    if (more < 0) {
-        return cmd_fail(&error);
-    }
-    g_clear_pointer(&iter, qidmap_iter_close);
-    if (qidmap_store_stats(store, &stats, &error) < 0) {
-        return cmd_fail(&error);
-    }
-    closing_line(&counts, &stats, options.json);
     return CMD_OK;
 }

@@ -69,6 +69,10 @@ gboolean cmd_has_store(const struct cmd_options *options);
 /* Asks a question on the terminal, unless `yes`. Returns CMD_OK to go on; has told any other. */
 int cmd_confirm(const struct cmd *cmd, gboolean yes, const char *question);
 
+/* The URI of the store that the options name, for the caller to free. Returns an exit status; has
+ * told any error. */
+int cmd_uri(struct cmd_options *options, char **uri);
+
 /* Tells an error of the library, and returns the exit status for its code. */
 int cmd_fail(const struct qidmap_error *error);
 /* The same for one that has a code only; `what` names the object. */
@@ -115,6 +119,8 @@ int cmd_status(const struct cmd *cmd, int argc, char **argv);
 int cmd_dump(const struct cmd *cmd, int argc, char **argv);
 /* TRUE where the store is virtfs:DIR, which was dumped then; *status is the exit status. */
 gboolean cmd_dump_virtfs(const struct cmd_options *options, int *status);
+int cmd_load(const struct cmd *cmd, int argc, char **argv);
+int cmd_verify(const struct cmd *cmd, int argc, char **argv);
 int cmd_lookup(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_list(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_show(const struct cmd *cmd, int argc, char **argv);

@@ -19,9 +19,18 @@
 static const struct cmd commands[] = {
     {"status", "", "show the state of a store", NULL, cmd_status},
     {"dump", "", "print all rows of a store",
-     "With --json each row is one line, and the last line has the counts: a dump that does not\n"
-     "end in it is not whole.\n",
+     "With --json it can be loaded again: each row is one line, and the last line has the counts\n"
+     "and a checksum. A dump that does not end in it is not whole.\n",
      cmd_dump},
+    {"load", "FILE|-", "make a store of a dump",
+     "The dump is checked whole, and then the store is there at once, or not at all. Numbers for\n"
+     "new files begin far behind those of the dump, unless the store that is replaced tells which\n"
+     "were given, or --latest says that no daemon ran after the dump was made.\n",
+     cmd_load},
+    {"verify", "", "check every row of a store, and whether the rows agree",
+     "Works while a daemon uses the store; --repair does not. Exit status: 0 all is right, 1 it\n"
+     "is not, 3 it could not be looked at.\n",
+     cmd_verify},
     {"lookup", "PATH|QIDPATH ...", "host path to qid path and guest inode number, or back",
      "PATH is a file on the host; nothing is ever mapped by looking. A number is a qid path:\n"
      "its filesystem and inode are shown, and the mounted filesystem is searched for names.\n"

@@ -6,12 +6,12 @@ _qidmapctl() {
     local words= options="--store --export --config --json --help"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "status dump lookup survey fs --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "status dump load verify lookup survey fs --help --version" -- "$cur")
         return
     fi
     case $prev in
     --store)
-        mapfile -t COMPREPLY < <(compgen -W "lmdb:" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "lmdb: xattr: virtfs:" -- "$cur")
         compopt -o nospace
         return
         ;;
@@ -42,6 +42,12 @@ _qidmapctl() {
     survey)
         options="--json --help"
         ;;
+    load)
+        options="$options --latest --replace --yes"
+        ;;
+    verify)
+        options="$options --repair"
+        ;;
     lookup)
         options="$options --guest-inode --no-scan --fs-id"
         ;;
@@ -56,7 +62,7 @@ _qidmapctl() {
         elif [ "$verb" = survey ]; then
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")
-        elif [ "$verb" = lookup ] || [ "${COMP_WORDS[2]}" = identify ]; then
+        elif [ "$verb" = lookup ] || [ "$verb" = load ] || [ "${COMP_WORDS[2]}" = identify ]; then
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         fi

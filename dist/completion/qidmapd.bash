@@ -10,12 +10,28 @@ _qidmapd() {
         mapfile -t COMPREPLY < <(compgen -W "remap forbid warn" -- "$cur")
         return
         ;;
+    --on-duplicate)
+        mapfile -t COMPREPLY < <(compgen -W "split refuse" -- "$cur")
+        return
+        ;;
+    --bind)
+        mapfile -t COMPREPLY < <(compgen -W "same distinct" -- "$cur")
+        return
+        ;;
+    --weak)
+        mapfile -t COMPREPLY < <(compgen -W "keep split" -- "$cur")
+        return
+        ;;
+    --markers)
+        mapfile -t COMPREPLY < <(compgen -W "yes no" -- "$cur")
+        return
+        ;;
     --access)
         mapfile -t COMPREPLY < <(compgen -W "client trusted" -- "$cur")
         return
         ;;
     --store)
-        mapfile -t COMPREPLY < <(compgen -W "lmdb: memory:" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "lmdb: xattr: memory:" -- "$cur")
         compopt -o nospace
         return
         ;;
@@ -33,7 +49,7 @@ _qidmapd() {
         return
         ;;
     esac
-    mapfile -t COMPREPLY < <(compgen -W "--config --export --store --listen --multidevs --access
-        --fs-id --threads --msize-max --ready-fd --debug --foreground --version --help" -- "$cur")
+    mapfile -t COMPREPLY < <(compgen -W "--config --export --store --listen --multidevs
+        --on-duplicate --bind --weak --markers --access --fs-id --threads --msize-max --ready-fd --debug --foreground --version --help" -- "$cur")
 }
 complete -F _qidmapd qidmapd

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Gives the filesystems that were found their numbers, all that are new on one store in one call,
+ * and says in the log what an operator should know. Not for several threads at once.
+ */
+#ifndef MOUNT_REGISTER_H
+#define MOUNT_REGISTER_H
+
+#include <glib.h>
+
+#include "src/mount-scan.h"
+
+struct mount_registry;
+
+struct mount_registry *mount_registry_new(void);
+void mount_registry_free(struct mount_registry *registry);
+
+/* Exports that share a store must agree on what is done about duplicates. */
+gboolean mount_registry_check(const GPtrArray *scans, GError **error);
+
+/* After the lives of scans were found anew. */
+void mount_registry_renew(struct mount_registry *registry, const GPtrArray *scans);
+
+/* Registers scan->fresh of all scans. 0, or the first store's error; its filesystems stay fresh. */
+int mount_register(struct mount_registry *registry, const GPtrArray *scans);
+
+#endif
