@@ -56,6 +56,19 @@ exits 0 "and that dump can be loaded"
 run verify --store "lmdb:$tmp/copy"
 exits 0 "the replaced store is right"
 
+# a damaged one can be replaced, and its files are kept
+data=$(echo "$tmp"/copy/gen.*/data.mdb)
+truncate -s 9000 "$data"
+run load "$tmp/dump" --store "lmdb:$tmp/copy"
+exits 3 "a damaged store is not replaced unasked"
+run load "$tmp/dump" --store "lmdb:$tmp/copy" --replace --yes
+exits 0 "a damaged store is replaced when asked"
+kept=$(sed -n 's/^what was there: //p' <<<"$out")
+is "$(wc -c <"$kept/data.mdb")" 9000 "its files are kept"
+says 'begin far behind' "and the counters jump"
+run verify --store "lmdb:$tmp/copy"
+exits 0 "the new store is right"
+
 # damaged dumps
 lines=$(wc -l <"$tmp/dump")
 bad=
