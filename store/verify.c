@@ -542,15 +542,14 @@ static int mend_byaffix(struct check *c, uint32_t fs, const struct entry *entry)
     struct qm_record r, forward;
     uint32_t n, other, mend = QIDMAP_PROBLEM_MENDABLE;
     uint64_t top;
-    int e, seen;
+    int e;
 
     qm_record_byaffix(&r, entry->n, fs, entry->top);
     e = has_row(c, QM_TABLE_BYAFFIX, &r, &value);
     if (e != -ENOENT && e != -EUCLEAN)
         return e;
-    seen = e == 0 ? -ENOENT
-                  : qm_parse_byaffix((struct qm_bytes){r.key, r.key_size}, value, &n, &other, &top);
-    if (e == -EUCLEAN && seen == 0) {
+    if (e == -EUCLEAN &&
+        qm_parse_byaffix((struct qm_bytes){r.key, r.key_size}, value, &n, &other, &top) == 0) {
         /* Another entry's: does that one claim the same index? */
         qm_record_affix(&forward, other, qm_affix_bits(n), top, n);
         e = has_row(c, QM_TABLE_AFFIX, &forward, &value);

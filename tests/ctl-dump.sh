@@ -99,6 +99,29 @@ exits 2 "no file"
 run load /dev/null --store "lmdb:$tmp/none"
 exits 1 "an empty dump"
 
+# another backend
+mkdir "$tmp/plain" "$tmp/plain2"
+"$builddir/tests/make-dump" 0 >"$tmp/small"
+"$builddir/tests/make-dump" 3 >"$tmp/full"
+run load "$tmp/small" --store "xattr:$tmp/plain" --latest
+if [ "$status" != 0 ]; then
+    skip "load into an xattr: store" "no xattrs here: $err"
+else
+    run dump --store "xattr:$tmp/plain" --json
+    is "$out" "$(cat "$tmp/small")" "an xattr: store gives the dump back that it was made of"
+    run load "$tmp/small" --store "xattr:$tmp/plain" --replace --yes
+    exits 0 "and it can be replaced"
+    run load "$tmp/full" --store "xattr:$tmp/plain" --replace --yes
+    exits 3 "rows of the full map do not go into an xattr: store"
+    complains 'lmdb:' "and lmdb: is named"
+    run verify --store "xattr:$tmp/plain"
+    exits 0 "what was there is as it was"
+    run load "$tmp/full" --store "xattr:$tmp/plain2"
+    exits 3 "nor into a new one"
+    run load "$tmp/small" --store "xattr:$tmp/plain2"
+    exits 0 "and another dump can be loaded there"
+fi
+
 # killed while it loads: 20,000 rows, so that there is something to interrupt
 "$builddir/tests/make-dump" 20000 >"$tmp/big" || bail_out "make-dump failed"
 run load "$tmp/big" --store "lmdb:$tmp/killed" --latest
