@@ -444,6 +444,16 @@ struct qidmap_object {
 };
 
 /*
+ * The object key of `name` in the directory `fd`, or of `fd` itself where it is "", on a filesystem
+ * whose files are known by handle: those of policy HANDLE, and on overlays those of which
+ * qidmap_identify() says so. `ino`: st_ino of a file that is no directory; 0 for a directory, and
+ * where the filesystem is no overlay. Sources: name_to_handle_at(2), with AT_HANDLE_FID where the
+ * kernel knows it (Linux 6.5). Errors: those of the call; -EOVERFLOW: the handle is too long.
+ */
+int qidmap_object_by_handle(uint32_t fs, int fd, const char *name, uint64_t ino,
+                            struct qidmap_object *object);
+
+/*
  * Maps one inode: gives its qid path, and makes the mapping first where there is none. Returns
  * after the mapping is on stable storage (lmdb:). A known inode costs a few compares. On a handle
  * opened for reading an unknown inode gives -ENOENT. Errors: -EINVAL (unknown or retired fs, or its
