@@ -52,7 +52,7 @@ struct xattr_backend {
     struct qm_backend *mem;
     struct qm_xattr_dir dir; /* of the thread, once it runs */
     int fd;
-    uint64_t home;        /* when the directory was born, in ns; 0: its filesystem does not tell */
+    uint64_t home;        /* digest of what tells the directory from a copy; 0: nothing does */
     gint64 measured;      /* when; of the thread */
     _Atomic uint64_t seq; /* of the committed state; changes under the write transaction of `mem` */
     _Atomic uint64_t size, room, next_affix;
