@@ -30,7 +30,7 @@
 int qm_object_by_handle(uint32_t fs, int fd, const char *name, uint64_t ino,
                         struct qidmap_object *object)
 {
-    static atomic_int no_fid; /* the kernel lacks it (before Linux 6.5) */
+    static atomic_int not_known; /* the kernel lacks it (before Linux 6.5) */
     union {
         struct file_handle handle;
         uint8_t room[sizeof(struct file_handle) + QIDMAP_HANDLE_BYTES];
@@ -40,7 +40,7 @@ int qm_object_by_handle(uint32_t fs, int fd, const char *name, uint64_t ino,
 
     memset(&u, 0, sizeof(u));
     u.handle.handle_bytes = QIDMAP_HANDLE_BYTES;
-    if (!atomic_load(&no_fid)) {
+    if (!atomic_load(&not_known)) {
         rc = name_to_handle_at(fd, name, &u.handle, &mount_id, flags | AT_HANDLE_FID);
         if (rc != 0 && errno != EINVAL)
             return -errno;
@@ -49,7 +49,7 @@ int qm_object_by_handle(uint32_t fs, int fd, const char *name, uint64_t ino,
         u.handle.handle_bytes = QIDMAP_HANDLE_BYTES;
         if (name_to_handle_at(fd, name, &u.handle, &mount_id, flags) != 0)
             return -errno;
-        atomic_store(&no_fid, 1);
+        atomic_store(&not_known, 1);
     }
     size = u.handle.handle_bytes;
     memset(object, 0, sizeof(*object));
