@@ -455,6 +455,46 @@ int qm_store_register(struct qidmap_store *store, const struct qm_registration *
     return e;
 }
 
+static const struct qidmap_fsid *btrfs_of(const struct qidmap_fs *row)
+{
+    uint32_t i;
+
+    for (i = 0; i < row->fsid_count; i++) {
+        if (row->fsid[i].kind == QIDMAP_FSID_BTRFS)
+            return &row->fsid[i];
+    }
+    return NULL;
+}
+
+/* The marker of a btrfs stands on its top level and is that of all its subvolumes: their rows take
+ * it, too, or they would not be known any more by a device that was exchanged. A row that has none,
+ * and was last seen on this device, is of this filesystem. */
+static void plan_subvolumes(struct qidmap_store *store, GArray *plans, const struct qidmap_fs *top)
+{
+    static const uint8_t zero[16];
+    const struct qidmap_fsid *of = btrfs_of(top);
+    g_autoptr(GPtrArray) subvolumes = g_ptr_array_new();
+    guint i;
+
+    pthread_mutex_lock(&store->map.lock);
+    for (i = 0; of && i < store->map.list->len; i++) {
+        struct qm_fs *fs = g_ptr_array_index(store->map.list, i);
+        const struct qidmap_fsid *f = btrfs_of(&fs->row);
+
+        if (f && fs->row.fs != top->fs && !fs->row.retired && !fs->row.marker_open &&
+            memcmp(f->bytes, of->bytes, 16) == 0 &&
+            memcmp(fs->row.hints.marker, zero, sizeof(zero)) == 0 &&
+            qm_same_device(&fs->row.hints, &top->hints))
+            g_ptr_array_add(subvolumes, fs);
+    }
+    pthread_mutex_unlock(&store->map.lock);
+    for (i = 0; i < subvolumes->len; i++) {
+        struct qm_plan *plan = qm_plan_change(store, plans, g_ptr_array_index(subvolumes, i));
+
+        memcpy(plan->row.hints.marker, top->hints.marker, sizeof(top->hints.marker));
+    }
+}
+
 int qm_store_update(struct qidmap_store *store, const struct qidmap_identity *identities,
                     const uint32_t *numbers, size_t count, GError **error)
 {
@@ -466,6 +506,7 @@ int qm_store_update(struct qidmap_store *store, const struct qidmap_identity *id
     qm_store_lead(store);
     for (i = 0; i < count; i++) {
         struct qm_fs *fs = qm_map_fs(&store->map, numbers[i]);
+        struct qidmap_fs top;
         struct qm_plan *plan;
 
         if (!fs || fs->row.retired || !fs->row.marker_open)
@@ -473,6 +514,8 @@ int qm_store_update(struct qidmap_store *store, const struct qidmap_identity *id
         plan = qm_plan_change(store, plans, fs);
         plan->row.marker_open = 0;
         (void)qm_resolve_update(&plan->row, &identities[i], FALSE, now);
+        top = plan->row; /* the plans may move */
+        plan_subvolumes(store, plans, &top);
     }
     e = qm_plans_commit(store, plans, &store->meta, error);
     qm_store_unlead(store);

@@ -292,6 +292,11 @@ static enum match compare_level(const struct qidmap_hints *a, const struct qidma
     }
 }
 
+gboolean qm_same_device(const struct qidmap_hints *a, const struct qidmap_hints *b)
+{
+    return compare_level(a, b, LEVEL_DEVICE) == MATCH_FITS;
+}
+
 static const struct qidmap_identity *speaker(const struct context *ctx, const struct claim *claim)
 {
     return &ctx->identities[claim->first];
