@@ -466,56 +466,121 @@ static const struct qidmap_fsid *btrfs_of(const struct qidmap_fs *row)
     return NULL;
 }
 
-/* The marker of a btrfs stands on its top level and is that of all its subvolumes: their rows take
- * it, too, or they would not be known any more by a device that was exchanged. A row that has none,
- * and was last seen on this device, is of this filesystem. */
-static void plan_subvolumes(struct qidmap_store *store, GArray *plans, const struct qidmap_fs *top)
+/* A row may take a new marker: it has none, or the one that was replaced, or waits for it. */
+static gboolean takes_marker(const struct qidmap_fs *row, const uint8_t old[16])
 {
     static const uint8_t zero[16];
-    const struct qidmap_fsid *of = btrfs_of(top);
-    g_autoptr(GPtrArray) subvolumes = g_ptr_array_new();
+
+    return row->marker_open || memcmp(row->hints.marker, zero, sizeof(zero)) == 0 ||
+           memcmp(row->hints.marker, old, sizeof(zero)) == 0;
+}
+
+/* Subvolumes of one btrfs, or trees of one filesystem. */
+static gboolean are_parts(const struct qidmap_fs *a, const struct qidmap_fs *b)
+{
+    const struct qidmap_fsid *x = btrfs_of(a), *y = btrfs_of(b);
+    uint32_t i;
+
+    if (x || y)
+        return x && y && memcmp(x->bytes, y->bytes, 16) == 0;
+    for (i = 0; strcmp(a->hints.tree, b->hints.tree) != 0 && i < a->fsid_count; i++) {
+        if (a->fsid[i].kind != QIDMAP_FSID_WEAK &&
+            qm_fsid_listed(b->fsid, b->fsid_count, &a->fsid[i]))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+/* One filesystem has one marker, on its root. The rows of its other subvolumes and trees that were
+ * last seen on this device take the new one, too, mounted or not: with the old one, or without,
+ * they would not be known any more once devices were exchanged. */
+static void plan_parts(struct qidmap_store *store, GArray *plans, const struct qidmap_fs *row,
+                       const uint8_t old[16], GHashTable *planned)
+{
+    g_autoptr(GPtrArray) parts = g_ptr_array_new();
     guint i;
 
     pthread_mutex_lock(&store->map.lock);
-    for (i = 0; of && i < store->map.list->len; i++) {
+    for (i = 0; i < store->map.list->len; i++) {
         struct qm_fs *fs = g_ptr_array_index(store->map.list, i);
-        const struct qidmap_fsid *f = btrfs_of(&fs->row);
 
-        if (f && fs->row.fs != top->fs && !fs->row.retired && !fs->row.marker_open &&
-            memcmp(f->bytes, of->bytes, 16) == 0 &&
-            memcmp(fs->row.hints.marker, zero, sizeof(zero)) == 0 &&
-            qm_same_device(&fs->row.hints, &top->hints))
-            g_ptr_array_add(subvolumes, fs);
+        if (!fs->row.retired && !fs->row.marker_open && takes_marker(&fs->row, old) &&
+            are_parts(&fs->row, row) && qm_same_device(&fs->row.hints, &row->hints) &&
+            g_hash_table_add(planned, fs))
+            g_ptr_array_add(parts, fs);
     }
     pthread_mutex_unlock(&store->map.lock);
-    for (i = 0; i < subvolumes->len; i++) {
-        struct qm_plan *plan = qm_plan_change(store, plans, g_ptr_array_index(subvolumes, i));
+    for (i = 0; i < parts->len; i++) {
+        struct qm_plan *plan = qm_plan_change(store, plans, g_ptr_array_index(parts, i));
 
-        memcpy(plan->row.hints.marker, top->hints.marker, sizeof(top->hints.marker));
+        memcpy(plan->row.hints.marker, row->hints.marker, sizeof(row->hints.marker));
     }
+}
+
+/* A marker that was written, and the one that was there before, or zero. */
+struct replaced {
+    const uint8_t *now;
+    uint8_t old[16];
+    gboolean spread; /* to the other parts */
+};
+
+static struct replaced *find_replaced(GArray *list, const uint8_t now[16])
+{
+    guint i;
+
+    for (i = 0; i < list->len; i++) {
+        struct replaced *r = &g_array_index(list, struct replaced, i);
+
+        if (memcmp(r->now, now, 16) == 0)
+            return r;
+    }
+    return NULL;
 }
 
 int qm_store_update(struct qidmap_store *store, const struct qidmap_identity *identities,
                     const uint32_t *numbers, size_t count, GError **error)
 {
     g_autoptr(GArray) plans = qm_plans_new();
+    g_autoptr(GArray) list = g_array_new(FALSE, FALSE, sizeof(struct replaced));
+    g_autoptr(GHashTable) planned = g_hash_table_new(NULL, NULL); /* struct qm_fs */
     gint64 now = g_get_real_time() / G_USEC_PER_SEC;
     size_t i;
     int e;
 
     qm_store_lead(store);
+    for (i = 0; i < count; i++) { /* where a marker was waited for */
+        struct qm_fs *fs = qm_map_fs(&store->map, numbers[i]);
+        struct replaced r = {.now = identities[i].hints.marker};
+
+        if (!fs || fs->row.retired || !fs->row.marker_open || find_replaced(list, r.now))
+            continue; /* retired meanwhile, or somebody else was faster */
+        memcpy(r.old, fs->row.hints.marker, sizeof(r.old));
+        g_array_append_val(list, r);
+    }
     for (i = 0; i < count; i++) {
         struct qm_fs *fs = qm_map_fs(&store->map, numbers[i]);
-        struct qidmap_fs top;
+        const struct replaced *r = find_replaced(list, identities[i].hints.marker);
         struct qm_plan *plan;
 
-        if (!fs || fs->row.retired || !fs->row.marker_open)
-            continue; /* retired meanwhile, or somebody else was faster */
+        if (!fs || fs->row.retired || !r || !takes_marker(&fs->row, r->old) ||
+            !g_hash_table_add(planned, fs))
+            continue;
         plan = qm_plan_change(store, plans, fs);
         plan->row.marker_open = 0;
         (void)qm_resolve_update(&plan->row, &identities[i], FALSE, now);
-        top = plan->row; /* the plans may move */
-        plan_subvolumes(store, plans, &top);
+    }
+    for (i = 0; i < count; i++) {
+        struct qm_fs *fs = qm_map_fs(&store->map, numbers[i]);
+        struct replaced *r = find_replaced(list, identities[i].hints.marker);
+        struct qidmap_fs row;
+
+        if (!fs || !r || r->spread || memcmp(r->now, r->old, sizeof(r->old)) == 0 ||
+            !g_hash_table_contains(planned, fs))
+            continue;
+        r->spread = TRUE;
+        row = fs->row;
+        memcpy(row.hints.marker, r->now, sizeof(row.hints.marker));
+        plan_parts(store, plans, &row, r->old, planned);
     }
     e = qm_plans_commit(store, plans, &store->meta, error);
     qm_store_unlead(store);
