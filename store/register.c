@@ -53,8 +53,35 @@ static void add_sharing(struct qm_map *map, GHashTable *seen, GPtrArray *rows,
     }
 }
 
+/* A subvolume of btrfs with a marker: a live row of another superblock with that marker. */
+static void add_copied(struct qm_map *map, GHashTable *seen, GPtrArray *rows,
+                       const struct qidmap_identity *id, const struct qidmap_live *live,
+                       size_t n_live)
+{
+    static const uint8_t zero[16];
+    size_t i;
+
+    if (id->count == 0 || memcmp(id->hints.marker, zero, sizeof(zero)) == 0)
+        return;
+    for (i = 0; i < MIN(id->count, QIDMAP_FSID_COUNT); i++) {
+        if (id->fsid[i].kind == QIDMAP_FSID_BTRFS)
+            break;
+    }
+    if (i == MIN(id->count, QIDMAP_FSID_COUNT))
+        return;
+    for (i = 0; i < n_live; i++) {
+        struct qm_fs *fs = live[i].superblock != id->superblock ? qm_map_fs(map, live[i].fs) : NULL;
+
+        if (fs && memcmp(fs->row.hints.marker, id->hints.marker, sizeof(zero)) == 0) {
+            add_row(seen, rows, fs);
+            return; /* one is enough */
+        }
+    }
+}
+
 /* Rows that share an identity with what is to be registered, and those that share one with these,
- * by number: copies. A live row is added where only the superblock can tell that it is meant. */
+ * by number: copies. A live row is added where only the superblock can tell that it is meant, and
+ * where it shows the marker of a subvolume. */
 static GPtrArray *related_rows(struct qidmap_store *store, const struct qidmap_identity *identities,
                                size_t count, const struct qidmap_live *live, size_t n_live)
 {
@@ -78,6 +105,8 @@ static GPtrArray *related_rows(struct qidmap_store *store, const struct qidmap_i
         if (fs)
             add_row(seen, rows, fs);
     }
+    for (i = 0; i < count; i++)
+        add_copied(&store->map, seen, rows, &identities[i], live, n_live);
     first = rows->len;
     for (i = 0; i < first; i++) {
         const struct qidmap_fs *row = g_ptr_array_index(rows, i);
