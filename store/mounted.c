@@ -76,16 +76,13 @@ static size_t write_markers(struct qidmap_mounted *mounted, size_t count, const 
         e = outside->mark(mounted[i].fd, &written, &error);
         if (e != 0 && !was_refused(e))
             continue;
-        if (e != 0) {
-            identities[n] = mounted[i].identity;
-            fs[n++] = numbers[i];
-            continue;
-        }
-        for (k = 0; k < count; k++) { /* every mount of it shows the marker now */
+        for (k = 0; k < count; k++) { /* every mount of it shows the same */
             if (mounted[k].identity.superblock != mounted[i].identity.superblock ||
                 numbers[k] == 0 || mounted[k].identity.policy == QIDMAP_POLICY_EPHEMERAL)
                 continue;
-            if (k == i)
+            if (e != 0)
+                ; /* what it came with */
+            else if (k == i)
                 mounted[k].identity = written;
             else if (numbers[k] == numbers[i])
                 memcpy(mounted[k].identity.hints.marker, written.hints.marker,
