@@ -429,49 +429,17 @@ static gboolean wants_handle(const struct mount_entry *entry)
            (entry->other_dev && entry->policy == QIDMAP_POLICY_AFFIX);
 }
 
-/* The file handle of `name` in `fd`, or of `fd` itself where it is "", as an object. One that need
- * not be opened again (AT_HANDLE_FID, Linux 6.5) exists where others do not, on overlays above
- * all. */
-static int handle_object(uint32_t fs, int fd, const char *name, struct qidmap_object *object)
-{
-    static int no_fid; /* atomic: the kernel lacks it */
-    union {
-        struct file_handle handle;
-        uint8_t room[sizeof(struct file_handle) + QIDMAP_HANDLE_BYTES];
-    } u;
-    int flags = name[0] == '\0' ? AT_EMPTY_PATH : 0, mount_id, rc = -1;
-
-    u.handle.handle_bytes = QIDMAP_HANDLE_BYTES;
-    if (!g_atomic_int_get(&no_fid)) {
-        rc = name_to_handle_at(fd, name, &u.handle, &mount_id, flags | AT_HANDLE_FID);
-        if (rc != 0 && errno != EINVAL)
-            return -errno;
-    }
-    if (rc != 0) {
-        u.handle.handle_bytes = QIDMAP_HANDLE_BYTES;
-        if (name_to_handle_at(fd, name, &u.handle, &mount_id, flags) != 0)
-            return -errno;
-        g_atomic_int_set(&no_fid, 1);
-    }
-    memset(object, 0, sizeof *object);
-    object->fs = fs;
-    object->kind = QIDMAP_OBJECT_HANDLE;
-    object->handle_type = u.handle.handle_type;
-    object->handle_size = (uint8_t)u.handle.handle_bytes;
-    memcpy(object->handle, u.handle.f_handle, u.handle.handle_bytes);
-    return 0;
-}
-
-static int map_file(struct qid_export *exp, const struct mount_entry *entry, int fd, uint64_t ino,
-                    uint64_t *path)
+static int map_file(struct qid_export *exp, const struct mount_entry *entry, int fd,
+                    const struct statx *stx, uint64_t *path)
 {
     struct qidmap_object object;
 
     if (entry->refused)
         return -ENODEV;
     if (!wants_handle(entry))
-        return map_inode(exp, entry->fs, ino, path);
-    int rc = handle_object(entry->fs, fd, "", &object);
+        return map_inode(exp, entry->fs, stx->stx_ino, path);
+    int rc = qidmap_object_by_handle(entry->fs, fd, "", S_ISDIR(stx->stx_mode) ? 0 : stx->stx_ino,
+                                     &object);
     return rc < 0 ? rc : qidmap_map_object(exp->store, &object, path);
 }
 
@@ -494,7 +462,7 @@ int qid_from_stat(struct qid_export *exp, int fd, const struct statx *stx, struc
                 rc = -errno;
         }
         if (rc == 0)
-            rc = map_file(exp, &entry, fd, now.stx_ino, &path);
+            rc = map_file(exp, &entry, fd, &now, &path);
     }
     if (rc < 0)
         return rc;
@@ -572,7 +540,8 @@ static void add_file(struct listing *l, size_t owner, const struct mount_entry *
     } else if (!wants_handle(at)) {
         add_item(l, owner, at->fs, ino);
     } else {
-        e->result = handle_object(at->fs, fd, name, &object);
+        e->result = qidmap_object_by_handle(at->fs, fd, name, e->qid.type == QID_TYPE_DIR ? 0 : ino,
+                                            &object);
         if (e->result == 0) {
             g_array_append_val(l->objects, object);
             g_array_append_val(l->object_owner, owner);
@@ -721,7 +690,8 @@ static void prepare(struct listing *l, size_t owner)
     case MOUNT_NAME_PLAIN:
         break;
     }
-    if (e->d_type != DT_UNKNOWN && !warn && l->dir.policy == QIDMAP_POLICY_HANDLE) {
+    if (e->d_type != DT_UNKNOWN && !warn && !l->dir.overlay &&
+        l->dir.policy == QIDMAP_POLICY_HANDLE) {
         e->qid.type = type_of_d_type(e->d_type);
         add_file(l, owner, &l->dir, l->fd, e->name, 0);
     } else if (is_trusted(&l->dir, e)) {

@@ -16,6 +16,7 @@
 #include "store/iter.h"
 #include "store/load.h"
 #include "store/marker.h"
+#include "store/object.h"
 #include "store/store.h"
 #include "store/verify.h"
 #include "store/virtfs.h"
@@ -286,6 +287,12 @@ EXPORT int qidmap_fs_set_policy(qidmap_store *store, uint32_t fs, uint32_t polic
 }
 
 /* ---- the map --------------------------------------------------------------------------------- */
+
+EXPORT int qidmap_object_by_handle(uint32_t fs, int fd, const char *name, uint64_t ino,
+                                   struct qidmap_object *object)
+{
+    return name && object ? qm_object_by_handle(fs, fd, name, ino, object) : -EINVAL;
+}
 
 EXPORT int qidmap_map(qidmap_store *store, uint32_t fs, uint64_t ino, uint64_t *path)
 {

@@ -444,6 +444,16 @@ struct qidmap_object {
 };
 
 /*
+ * The object key of `name` in the directory `fd`, or of `fd` itself where it is "", on a filesystem
+ * whose files are known by handle: those of policy HANDLE, and on overlays those of which
+ * qidmap_identify() says so. `ino`: st_ino of a file that is no directory; 0 for a directory, and
+ * where the filesystem is no overlay. Sources: name_to_handle_at(2), with AT_HANDLE_FID where the
+ * kernel knows it (Linux 6.5). Errors: those of the call; -EOVERFLOW: the handle is too long.
+ */
+int qidmap_object_by_handle(uint32_t fs, int fd, const char *name, uint64_t ino,
+                            struct qidmap_object *object);
+
+/*
  * Maps one inode: gives its qid path, and makes the mapping first where there is none. Returns
  * after the mapping is on stable storage (lmdb:). A known inode costs a few compares. On a handle
  * opened for reading an unknown inode gives -ENOENT. Errors: -EINVAL (unknown or retired fs, or its
@@ -468,8 +478,9 @@ int qidmap_map_batch(qidmap_store *store, struct qidmap_item *items, size_t coun
 int qidmap_map_objects(qidmap_store *store, const struct qidmap_object *objects, size_t count,
                        uint64_t *paths, int32_t *results);
 
-/* Maps an object of any kind: an inode as above; a handle or placeholder in the full map. Handles
- * are for policy `handle` alone (-EINVAL elsewhere): no file has a second key. */
+/* Maps an object of any kind: an inode as above; a handle or placeholder in the full map. Inodes
+ * are not for policy `handle`, and handles not for `ephemeral` (-EINVAL). Under `affix` the caller
+ * sees to it that a file is always known by the same key. */
 int qidmap_map_object(qidmap_store *store, const struct qidmap_object *object, uint64_t *path);
 
 /* The qid path of an inode, or of an object, that is mapped already; else -ENOENT. Makes nothing.

@@ -410,6 +410,9 @@ static void test_policy(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
     g_assert_cmpuint(fixture_register(f->store, 1, QIDMAP_POLICY_HANDLE), ==, other);
     g_assert_cmpuint(row_of(f, other).policy, ==, QIDMAP_POLICY_AFFIX);
     g_assert_cmpuint(map(f, other, 5), !=, old);
+    o.fs = other;
+    g_assert_cmpint(qidmap_map_object(f->store, &o, &path), ==, 0); /* for the caller to decide */
+    g_assert_cmpuint(path, !=, old);
 
     g_assert_cmpint(qidmap_fs_set_policy(f->store, other, QIDMAP_POLICY_DENY, 1, &fs, NULL), ==, 0);
     g_assert_cmpint(qidmap_map(f->store, fs, 5, &path), ==, -EPERM);

@@ -311,7 +311,6 @@ static void test_lies(void)
         {"\"weak\":false", "\"weak\":0", "weak"},
         {"\"weak\":false", "\"weak\":null", "a kind"},
         {"\"alias\":0", "\"alias\":9", "which is not there"},
-        {"\"fs\":2,\"policy\":\"handle\"", "\"fs\":2,\"policy\":\"affix\"", "another key"},
         {"\"met\":\"", "\"met\":\"9 8", "no store"},
         {"\"met\":\"", "\"met\":\"x ", "met"},
         {"\"chosen\":false,", "", "chosen"},

@@ -22,7 +22,7 @@ struct copy {
     gboolean brief;
 };
 
-static int copy_meta(const struct qm_meta *meta, int64_t home, void *data)
+static int copy_meta(const struct qm_meta *meta, uint64_t home, void *data)
 {
     struct copy *c = data;
 
