@@ -105,6 +105,7 @@ struct qm_backend {
     gboolean failed; /* set by open(): it can be read, and must recover() before it is written to */
     char *kept;      /* set by publish(): where the files of a store that was replaced, and could not
                         be read, are now. Freed by close() */
+    const char *dump; /* file for the dump of a clean stop, NULL: none is written */
     gboolean clean;  /* set before close(): the note of a clean stop is in it */
 };
 
