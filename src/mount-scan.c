@@ -293,7 +293,8 @@ static struct mount_point *find_point(const GPtrArray *points, GHashTable *by_un
 /* The same mount at the same place: nothing of it has changed. */
 static gboolean is_same(const struct mount_point *point, const struct mount_line *line)
 {
-    return point->found && point->holder == line->holder && strcmp(point->path, line->path) == 0;
+    return point->found && mount_stx_is_unique(&point->root) && point->holder == line->holder &&
+           strcmp(point->path, line->path) == 0;
 }
 
 static struct mount_point *point_new(const struct mount_scan *scan, const struct mount_line *line,

@@ -963,7 +963,8 @@ static int lmdb_publish(struct qm_backend *backend, GError **error)
     return 0;
 }
 
-/* The environment that is to be replaced. Its handle has nothing of the directory's but its path. */
+/* The environment that is to be replaced. Its handle has nothing of the directory's but its path.
+ */
 static struct qm_backend *lmdb_replaced(struct qm_backend *fresh, GError **error)
 {
     struct lmdb_backend *b = (struct lmdb_backend *)fresh, *old;

@@ -10,7 +10,8 @@
 #include "store/affix.h"
 #include "store/error.h"
 
-/* ---- writing ----------------------------------------------------------------------------------- */
+/* ---- writing -----------------------------------------------------------------------------------
+ */
 
 static void begin(GString *out, const char *row)
 {
@@ -176,7 +177,8 @@ void qm_line_end(GString *out, const struct qm_meta *counts, const uint8_t *sum)
     qm_json_end(out);
 }
 
-/* ---- reading ----------------------------------------------------------------------------------- */
+/* ---- reading -----------------------------------------------------------------------------------
+ */
 
 static void wrong(struct qm_json *json, const char *member)
 {
@@ -218,7 +220,8 @@ static int read_store(struct qm_json *json, struct qm_line *line, GError **error
 
 static void read_identities(struct qm_json *json, struct qidmap_fs *fs)
 {
-    g_auto(GStrv) parts = g_strsplit(qm_json_take_string(json, "identity"), " ", QIDMAP_FSID_COUNT + 1);
+    g_auto(GStrv) parts =
+        g_strsplit(qm_json_take_string(json, "identity"), " ", QIDMAP_FSID_COUNT + 1);
     guint i;
 
     for (i = 0; parts[i]; i++) {
@@ -346,8 +349,7 @@ static void read_full(struct qm_json *json, struct qm_line *line)
     if (strcmp(kind, "handle") == 0) {
         o->kind = QIDMAP_OBJECT_HANDLE;
         o->handle_type = (int32_t)qm_json_take_int(json, "handle_type", G_MININT32, G_MAXINT32);
-        o->handle_size =
-            (uint8_t)qm_json_take_hex(json, "handle", o->handle, QIDMAP_HANDLE_BYTES);
+        o->handle_size = (uint8_t)qm_json_take_hex(json, "handle", o->handle, QIDMAP_HANDLE_BYTES);
         return;
     }
     o->ino = qm_json_take_u64(json, "inode");
@@ -373,8 +375,9 @@ int qm_line_parse(struct qm_json *json, const char *text, gsize size, struct qm_
     for (i = 0; i < G_N_ELEMENTS(rows) && strcmp(row, rows[i]) != 0; i++)
         ;
     if (i == G_N_ELEMENTS(rows))
-        return qm_set_error(error, EBADMSG, "not a row of a dump: its member `row` is missing, or "
-                                            "none that is known");
+        return qm_set_error(error, EBADMSG,
+                            "not a row of a dump: its member `row` is missing, or "
+                            "none that is known");
     line->kind = (enum qm_line_kind)i;
     switch (line->kind) {
     case QM_LINE_STORE:

@@ -759,8 +759,8 @@ struct qm_lmdb_dir *qm_lmdb_dir_view(const struct qm_lmdb_dir *dir)
 
 char *qm_lmdb_dir_keep(struct qm_lmdb_dir *dir, const char *name)
 {
-    g_autofree char *kept = g_strdup_printf("damaged-%s-%" G_GINT64_FORMAT, name,
-                                            g_get_real_time() / G_USEC_PER_SEC);
+    g_autofree char *kept =
+        g_strdup_printf("damaged-%s-%" G_GINT64_FORMAT, name, g_get_real_time() / G_USEC_PER_SEC);
 
     if (renameat(dir->fd, name, dir->fd, kept) != 0) {
         dir->unsure = TRUE; /* what is to be kept is not cleaned away */

@@ -46,8 +46,8 @@ int qm_lmdb_dir_begin(struct qm_lmdb_dir *dir, char **env_path, GError **error);
  * it. On failure the old one stays, and the new one is dropped where that is safe. */
 int qm_lmdb_dir_switch(struct qm_lmdb_dir *dir, GError **error);
 void qm_lmdb_dir_drop(struct qm_lmdb_dir *dir);
-/* After a switch: moves an old generation to where clean() does not find it. Returns its path, for the
- * caller to free. */
+/* After a switch: moves an old generation to where clean() does not find it. Returns its path, for
+ * the caller to free. */
 char *qm_lmdb_dir_keep(struct qm_lmdb_dir *dir, const char *name);
 /* Removes generations that are not current and that nobody reads. */
 void qm_lmdb_dir_clean(struct qm_lmdb_dir *dir);

@@ -53,7 +53,8 @@ struct loader {
     guint rows;
 };
 
-/* ---- lines ------------------------------------------------------------------------------------- */
+/* ---- lines -------------------------------------------------------------------------------------
+ */
 
 static int refuse(struct loader *l, const char *text)
 {
@@ -156,7 +157,8 @@ static int last_line(struct loader *l, const char *text, gsize size)
     return e;
 }
 
-/* ---- rows -------------------------------------------------------------------------------------- */
+/* ---- rows --------------------------------------------------------------------------------------
+ */
 
 static int write_trouble(struct loader *l, int e)
 {
@@ -338,7 +340,8 @@ static int all_lines(struct loader *l)
     }
 }
 
-/* ---- counters ---------------------------------------------------------------------------------- */
+/* ---- counters ----------------------------------------------------------------------------------
+ */
 
 static void jump(struct qm_meta *m)
 {
@@ -384,7 +387,8 @@ static int save_present(struct loader *l, struct qm_backend *present, const char
     return 0;
 }
 
-/* ---- backends ---------------------------------------------------------------------------------- */
+/* ---- backends ----------------------------------------------------------------------------------
+ */
 
 static int delete_all(struct loader *l)
 {
@@ -425,8 +429,9 @@ static int open_backend(struct loader *l, const struct qm_backend_ops *ops, cons
     if (!l->backend) {
         e = -trouble->code;
         if (e == -EUCLEAN && !replace)
-            qm_set_error(l->error, EEXIST, "there is a store already, and it is damaged: verify "
-                                           "it, or replace it (--replace)");
+            qm_set_error(l->error, EEXIST,
+                         "there is a store already, and it is damaged: verify "
+                         "it, or replace it (--replace)");
         else
             g_propagate_error(l->error, g_steal_pointer(&trouble));
         g_clear_error(&trouble);
@@ -441,8 +446,8 @@ static int open_backend(struct loader *l, const struct qm_backend_ops *ops, cons
 static int prepare(struct loader *l, const char *place, struct qidmap_load_result *result)
 {
     const struct qm_backend_ops *ops = l->backend->ops;
-    g_autofree char *path = l->options->backup ? g_strdup(l->options->backup)
-                                               : qm_backup_name(place, "before-load");
+    g_autofree char *path =
+        l->options->backup ? g_strdup(l->options->backup) : qm_backup_name(place, "before-load");
     struct qm_backend *present = NULL;
     gboolean sure = (l->options->flags & QIDMAP_LOAD_LATEST) != 0;
     int e = 0;
@@ -477,7 +482,8 @@ static int prepare(struct loader *l, const char *place, struct qidmap_load_resul
     return e == 0 ? delete_all(l) : write_trouble(l, e);
 }
 
-/* ---- the end ----------------------------------------------------------------------------------- */
+/* ---- the end -----------------------------------------------------------------------------------
+ */
 
 struct first {
     char text[QIDMAP_ERROR_TEXT];

@@ -558,9 +558,9 @@ enum {                              /* struct qidmap_problem, flags */
 
 struct qidmap_problem {
     size_t size;
-    uint32_t kind;              /* enum qidmap_problem_kind */
-    uint32_t flags;             /* QIDMAP_PROBLEM_MENDABLE, _MENDED */
-    const char *table;          /* "full"; "" where it is none. Static storage */
+    uint32_t kind;                /* enum qidmap_problem_kind */
+    uint32_t flags;               /* QIDMAP_PROBLEM_MENDABLE, _MENDED */
+    const char *table;            /* "full"; "" where it is none. Static storage */
     char text[QIDMAP_ERROR_TEXT]; /* which row, and what is wrong with it */
 };
 
@@ -581,7 +581,7 @@ struct qidmap_verify_options {
     const char *backup; /* REPAIR: the file for the backup, which must not exist; NULL: a name of
                            ours beside the store */
     void (*problem)(void *data, const struct qidmap_problem *problem); /* may be NULL */
-    qidmap_progress_func progress;                                         /* may be NULL */
+    qidmap_progress_func progress;                                     /* may be NULL */
     void *data;
 };
 
@@ -627,8 +627,8 @@ typedef long (*qidmap_read_func)(void *data, void *bytes, size_t size);
  * grow with the store. `progress` may be NULL. Errors: -EUCLEAN at a damaged row, -ESTALE as for
  * qidmap_iter_next(), -ECANCELED, and those of `write`.
  */
-int qidmap_dump(qidmap_store *store, qidmap_write_func write, qidmap_progress_func progress, void *data,
-                struct qidmap_error *error);
+int qidmap_dump(qidmap_store *store, qidmap_write_func write, qidmap_progress_func progress,
+                void *data, struct qidmap_error *error);
 
 enum {
     QIDMAP_LOAD_REPLACE = 1, /* put it in the place of the store that is there, whose state is
@@ -642,7 +642,7 @@ struct qidmap_load_options {
     uint32_t flags; /* QIDMAP_LOAD_* */
     uint32_t reserved;
     qidmap_read_func read;
-    const char *backup; /* REPLACE: as for qidmap_verify() */
+    const char *backup;            /* REPLACE: as for qidmap_verify() */
     qidmap_progress_func progress; /* may be NULL */
     void *data;
 };
@@ -650,7 +650,7 @@ struct qidmap_load_options {
 struct qidmap_load_result {
     size_t size; /* in: sizeof (struct qidmap_load_result) */
     uint64_t fs_rows, affix_rows, full_rows;
-    uint32_t jumped;  /* 1: the counters jumped ahead of what the dump says */
+    uint32_t jumped; /* 1: the counters jumped ahead of what the dump says */
     uint32_t reserved;
     char backup[512]; /* of the store that was replaced, a dump, or the files themselves where it
                          could not be read; empty: none was made */

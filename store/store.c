@@ -567,7 +567,9 @@ gboolean qm_policy_takes(uint32_t policy, uint8_t kind)
 {
     if (policy == QIDMAP_POLICY_HANDLE)
         return kind != QIDMAP_OBJECT_INODE;
-    return kind != QIDMAP_OBJECT_HANDLE;
+    /* Under affix the caller may know some files by handle, and then always those: an overlay shows
+     * files with numbers of its layers when its own do not fit. */
+    return kind != QIDMAP_OBJECT_HANDLE || policy == QIDMAP_POLICY_AFFIX;
 }
 
 /* Asks one retired row: as a fs is asked, but nothing is ever open there. */

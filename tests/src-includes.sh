@@ -82,7 +82,7 @@ rule 'nothing of src/ or tests/' tools '# *include *[<"](src|tests|bench)/' '' '
 rule 'no lmdb, no blkid' tools '# *include *[<"](lmdb|blkid)' '' '#include <lmdb.h>'
 
 # ---- tests/lib: an independent client
-rule 'nothing of the server or the library' tests/lib '# *include *"(src|store|tools)/' '^(inofs\.c|store-fixture\.h|fake-xattr\.h)$' \
+rule 'nothing of the server or the library' tests/lib '# *include *"(src|store|tools)/' '^(inofs\.c|identify\.c|store-fixture\.h|fake-xattr\.h)$' \
     '#include "src/wire.h"'
 
 # ---- everywhere: from the top, config.h first, licence first

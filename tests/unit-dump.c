@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <glib.h>
 #include <glib/gstdio.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -75,8 +76,8 @@ static qidmap_store *sample(const char *uri)
 {
     qidmap_store *store = fixture_open(uri, FIXTURE_WRITE, 3);
     struct qidmap_identity id = fixture_identity(9, QIDMAP_POLICY_AFFIX);
-    struct qidmap_object o = {.fs = 2, .kind = QIDMAP_OBJECT_HANDLE, .handle_size = 128,
-                              .handle_type = -7};
+    struct qidmap_object o = {
+        .fs = 2, .kind = QIDMAP_OBJECT_HANDLE, .handle_size = 128, .handle_type = -7};
     uint32_t fs;
     uint64_t path, i;
 
@@ -89,7 +90,8 @@ static qidmap_store *sample(const char *uri)
     id.fsid[1].size = 16;
     memset(id.fsid[1].bytes, 0xab, 16);
     memset(id.hints.marker, 0xab, 16);
-    g_strlcpy(id.hints.source, "/dev/\xff\"\\x41\\\t\x7f\xc3\xa9\xed\xa0\x80", sizeof(id.hints.source));
+    g_strlcpy(id.hints.source, "/dev/\xff\"\\x41\\\t\x7f\xc3\xa9\xed\xa0\x80",
+              sizeof(id.hints.source));
     memset(id.hints.mount_path, '\n', sizeof(id.hints.mount_path) - 1);
     id.hints.root_btime_ns = -5;
     id.hints.st_dev = UINT64_MAX;
@@ -201,8 +203,7 @@ static void test_flipped(void)
             g_error("byte %zu changed: result %d (%s)", i, e, e ? error.text : "loaded");
         text->str[i] = byte;
     }
-    g_assert_cmpint(load(
-                        "memory:", 0, text->str, &store), ==, 0);
+    g_assert_cmpint(load("memory:", 0, text->str, &store), ==, 0);
     qidmap_store_close(store);
 }
 
@@ -234,7 +235,8 @@ static void test_reordered(void)
     }
 }
 
-/* ---- dumps that lie, with a right checksum ----------------------------------------------------- */
+/* ---- dumps that lie, with a right checksum -----------------------------------------------------
+ */
 
 /* Replaces `from` by `to` everywhere, and puts the right end behind the rows. */
 static char *lie(const char *text, const char *from, const char *to)
@@ -346,7 +348,8 @@ static void test_lies(void)
     }
 }
 
-/* ---- counters ---------------------------------------------------------------------------------- */
+/* ---- counters ----------------------------------------------------------------------------------
+ */
 
 static void test_counters(void)
 {
@@ -404,8 +407,20 @@ static void test_errors(void)
     g_assert_cmpint(qidmap_load("memory:", NULL, NULL, &store, &error), ==, -EINVAL);
 }
 
+/* What tests/data/make-golden.sh keeps. */
+static int golden(void)
+{
+    qidmap_store *store = sample("memory:");
+    g_autoptr(GString) text = dump(store);
+
+    qidmap_store_close(store);
+    return fwrite(text->str, 1, text->len, stdout) == text->len && fflush(stdout) == 0 ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "--golden") == 0)
+        return golden();
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/dump/round-trip", test_round_trip);
     g_test_add_func("/dump/truncated", test_truncated);

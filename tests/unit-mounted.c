@@ -852,51 +852,124 @@ static void test_conflict(void)
     qidmap_store_close(store);
 }
 
+/* A marker that came with a copy is replaced, whoever comes first: the one whose row knows it keeps
+ * it. Where the copy is read-only, it is the original that gets another one. */
+static void test_copied_marker(void)
+{
+    for (int order = 0; order < 3; order++) {
+        qidmap_store *store = fixture_open("memory:", FIXTURE_WRITE, 0);
+        struct qidmap_mounted a = mounted_of(1, 1, "/srv/a"), b = mounted_of(1, 2, "/srv/b"), m[2];
+        struct qidmap_register_options o = {.size = sizeof o, .markers = 1};
+        struct qidmap_live live[2];
+        guint8 first[16] = {0xaa};
+
+        set_marker(&a.identity, first);
+        set_marker(&b.identity, first);
+        enroll(store, &a, 1, &o);
+        marks_asked = 0;
+        if (order < 2) {
+            m[order] = a;
+            m[1 - order] = b;
+            enroll(store, m, 2, &o);
+            g_assert_cmpuint(m[order].fs, ==, a.fs);
+            g_assert_cmpmem(m[order].identity.hints.marker, 16, first, 16);
+            b = m[1 - order];
+        } else {
+            live[0] = (struct qidmap_live){a.fs, 0, a.identity.superblock};
+            o.live = live;
+            o.n_live = 1;
+            b.identity.flags |= QIDMAP_IDENTITY_READONLY;
+            enroll(store, &b, 1, &o);
+            g_assert_cmpuint(marks_asked, ==, 0);
+            g_assert_cmpuint(b.other, ==, a.fs);
+            live[1] = (struct qidmap_live){b.fs, 0, b.identity.superblock};
+            o.n_live = 2;
+            enroll(store, &a, 1, &o); /* given again, as the header says */
+        }
+        g_assert_cmpuint(marks_asked, ==, 1);
+        g_assert_cmpuint(a.fs, !=, b.fs);
+        g_assert_true(memcmp(a.identity.hints.marker, b.identity.hints.marker, 16) != 0);
+
+        /* The next boot, everything swapped, and one of them alone. */
+        struct qidmap_mounted c = mounted_of(1, 7, "/srv/a"), d = mounted_of(1, 8, "/srv/b");
+        set_marker(&c.identity, b.identity.hints.marker);
+        set_marker(&d.identity, a.identity.hints.marker);
+        o.n_live = 0;
+        enroll(store, &c, 1, &o);
+        g_assert_cmpuint(c.fs, ==, b.fs);
+        enroll(store, &d, 1, &o);
+        g_assert_cmpuint(d.fs, ==, a.fs);
+        qidmap_store_close(store);
+    }
+}
+
+/* Copies of a row that share another of its identities than the one seen now, count as copies. */
+static void test_copies_of_rows(void)
+{
+    qidmap_store *store = fixture_open("memory:", FIXTURE_WRITE, 0);
+    struct qidmap_mounted a = mounted_of(1, 1, "/srv/a"), b = mounted_of(1, 2, "/srv/b"), c;
+    struct qidmap_live live;
+    struct qidmap_register_options o = {.size = sizeof o, .live = &live, .n_live = 1};
+
+    a.identity.fsid[1] = mounted_of(2, 1, "/").identity.fsid[0];
+    a.identity.count = 2;
+    enroll(store, &a, 1, NULL);
+    live = (struct qidmap_live){a.fs, 0, a.identity.superblock};
+    enroll(store, &b, 1, &o);
+    g_assert_cmpuint(b.fs, !=, a.fs);
+    c = mounted_of(2, 3, "/srv/c"); /* nothing but the identity fits: a moved, or b */
+    enroll(store, &c, 1, NULL);
+    g_assert_true(c.fs != a.fs && c.fs != b.fs);
+    qidmap_store_close(store);
+}
+
 /* bind=distinct: a row for each tree; the first recorded path keeps the row, and without trees the
  * oldest is taken. No trees are duplicates: no markers. */
 static void test_trees(void)
 {
-    qidmap_store *store = fixture_open("memory:", FIXTURE_WRITE, 0);
-    struct qidmap_register_options o = {.size = sizeof o, .markers = 1};
-    struct qidmap_mounted plain = mounted_of(1, 1, "/srv/b"), m[2], late;
-    struct qidmap_live live[2];
-    guint32 first, fs[2];
+    for (int order = 0; order < 2; order++) {
+        qidmap_store *store = fixture_open("memory:", FIXTURE_WRITE, 0);
+        struct qidmap_register_options o = {.size = sizeof o, .markers = 1};
+        struct qidmap_mounted plain = mounted_of(1, 1, "/srv/b"), m[2], late;
+        struct qidmap_mounted *a = &m[order], *b = &m[1 - order];
+        struct qidmap_live live[2];
+        guint32 fs_a, fs_b;
 
-    marks_asked = 0;
-    enroll(store, &plain, 1, &o);
-    first = plain.fs;
-    m[0] = mounted_of(1, 1, "/srv/a");
-    m[1] = mounted_of(1, 1, "/srv/b");
-    strcpy(m[0].identity.hints.tree, "a");
-    strcpy(m[1].identity.hints.tree, "b");
-    enroll(store, m, 2, &o);
-    g_assert_cmpuint(m[1].fs, ==, first);
-    g_assert_true(m[0].fs != first && m[0].flags == QIDMAP_MOUNTED_NEW && m[1].flags == 0);
-    fs[0] = m[0].fs;
-    fs[1] = m[1].fs;
-    m[0].identity.superblock = m[1].identity.superblock = 99; /* the next boot, the other order */
-    struct qidmap_mounted turned[] = {m[1], m[0]};
-    enroll(store, turned, 2, &o);
-    g_assert_true(turned[0].fs == fs[1] && turned[1].fs == fs[0]);
-    enroll(store, &m[0], 1, &o);
-    g_assert_cmpuint(m[0].fs, ==, fs[0]);
+        marks_asked = 0;
+        enroll(store, &plain, 1, &o);
+        fs_b = plain.fs;
+        *a = mounted_of(1, 1, "/srv/a");
+        *b = mounted_of(1, 1, "/srv/b");
+        strcpy(a->identity.hints.tree, "a");
+        strcpy(b->identity.hints.tree, "b");
+        enroll(store, m, 2, &o);
+        g_assert_true(b->fs == fs_b && b->flags == 0);
+        g_assert_true(a->fs != fs_b && a->flags == QIDMAP_MOUNTED_NEW);
+        fs_a = a->fs;
+        m[0].identity.superblock = m[1].identity.superblock = 99; /* the next boot */
+        enroll(store, m, 2, &o);
+        g_assert_true(a->fs == fs_a && b->fs == fs_b);
+        enroll(store, a, 1, &o);
+        g_assert_cmpuint(a->fs, ==, fs_a);
 
-    late = m[0]; /* a third place, while both are live */
-    strcpy(late.identity.hints.tree, "c");
-    live[0] = (struct qidmap_live){fs[0], 0, 99};
-    live[1] = (struct qidmap_live){fs[1], 0, 99};
-    o.live = live;
-    o.n_live = 2;
-    enroll(store, &late, 1, &o);
-    g_assert_true(late.fs != fs[0] && late.fs != fs[1] && late.flags == QIDMAP_MOUNTED_NEW);
-    o.n_live = 0;
+        late = *a; /* a third place, while both are live */
+        strcpy(late.identity.hints.tree, "c");
+        live[0] = (struct qidmap_live){fs_a, 0, 99};
+        live[1] = (struct qidmap_live){fs_b, 0, 99};
+        o.live = live;
+        o.n_live = 2;
+        enroll(store, &late, 1, &o);
+        g_assert_true(late.fs != fs_a && late.fs != fs_b && late.flags == QIDMAP_MOUNTED_NEW);
+        o.n_live = 0;
 
-    enroll(store, &plain, 1, &o); /* switched off again */
-    g_assert_cmpuint(plain.fs, ==, MIN(fs[0], fs[1]));
-    enroll(store, m, 2, &o);
-    g_assert_true(m[0].fs == fs[0] && m[1].fs == fs[1]);
-    g_assert_cmpuint(marks_asked, ==, 0);
-    qidmap_store_close(store);
+        strcpy(plain.identity.hints.mount_path, "/srv/z"); /* switched off again, elsewhere */
+        enroll(store, &plain, 1, &o);
+        g_assert_cmpuint(plain.fs, ==, MIN(fs_a, fs_b));
+        enroll(store, m, 2, &o);
+        g_assert_true(a->fs == fs_a && b->fs == fs_b);
+        g_assert_cmpuint(marks_asked, ==, 0);
+        qidmap_store_close(store);
+    }
 }
 
 /* Ten thousand snapshots that come one by one, all others live: each is compared with rows of its
@@ -954,6 +1027,8 @@ int main(int argc, char **argv)
     g_test_add_func("/mounted/weak", test_weak);
     g_test_add_func("/mounted/policy", test_policy);
     g_test_add_func("/mounted/conflict", test_conflict);
+    g_test_add_func("/mounted/copied-marker", test_copied_marker);
+    g_test_add_func("/mounted/copies-of-rows", test_copies_of_rows);
     g_test_add_func("/mounted/trees", test_trees);
     g_test_add_func("/mounted/many", test_many);
     g_test_add_func("/mounted/worlds", test_worlds);

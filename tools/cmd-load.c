@@ -69,8 +69,8 @@ int cmd_load(const struct cmd *cmd, int argc, char **argv)
         {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
     struct load l = {line, STDIN_FILENO};
-    struct qidmap_load_options how = {.size = sizeof how, .read = read_in, .progress = tell,
-                                      .data = &l};
+    struct qidmap_load_options how = {
+        .size = sizeof how, .read = read_in, .progress = tell, .data = &l};
     struct qidmap_load_result result = {.size = sizeof result};
     struct qidmap_error error;
     g_autofree char *uri = NULL;

@@ -5,9 +5,12 @@
 #include "tests/crash/lab.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 uint64_t lab_random(struct lab_random *r)
 {
@@ -106,6 +109,21 @@ static gboolean G_GNUC_PRINTF(2, 3) broken(struct check *c, const char *format, 
     return FALSE;
 }
 
+void lab_prepare(const char *uri)
+{
+    if (g_str_has_prefix(uri, "xattr:")) {
+        g_autofree char *parent = g_path_get_dirname(uri + 6);
+        int fd = -1;
+
+        (void)mkdir(uri + 6, 0700);
+        fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0) {
+            (void)fsync(fd);
+            close(fd);
+        }
+    }
+}
+
 static gboolean open_store(struct check *c, gboolean anything_told, gboolean *opened)
 {
     struct qidmap_error error = {0, ""};
@@ -113,6 +131,8 @@ static gboolean open_store(struct check *c, gboolean anything_told, gboolean *op
     int e;
 
     params.affix_budget = 4;
+    if (!anything_told)
+        lab_prepare(c->uri);
     e = qidmap_store_open(c->uri, QIDMAP_OPEN_WRITE, NULL, &c->store, &error);
     *opened = e == 0;
     if (e == -ENOENT && !anything_told)

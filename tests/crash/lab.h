@@ -56,6 +56,9 @@ struct lab_told *lab_journal_read(const char *path, size_t *count, GString *why)
 gboolean lab_check(const char *uri, const struct lab_told *told, size_t count, uint64_t position,
                    uint64_t seed, gboolean *opened, GString *why);
 
+/* What must be there before a store can be made: for xattr: its directory. */
+void lab_prepare(const char *uri);
+
 /* What a run tried and found, printed as a line of the table. */
 struct lab_tally {
     uint64_t states;     /* tried */

@@ -336,6 +336,7 @@ int main(int argc, char **argv)
     told = g_array_new(FALSE, FALSE, sizeof(struct lab_told));
     numbers = g_hash_table_new(NULL, NULL);
 
+    lab_prepare(uri);
     open_store();
     if (wants("affix"))
         run_affix(0);
