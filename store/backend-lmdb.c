@@ -756,9 +756,9 @@ static int open_env(struct lmdb_backend *b, const char *env_path, gboolean fresh
         rc = mdb_env_get_fd(b->env, &b->fd);
     if (rc == MDB_VERSION_MISMATCH)
         return qm_set_error(error, EPROTO,
-                            "made by another version of LMDB (%s): load a dump of it "
-                            "into a new store",
-                            mdb_strerror(rc));
+                            "made by another version of LMDB (%s): load the dump of its last "
+                            "clean stop, %s, into a new store",
+                            mdb_strerror(rc), b->base.dump);
     if ((rc == EACCES || rc == EPERM) && !b->writable)
         return qm_set_error(error, rc,
                             "cannot open it: a reader must be allowed to write to %s/"
@@ -909,11 +909,14 @@ static struct qm_backend *lmdb_open(const char *place, const struct qm_backend_c
     b = new_backend(config->write);
     b->dir = dir;
     b->base.fresh = dir->fresh;
+    b->base.dump = dir->dump;
     if (config->replace && !dir->fresh) {
         e = open_next(b, config->map_size, error);
     } else {
         if (!dir->fresh)
             e = look(b, config->lenient, &extent, error);
+        if (e == -EPROTO && g_file_test(dir->dump, G_FILE_TEST_EXISTS))
+            g_prefix_error(error, "the dump of its last clean stop is %s: ", dir->dump);
         if (e == 0)
             e = open_env(b, dir->env_path, dir->fresh, config->map_size, extent, error);
     }
@@ -1034,6 +1037,7 @@ static int lmdb_recover(struct qm_backend *backend, struct qm_meta *meta, GError
     if (e != 0)
         return e;
     next = new_backend(TRUE);
+    next->base.dump = b->base.dump;
     e = make_next(b, env_path, meta, next, error);
     if (e != 0)
         qm_lmdb_dir_drop(b->dir);

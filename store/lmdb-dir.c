@@ -5,6 +5,8 @@
  *   gen.N/     an LMDB environment: data.mdb and lock.mdb
  *   current    names the generation that counts: "gen.N\n"; only ever replaced by rename
  *   lock       the writer's exclusive flock(2); holds "PID NAME\n" of the writer
+ *   dump.jsonl the portable dump of the last clean stop, for a machine or an LMDB that cannot read
+ *              the rest; nothing here reads it
  *   creating   there while a store is being made
  *
  * A reader holds a shared flock on the directory of the generation that it reads; the writer takes
@@ -179,7 +181,8 @@ static int scan(const struct qm_lmdb_dir *dir, struct content *c, GError **error
         else if (strncmp(name, "gen.", 4) == 0)
             c->generation = TRUE;
         else if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && strcmp(name, "lock") != 0 &&
-                 strcmp(name, "current.new") != 0 && strcmp(name, "lost+found") != 0)
+                 strcmp(name, "current.new") != 0 && strcmp(name, "lost+found") != 0 &&
+                 strcmp(name, "dump.jsonl") != 0)
             c->foreign = TRUE;
     }
     closedir(stream);
@@ -722,6 +725,7 @@ struct qm_lmdb_dir *qm_lmdb_dir_open(const char *path, gboolean write, gboolean 
     }
     dir = g_new0(struct qm_lmdb_dir, 1);
     dir->path = g_strdup(path);
+    dir->dump = g_build_filename(path, "dump.jsonl", NULL);
     dir->fd = -1;
     dir->gen_fd = -1;
     dir->lock_fd = -1;
@@ -784,6 +788,7 @@ void qm_lmdb_dir_close(struct qm_lmdb_dir *dir)
     if (dir->claim)
         unclaim(dir->claim);
     g_free(dir->claim);
+    g_free(dir->dump);
     g_free(dir->name);
     g_free(dir->env_path);
     g_free(dir->path);

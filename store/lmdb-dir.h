@@ -12,6 +12,7 @@ struct qm_lmdb_dir {
     char *path;
     char *name;     /* of the generation: "gen.1" */
     char *env_path; /* its path */
+    char *dump;     /* path of the dump that is written at a clean stop */
     char *next;     /* name of the generation that is being made, or NULL */
     int fd;         /* the directory */
     int gen_fd;     /* the generation's; readers hold a shared flock on it */
