@@ -479,6 +479,8 @@ static int lmdb_commit(struct qm_txn *txn)
     g_free(t);
     if (rc == 0) {
         note_length(b);
+        if (!backend->fresh)
+            qm_lmdb_dir_note(b->dir, number);
         if (b->origin_due && !backend->fresh)
             b->origin_due = qm_lmdb_origin_write(b->dir->gen_fd, FALSE, number) != 0;
         return 0;
@@ -855,6 +857,15 @@ static struct lmdb_backend *new_backend(gboolean write)
     return b;
 }
 
+/* Which file data.mdb of the current generation is. */
+static enum qm_origin find_origin(const struct qm_lmdb_dir *dir, guint64 number)
+{
+    enum qm_origin origin = qm_lmdb_origin_read(dir->gen_fd, number);
+
+    return origin == QM_ORIGIN_OPEN && qm_lmdb_dir_is_older(dir, number) ? QM_ORIGIN_COPIED
+                                                                         : origin;
+}
+
 /* Looks at the pages before LMDB follows them. Where a clean stop left the very file as it is, or a
  * writer who looked has it open now, the tables that may be large are trusted. */
 static int look(struct lmdb_backend *b, gboolean lenient, enum qm_lmdb_extent *extent,
@@ -867,7 +878,7 @@ static int look(struct lmdb_backend *b, gboolean lenient, enum qm_lmdb_extent *e
 
     if (e != 0)
         return e;
-    origin = qm_lmdb_origin_read(dir->gen_fd, number);
+    origin = find_origin(dir, number);
     *extent = origin == QM_ORIGIN_STOPPED ||
                       (origin == QM_ORIGIN_OPEN && !b->writable && qm_lmdb_dir_has_writer(dir))
                   ? QM_LMDB_SMALL
@@ -977,6 +988,8 @@ static struct qm_backend *lmdb_replaced(struct qm_backend *fresh, GError **error
     old->dir = qm_lmdb_dir_view(b->dir);
     e = qm_lmdb_verify_heads(old->dir->env_path, &number, error);
     if (e == 0)
+        old->base.copied = find_origin(b->dir, number) == QM_ORIGIN_COPIED;
+    if (e == 0)
         e = open_env(old, old->dir->env_path, FALSE, 0, QM_LMDB_PAGES, error);
     if (e == 0)
         return &old->base;
@@ -1061,8 +1074,10 @@ static int lmdb_recover(struct qm_backend *backend, struct qm_meta *meta, GError
         next->reader.mdb = NULL;
     }
     free_backend(next);
-    if (e == 0)
+    if (e == 0) {
+        qm_lmdb_dir_note(b->dir, meta->transaction);
         qm_lmdb_dir_clean(b->dir);
+    }
     return e;
 }
 
