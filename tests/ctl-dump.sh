@@ -105,7 +105,7 @@ mkdir "$tmp/plain" "$tmp/plain2"
 "$builddir/tests/make-dump" 3 >"$tmp/full"
 run load "$tmp/small" --store "xattr:$tmp/plain" --latest
 if [ "$status" != 0 ]; then
-    skip "load into an xattr: store" "no xattrs here: $err"
+    skip "load into an xattr: store" "no user xattrs in the temporary directory: $err"
 else
     run dump --store "xattr:$tmp/plain" --json
     is "$out" "$(cat "$tmp/small")" "an xattr: store gives the dump back that it was made of"
