@@ -98,6 +98,10 @@ run load --store "lmdb:$tmp/none"
 exits 2 "no file"
 run load /dev/null --store "lmdb:$tmp/none"
 exits 1 "an empty dump"
+cp "$tmp/dump" "$tmp/no-end" && sed -i '$d' "$tmp/no-end"
+run load "$tmp/no-end" --store "lmdb:$tmp/none"
+exits 1 "a dump without its end"
+complains "$tmp/no-end: " "and the file is named"
 
 # another backend
 mkdir "$tmp/plain" "$tmp/plain2"
