@@ -483,11 +483,11 @@ static int walk_state(struct pass *p, const struct meta *meta, int tables)
             noted_only(p);
         if (e == 0 && !p->pages_only &&
             (p->rows[QM_TABLE_FS] != p->record.fs_rows ||
-                       p->rows[QM_TABLE_FSID] != p->record.fsid_rows ||
-                       p->rows[QM_TABLE_AFFIX] != p->record.affix_rows ||
-                       p->rows[QM_TABLE_BYAFFIX] != p->record.affix_rows ||
-                       p->rows[QM_TABLE_FULL] != p->record.full_rows ||
-                       p->rows[QM_TABLE_BYFULL] != p->record.full_rows))
+             p->rows[QM_TABLE_FSID] != p->record.fsid_rows ||
+             p->rows[QM_TABLE_AFFIX] != p->record.affix_rows ||
+             p->rows[QM_TABLE_BYAFFIX] != p->record.affix_rows ||
+             p->rows[QM_TABLE_FULL] != p->record.full_rows ||
+             p->rows[QM_TABLE_BYFULL] != p->record.full_rows))
             e = bad(p, "its rows are not as many as noted");
         if (e == 0 && p->sum_full != p->sum_byfull)
             e = bad(p, "its tables `full` and `byfull` contradict each other");
