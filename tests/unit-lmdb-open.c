@@ -405,6 +405,25 @@ static void test_rot(struct fixture *f, gconstpointer unused G_GNUC_UNUSED)
     g_assert_cmpuint(refused, >, 8); /* seven tables, and more than a page of rows */
 }
 
+/* LMDB writes to its lock file through a map: a hole in it would be a signal on a full disk. */
+static void test_lock_file(struct fixture *f, gconstpointer unused G_GNUC_UNUSED)
+{
+    static const unsigned flags[] = {QIDMAP_OPEN_READ, QIDMAP_OPEN_WRITE};
+    g_autofree char *file = g_build_filename(f->gen, "lock.mdb", NULL);
+    struct stat st;
+    size_t i;
+
+    for (i = 0; i <= G_N_ELEMENTS(flags); i++) {
+        g_assert_cmpint(stat(file, &st), ==, 0);
+        g_assert_cmpint(st.st_size, ==, 16384); /* LMDB asks for no more */
+        g_assert_cmpint(st.st_blocks * 512, >=, 16384);
+        if (i == G_N_ELEMENTS(flags))
+            break;
+        g_assert_cmpint(g_unlink(file), ==, 0);
+        qidmap_store_close(fixture_open(f->uri, flags[i], 0));
+    }
+}
+
 /* A copy that was made while a writer wrote is walked: whole, or refused. */
 static void test_live_copy(struct fixture *f, gconstpointer unused G_GNUC_UNUSED)
 {
@@ -713,6 +732,7 @@ int main(int argc, char **argv)
     add("/lmdb-open/older-in-place", test_older_in_place);
     add("/lmdb-open/load-over-copy", test_load_over_copy);
     add("/lmdb-open/rot", test_rot);
+    add("/lmdb-open/lock-file", test_lock_file);
     add("/lmdb-open/live-copy", test_live_copy);
     add("/lmdb-open/dump", test_dump);
     add("/lmdb-open/switch", test_switch);
