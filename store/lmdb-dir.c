@@ -422,6 +422,9 @@ void qm_lmdb_dir_note(struct qm_lmdb_dir *dir, guint64 transaction)
 
     (void)!pwrite(dir->lock_fd, text, strlen(text), 0);
     dir->noted[0] = '\0';
+    if (dir->newer)
+        qm_lmdb_dir_clean(dir);
+    dir->newer = FALSE;
 }
 
 gboolean qm_lmdb_dir_is_older(const struct qm_lmdb_dir *dir, guint64 transaction)
@@ -686,13 +689,22 @@ static void clean_at_open(struct qm_lmdb_dir *dir)
 {
     g_autoptr(GPtrArray) names = generations(dir);
     gboolean renamed;
+    guint i;
 
     if (names->len <= 1)
         return;
-    if (set_current(dir, dir->name, dir->gen_fd, &renamed) == 0)
-        qm_lmdb_dir_clean(dir);
-    else
+    for (i = 0; i < names->len; i++) {
+        const char *name = g_ptr_array_index(names, i);
+        g_autofree char *origin = g_build_filename(name, "origin", NULL);
+
+        if (strtoul(name + 4, NULL, 10) > strtoul(dir->name + 4, NULL, 10) &&
+            faccessat(dir->fd, origin, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+            dir->newer = TRUE;
+    }
+    if (set_current(dir, dir->name, dir->gen_fd, &renamed) != 0)
         dir->unsure = TRUE;
+    else if (!dir->newer) /* else after a commit, which moves the counters on */
+        qm_lmdb_dir_clean(dir);
 }
 
 /* ---- the directory itself ----------------------------------------------------------------------

@@ -602,6 +602,29 @@ static int run_switch(const char *uri)
     return 0;
 }
 
+/* `current` names an older generation again, which a reader had kept. */
+static void test_set_back(struct fixture *f, gconstpointer unused G_GNUC_UNUSED)
+{
+    qidmap_store *store = fixture_open(f->uri, QIDMAP_OPEN_WRITE, 0);
+    struct qidmap_stats s;
+    uint64_t path;
+    int fd;
+
+    shell("cd %s; cp -a gen.1 kept", f->dir);
+    switch_generation(store, UINT64_C(23) << 58);
+    g_assert_cmpint(qidmap_map(store, 1, UINT64_C(24) << 58, &path), ==, 0);
+    qidmap_store_close(store);
+    shell("cd %s; mv kept gen.1; echo gen.1 >current", f->dir);
+    /* the origin of a generation that was never away */
+    fd = open(f->gen, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    g_assert_cmpint(qm_lmdb_origin_write(fd, FALSE, 1), ==, 0);
+    close(fd);
+    s = before(f);
+    g_assert_cmpuint(leapt(f, &s), >=, UINT64_C(1) << 32);
+    s = before(f);
+    g_assert_cmpuint(leapt(f, &s), ==, 0);
+}
+
 /* What a switch leaves that was cut short: taken away by the next writer, and by no reader. */
 static void test_leftovers(struct fixture *f, gconstpointer unused G_GNUC_UNUSED)
 {
@@ -737,6 +760,7 @@ int main(int argc, char **argv)
     add("/lmdb-open/dump", test_dump);
     add("/lmdb-open/switch", test_switch);
     add("/lmdb-open/reader-switch", test_reader_switch);
+    add("/lmdb-open/set-back", test_set_back);
     add("/lmdb-open/leftovers", test_leftovers);
     add("/lmdb-open/rights", test_rights);
     add("/lmdb-open/current", test_current);
