@@ -27,7 +27,7 @@
 
 /* What is on a disk: one filesystem, or the subvolumes of one. */
 struct sub {
-    guint8 marker[16];
+    guint8 marker[16]; /* that of the image */
     guint32 row;       /* that it had last, or 0 */
     guint32 seen_path; /* path of the image when it was last registered */
 };
@@ -120,9 +120,11 @@ static int fake_mark(int fd, struct qidmap_identity *id, struct qidmap_error *er
         return -EIO;
     if (luck == 0)
         return -EOPNOTSUPP;
-    memset(sub->marker, 0, 16);
     w->next_marker++;
-    memcpy(sub->marker, &w->next_marker, sizeof w->next_marker);
+    for (guint s = 0; s < SUBS; s++) { /* it is on the root, and all show it */
+        memset(im->sub[s].marker, 0, 16);
+        memcpy(im->sub[s].marker, &w->next_marker, sizeof w->next_marker);
+    }
     if (luck == 1) {
         w->stopped = TRUE;
         w->stops++;
@@ -172,7 +174,7 @@ static void identify(const struct image *im, guint image, guint sub, guint place
 /* ---- what must hold -------------------------------------------------------------------------- */
 
 /* No other row, and nothing else that had a row, has this marker; and its row knows it. */
-static gboolean marker_tells(struct world *w, const struct sub *sub)
+static gboolean marker_tells(struct world *w, const struct image *im, const struct sub *sub)
 {
     gboolean own = FALSE, other = FALSE;
 
@@ -182,15 +184,18 @@ static gboolean marker_tells(struct world *w, const struct sub *sub)
         const struct qm_fs *fs = g_ptr_array_index(w->store->map.list, i);
         if (memcmp(fs->row.hints.marker, sub->marker, 16) != 0)
             continue;
+        gboolean part = FALSE;
+        for (guint s = 0; s < subs_of(im); s++)
+            part = part || fs->number == im->sub[s].row;
         if (fs->number == sub->row)
             own = !fs->row.marker_open;
-        else
+        else if (!part)
             other = TRUE;
     }
     for (guint i = 0; i < IMAGES; i++) {
         for (guint s = 0; w->image[i].exists && s < subs_of(&w->image[i]); s++) {
             const struct sub *x = &w->image[i].sub[s];
-            if (x != sub && x->row != 0 && memcmp(x->marker, sub->marker, 16) == 0)
+            if (&w->image[i] != im && x->row != 0 && memcmp(x->marker, sub->marker, 16) == 0)
                 other = TRUE;
         }
     }
@@ -205,7 +210,7 @@ static gboolean must_keep(struct world *w, const struct image *im, guint s)
 
     if (sub->row == 0)
         return FALSE;
-    if (marker_tells(w, sub))
+    if (marker_tells(w, im, sub))
         return TRUE;
     if (im->weak) /* by its place; another one may have been there */
         return FALSE;
@@ -581,6 +586,7 @@ static void step(struct world *w)
                     return;
             }
             memset(&x->sub[x->subs], 0, sizeof x->sub[0]);
+            memcpy(x->sub[x->subs].marker, x->sub[0].marker, 16);
             x->subs++;
             batch_add(w, b, a);
             /* The others are live; only the new one is given. */
