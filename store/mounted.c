@@ -27,14 +27,43 @@ static gboolean was_refused(int e)
            e == -EDQUOT || e == -ENODEV;
 }
 
-/* Writes markers where they are wanted. What cannot be written is no error: the filesystem is told
- * apart by what else is known of it, and keeps in its row the marker that it came with, so that
- * this one no longer passes for proof. The number of identities that rows are to take over comes
- * back; they stand first in `identities` and `fs`. */
+/* One filesystem, in parts or trees that have rows of their own, has one marker. */
+static void take_marker(struct qidmap_identity *identity, const struct qidmap_identity *written)
+{
+    const struct qidmap_fsid *marker = NULL;
+    uint32_t i, n = 0;
+
+    memcpy(identity->hints.marker, written->hints.marker, sizeof(written->hints.marker));
+    for (i = 0; i < written->count; i++) {
+        if (written->fsid[i].kind == QIDMAP_FSID_MARKER)
+            marker = &written->fsid[i];
+    }
+    if (!marker)
+        return;
+    while (n < identity->count && identity->fsid[n].kind == QIDMAP_FSID_OVERRIDE)
+        n++;
+    if (n < identity->count && identity->fsid[n].kind != QIDMAP_FSID_MARKER) {
+        if (identity->count == QIDMAP_FSID_COUNT)
+            identity->count--;
+        memmove(&identity->fsid[n + 1], &identity->fsid[n],
+                (identity->count - n) * sizeof(identity->fsid[0]));
+        identity->count++;
+    }
+    identity->fsid[n] = *marker;
+    identity->flags = (identity->flags & ~(uint32_t)QIDMAP_IDENTITY_WEAK) |
+                      (written->flags & QIDMAP_IDENTITY_WEAK);
+}
+
+/* Writes markers where they are wanted, one to each superblock. What cannot be written is no error:
+ * the filesystem is told apart by what else is known of it, and keeps in its row the marker that it
+ * came with, so that this one no longer passes for proof. The number of identities that rows are to
+ * take over comes back; they stand first in `identities` and `fs`. */
 static size_t write_markers(struct qidmap_mounted *mounted, size_t count, const gboolean *marks,
                             const uint32_t *numbers, const struct qm_outside *outside,
                             struct qidmap_identity *identities, uint32_t *fs)
 {
+    g_autofree gboolean *done = g_new0(gboolean, count + 1);
+    g_autoptr(GHashTable) noted = g_hash_table_new(NULL, NULL); /* rows */
     size_t n = 0, i, k;
 
     for (i = 0; i < count; i++) {
@@ -42,22 +71,30 @@ static size_t write_markers(struct qidmap_mounted *mounted, size_t count, const 
         struct qidmap_error error;
         int e;
 
-        if (!marks[i] || numbers[i] == 0)
+        if (!marks[i] || numbers[i] == 0 || done[i])
             continue;
         e = outside->mark(mounted[i].fd, &written, &error);
         if (e != 0 && !was_refused(e))
             continue;
-        if (e != 0)
-            written = mounted[i].identity;
-        identities[n] = written;
-        fs[n++] = numbers[i];
-        for (k = 0; e == 0 && k < count; k++) { /* every mount of it shows the marker now */
-            if (numbers[k] != numbers[i])
+        for (k = 0; k < count; k++) { /* every mount of it shows the same */
+            if (mounted[k].identity.superblock != mounted[i].identity.superblock ||
+                numbers[k] == 0 || mounted[k].identity.policy == QIDMAP_POLICY_EPHEMERAL)
                 continue;
-            memcpy(mounted[k].identity.hints.marker, written.hints.marker,
-                   sizeof(written.hints.marker));
-            if (k == i)
+            if (e != 0)
+                ; /* what it came with */
+            else if (k == i)
                 mounted[k].identity = written;
+            else if (numbers[k] == numbers[i])
+                memcpy(mounted[k].identity.hints.marker, written.hints.marker,
+                       sizeof(written.hints.marker));
+            else
+                take_marker(&mounted[k].identity, &written);
+            done[k] = TRUE;
+            if ((k == i || numbers[k] != numbers[i]) &&
+                g_hash_table_add(noted, GUINT_TO_POINTER(numbers[k]))) {
+                identities[n] = mounted[k].identity;
+                fs[n++] = numbers[k];
+            }
         }
     }
     return n;

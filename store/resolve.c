@@ -45,6 +45,10 @@
  * the tree at the mount path where it was last seen, else by the first one by name. Without trees
  * again, the oldest of its rows is taken. Rows that differ in their tree are no duplicates.
  *
+ * Subvolumes of btrfs have the marker of their superblock. While two superblocks show one marker it
+ * tells nothing of their subvolumes either, even where that of the original is not mounted, or was
+ * not met yet, and so does not contest its row.
+ *
  * Ephemeral filesystems have an exact identity: only steps 2 and 3 matter to a lone claimant.
  */
 #include "config.h"
@@ -90,6 +94,7 @@ struct context {
     GArray *mine;                             /* guint, rows of the group, ascending */
     GPtrArray *claims;                        /* struct claim * of the group */
     const gboolean *held;                     /* by row: a live one has it */
+    GHashTable *copied;                       /* markers that several superblocks show */
 };
 
 /* ---- identities ------------------------------------------------------------------------------ */
@@ -292,6 +297,11 @@ static enum match compare_level(const struct qidmap_hints *a, const struct qidma
     }
 }
 
+gboolean qm_same_device(const struct qidmap_hints *a, const struct qidmap_hints *b)
+{
+    return compare_level(a, b, LEVEL_DEVICE) == MATCH_FITS;
+}
+
 static const struct qidmap_identity *speaker(const struct context *ctx, const struct claim *claim)
 {
     return &ctx->identities[claim->first];
@@ -354,11 +364,23 @@ static gboolean marker_denies(const struct context *ctx, const struct claim *cla
     return FALSE;
 }
 
+/* The marker of the claim is shown by another superblock, too. Seen from a subvolume of btrfs: that
+ * of the original may not be here to contest the row. */
+static gboolean is_copied(const struct context *ctx, const struct claim *claim)
+{
+    const struct qidmap_identity *id = speaker(ctx, claim);
+
+    return of_kind(id->fsid, id->count, QIDMAP_FSID_BTRFS) != NULL && has_marker(&id->hints) &&
+           g_hash_table_contains(ctx->copied, id->hints.marker);
+}
+
 /* Another claimant of the row, or another candidate of the claim, has the same value: it tells
  * nothing. What the marker rules out does not count. */
 static gboolean is_shared(const struct context *ctx, const struct claim *claim, guint row,
                           enum level level)
 {
+    if (level == LEVEL_MARKER && is_copied(ctx, claim))
+        return TRUE;
     for (guint i = 0; i < ctx->claims->len; i++) {
         const struct claim *other = claim_at(ctx, i);
         if (other != claim && has_row(other, row) &&
@@ -723,7 +745,8 @@ static gboolean decide_lone(const struct context *ctx, struct claim *claim)
     if (match_claim(ctx, claim, row, LEVEL_MARKER) == MATCH_DIFFERS)
         return TRUE;
     if (compare_level(old, &id->hints, LEVEL_DEVICE) == MATCH_DIFFERS &&
-        match_claim(ctx, claim, row, LEVEL_MARKER) != MATCH_FITS && present(old, &id->hints))
+        (is_copied(ctx, claim) ||
+         (match_claim(ctx, claim, row, LEVEL_MARKER) != MATCH_FITS && present(old, &id->hints))))
         return TRUE;
     claim->row = (gint)row;
     return TRUE;
@@ -924,23 +947,6 @@ static void group_free(gpointer data)
     g_free(ctx);
 }
 
-static struct context *group_at(GPtrArray *groups, struct context **by_root, guint root,
-                                const struct qm_scene *scene, const gboolean *held)
-{
-    if (by_root[root] == NULL) {
-        struct context *ctx = g_new0(struct context, 1);
-        *ctx = (struct context){.scene = scene,
-                                .identities = scene->identities,
-                                .rows = scene->rows,
-                                .mine = g_array_new(FALSE, FALSE, sizeof(guint)),
-                                .claims = g_ptr_array_new(),
-                                .held = held};
-        by_root[root] = ctx;
-        g_ptr_array_add(groups, ctx);
-    }
-    return by_root[root];
-}
-
 /* Index of the row of that number, or -1. */
 static gint find_row(const struct qm_scene *scene, guint32 fs)
 {
@@ -958,7 +964,70 @@ static gint find_row(const struct qm_scene *scene, guint32 fs)
     return -1;
 }
 
-static GPtrArray *make_groups(const struct qm_scene *scene, GPtrArray *claims, const gboolean *held)
+static guint hash_marker(gconstpointer key)
+{
+    return (guint)XXH3_64bits(key, sizeof(((struct qidmap_hints *)0)->marker));
+}
+
+static gboolean equal_marker(gconstpointer a, gconstpointer b)
+{
+    return memcmp(a, b, sizeof(((struct qidmap_hints *)0)->marker)) == 0;
+}
+
+/* `superblock` shows a marker; `shown` has who showed it first. */
+static void note_marker(GHashTable *shown, GHashTable *copied, const guint8 *marker,
+                        const guint64 *superblock)
+{
+    const guint64 *first = g_hash_table_lookup(shown, marker);
+
+    if (first == NULL)
+        g_hash_table_insert(shown, (gpointer)marker, (gpointer)superblock);
+    else if (*first != *superblock)
+        g_hash_table_add(copied, (gpointer)marker);
+}
+
+/* Markers of btrfs that more than one superblock shows. */
+static GHashTable *find_copied(const struct qm_scene *scene)
+{
+    g_autoptr(GHashTable) shown = g_hash_table_new(hash_marker, equal_marker);
+    GHashTable *copied = g_hash_table_new(hash_marker, equal_marker);
+
+    for (gsize i = 0; i < scene->count; i++) {
+        const struct qidmap_identity *id = &scene->identities[i];
+        if (of_kind(id->fsid, id->count, QIDMAP_FSID_BTRFS) != NULL && has_marker(&id->hints))
+            note_marker(shown, copied, id->hints.marker, &id->superblock);
+    }
+    for (gsize l = 0; g_hash_table_size(shown) > 0 && l < scene->n_live; l++) {
+        gint r = find_row(scene, scene->live[l].fs);
+        const struct qidmap_fs *row = r >= 0 ? scene->rows[r] : NULL;
+        if (row != NULL && !row->marker_open && has_marker(&row->hints) &&
+            of_kind(row->fsid, row->fsid_count, QIDMAP_FSID_BTRFS) != NULL)
+            note_marker(shown, copied, row->hints.marker, &scene->live[l].superblock);
+    }
+    return copied;
+}
+
+static struct context *group_at(GPtrArray *groups, struct context **by_root, guint root,
+                                const struct qm_scene *scene, const gboolean *held,
+                                GHashTable *copied)
+{
+    if (by_root[root] == NULL) {
+        struct context *ctx = g_new0(struct context, 1);
+        *ctx = (struct context){.scene = scene,
+                                .identities = scene->identities,
+                                .rows = scene->rows,
+                                .mine = g_array_new(FALSE, FALSE, sizeof(guint)),
+                                .claims = g_ptr_array_new(),
+                                .held = held,
+                                .copied = copied};
+        by_root[root] = ctx;
+        g_ptr_array_add(groups, ctx);
+    }
+    return by_root[root];
+}
+
+static GPtrArray *make_groups(const struct qm_scene *scene, GPtrArray *claims, const gboolean *held,
+                              GHashTable *copied)
 {
     GPtrArray *groups = g_ptr_array_new_with_free_func(group_free);
     gsize nodes = claims->len + scene->n_rows;
@@ -989,7 +1058,7 @@ static GPtrArray *make_groups(const struct qm_scene *scene, GPtrArray *claims, c
             parent[root_of(parent, c - 1)] = root_of(parent, claims->len + (guint)r);
     }
     for (guint c = 0; c < claims->len; c++)
-        g_ptr_array_add(group_at(groups, by_root, root_of(parent, c), scene, held)->claims,
+        g_ptr_array_add(group_at(groups, by_root, root_of(parent, c), scene, held, copied)->claims,
                         g_ptr_array_index(claims, c));
     for (guint r = 0; r < scene->n_rows; r++) {
         struct context *ctx = by_root[root_of(parent, claims->len + r)];
@@ -1024,13 +1093,14 @@ void qm_resolve(const struct qm_scene *scene, struct qm_decision *decisions)
 {
     g_autoptr(GPtrArray) claims = make_claims(scene);
     g_autofree gboolean *held = g_new0(gboolean, scene->n_rows + 1);
+    g_autoptr(GHashTable) copied = find_copied(scene);
 
     for (gsize l = 0; l < scene->n_live && scene->n_rows > 0; l++) {
         gint r = find_row(scene, scene->live[l].fs);
         if (r >= 0)
             held[r] = TRUE;
     }
-    g_autoptr(GPtrArray) groups = make_groups(scene, claims, held);
+    g_autoptr(GPtrArray) groups = make_groups(scene, claims, held, copied);
     for (guint g = 0; g < groups->len; g++)
         resolve_group(g_ptr_array_index(groups, g));
     rank_new(scene, claims);

@@ -27,7 +27,7 @@
 
 /* What is on a disk: one filesystem, or the subvolumes of one. */
 struct sub {
-    guint8 marker[16];
+    guint8 marker[16]; /* that of the image */
     guint32 row;       /* that it had last, or 0 */
     guint32 seen_path; /* path of the image when it was last registered */
 };
@@ -120,9 +120,11 @@ static int fake_mark(int fd, struct qidmap_identity *id, struct qidmap_error *er
         return -EIO;
     if (luck == 0)
         return -EOPNOTSUPP;
-    memset(sub->marker, 0, 16);
     w->next_marker++;
-    memcpy(sub->marker, &w->next_marker, sizeof w->next_marker);
+    for (guint s = 0; s < SUBS; s++) { /* it is on the root, and all show it */
+        memset(im->sub[s].marker, 0, 16);
+        memcpy(im->sub[s].marker, &w->next_marker, sizeof w->next_marker);
+    }
     if (luck == 1) {
         w->stopped = TRUE;
         w->stops++;
@@ -172,7 +174,7 @@ static void identify(const struct image *im, guint image, guint sub, guint place
 /* ---- what must hold -------------------------------------------------------------------------- */
 
 /* No other row, and nothing else that had a row, has this marker; and its row knows it. */
-static gboolean marker_tells(struct world *w, const struct sub *sub)
+static gboolean marker_tells(struct world *w, const struct image *im, const struct sub *sub)
 {
     gboolean own = FALSE, other = FALSE;
 
@@ -182,15 +184,18 @@ static gboolean marker_tells(struct world *w, const struct sub *sub)
         const struct qm_fs *fs = g_ptr_array_index(w->store->map.list, i);
         if (memcmp(fs->row.hints.marker, sub->marker, 16) != 0)
             continue;
+        gboolean part = FALSE;
+        for (guint s = 0; s < subs_of(im); s++)
+            part = part || fs->number == im->sub[s].row;
         if (fs->number == sub->row)
             own = !fs->row.marker_open;
-        else
+        else if (!part)
             other = TRUE;
     }
     for (guint i = 0; i < IMAGES; i++) {
         for (guint s = 0; w->image[i].exists && s < subs_of(&w->image[i]); s++) {
             const struct sub *x = &w->image[i].sub[s];
-            if (x != sub && x->row != 0 && memcmp(x->marker, sub->marker, 16) == 0)
+            if (&w->image[i] != im && x->row != 0 && memcmp(x->marker, sub->marker, 16) == 0)
                 other = TRUE;
         }
     }
@@ -205,7 +210,7 @@ static gboolean must_keep(struct world *w, const struct image *im, guint s)
 
     if (sub->row == 0)
         return FALSE;
-    if (marker_tells(w, sub))
+    if (marker_tells(w, im, sub))
         return TRUE;
     if (im->weak) /* by its place; another one may have been there */
         return FALSE;
@@ -581,6 +586,7 @@ static void step(struct world *w)
                     return;
             }
             memset(&x->sub[x->subs], 0, sizeof x->sub[0]);
+            memcpy(x->sub[x->subs].marker, x->sub[0].marker, 16);
             x->subs++;
             batch_add(w, b, a);
             /* The others are live; only the new one is given. */
@@ -903,6 +909,59 @@ static void test_copied_marker(void)
     }
 }
 
+static int stop_marking(int fd G_GNUC_UNUSED, struct qidmap_identity *id G_GNUC_UNUSED,
+                        struct qidmap_error *error G_GNUC_UNUSED)
+{
+    return -EIO;
+}
+
+/* Cut short before a marker was replaced, and started again: every backend remembers that it is
+ * open, and neither the copy with the old marker nor a filesystem with the new one goes astray. */
+static void test_stopped(gconstpointer backend)
+{
+    static const struct qm_outside stopping = {stop_marking, nothing_present};
+    g_autofree char *dir = fixture_dir();
+    g_autofree char *uri = g_strconcat(backend, ":", dir, NULL);
+    struct qidmap_register_options o = {.size = sizeof o, .markers = 1};
+    struct qidmap_error error = {0, ""};
+    qidmap_store *store = NULL;
+
+    if (qidmap_store_open(uri, FIXTURE_WRITE, NULL, &store, &error) != 0) {
+        g_test_skip(error.text);
+        fixture_remove(dir);
+        return;
+    }
+    for (guint8 uuid = 1; uuid <= 2; uuid++) {
+        struct qidmap_mounted a = mounted_of(uuid, 1, "/srv/a"), b = mounted_of(uuid, 2, "/srv/b");
+        struct qidmap_mounted m[2];
+        struct qidmap_fs row = {.size = sizeof row};
+        guint8 first[16] = {uuid}, second[16] = {uuid, 7};
+
+        set_marker(&a.identity, first);
+        set_marker(&b.identity, first);
+        enroll(store, &a, 1, &o);
+        m[0] = b;
+        m[1] = a;
+        g_assert_cmpint(qm_store_register_mounted(store, m, 2, &o, &stopping, NULL), ==, 0);
+        g_assert_cmpuint(m[1].fs, ==, a.fs);
+        qidmap_store_close(store);
+        store = fixture_open(uri, QIDMAP_OPEN_WRITE, 0);
+        qidmap_fs_get(store, m[0].fs, &row, NULL);
+        g_assert_cmpuint(row.marker_open, ==, 1);
+        if (uuid == 2) /* it was written, as it turns out */
+            set_marker(&b.identity, second);
+        enroll(store, &b, 1, &o);
+        g_assert_cmpuint(b.fs, ==, m[0].fs);
+        qidmap_fs_get(store, b.fs, &row, NULL);
+        g_assert_cmpuint(row.marker_open, ==, 0);
+        g_assert_cmpmem(row.hints.marker, 16, b.identity.hints.marker, 16);
+        enroll(store, &a, 1, &o);
+        g_assert_cmpuint(a.fs, ==, m[1].fs);
+    }
+    qidmap_store_close(store);
+    fixture_remove(dir);
+}
+
 /* Copies of a row that share another of its identities than the one seen now, count as copies. */
 static void test_copies_of_rows(void)
 {
@@ -1028,6 +1087,8 @@ int main(int argc, char **argv)
     g_test_add_func("/mounted/policy", test_policy);
     g_test_add_func("/mounted/conflict", test_conflict);
     g_test_add_func("/mounted/copied-marker", test_copied_marker);
+    g_test_add_data_func("/mounted/stopped/lmdb", "lmdb", test_stopped);
+    g_test_add_data_func("/mounted/stopped/xattr", "xattr", test_stopped);
     g_test_add_func("/mounted/copies-of-rows", test_copies_of_rows);
     g_test_add_func("/mounted/trees", test_trees);
     g_test_add_func("/mounted/many", test_many);
