@@ -183,7 +183,18 @@ static void take(struct mount_registry *registry, const struct mount_scan *scan,
         live->policy = one->identity.policy;
         if (qidmap_fs_get(scan->store, one->fs, &row, NULL) == 0)
             live->policy = row.policy;
-        if ((one->flags & QIDMAP_MOUNTED_NEW) && (one->flags & QIDMAP_MOUNTED_DUPLICATE)) {
+        if (one->flags & QIDMAP_MOUNTED_POLICY) {
+            log_warning(
+                "export %s: %s cannot keep the policy of its filesystem, number %u, as it is "
+                "mounted now: its files have new ids, under number %u; mount it as before to "
+                "have the old ones back",
+                scan->name, live->label, one->other, live->fs);
+        } else if (one->flags & QIDMAP_MOUNTED_CONFLICT) {
+            log_warning("export %s: %s has the identities of several filesystems, number %u among "
+                        "them: its files have new ids, under number %u; 'qidmapctl fs alias' mends "
+                        "that where you know which one it is",
+                        scan->name, live->label, one->other, live->fs);
+        } else if ((one->flags & QIDMAP_MOUNTED_NEW) && (one->flags & QIDMAP_MOUNTED_DUPLICATE)) {
             g_autofree char *twin = twin_of(scan->store, all, count, one);
             log_warning("export %s: %s has the identity of %s: it gets ids of its own, number %u",
                         scan->name, live->label, twin != NULL ? twin : "another filesystem",

@@ -50,6 +50,7 @@ struct qid_export {
     qidmap_store *store; /* borrowed from the map */
     struct statx root_stx;
     int warned;           /* atomic */
+    int trouble;          /* atomic: the error of new mappings that was told last; 0: they go on */
     gboolean little_room; /* the store is one whose room is watched */
     int room_told;        /* atomic: 1: a tenth is left, 2: nothing */
 };
@@ -274,6 +275,25 @@ static void watch_room(struct qid_export *exp)
                     exp->name, exp->store_uri);
 }
 
+/* After what made, or should have made, new mappings, with its result: tells when they begin to
+ * fail, and when they go on. */
+static void watch_store(struct qid_export *exp, int rc)
+{
+    int told = g_atomic_int_get(&exp->trouble);
+    struct qidmap_error problem;
+
+    if (rc == told || (rc != 0 && rc != -EIO && rc != -EUCLEAN && rc != -ENOSPC && rc != -ENFILE) ||
+        !g_atomic_int_compare_and_exchange(&exp->trouble, told, rc))
+        return;
+    if (rc == 0)
+        log_warning("export %s: the store %s takes new files again", exp->name, exp->store_uri);
+    else if (qidmap_store_health(exp->store, &problem) < 0)
+        log_error("export %s: %s", exp->name, problem.text);
+    else
+        log_error("export %s: the store %s takes no new files, known ones are served: %s",
+                  exp->name, exp->store_uri, g_strerror(-rc));
+}
+
 gboolean qid_map_start(struct qid_map *map, GError **error)
 {
     for (guint i = 0; i < map->exports->len; i++) {
@@ -402,6 +422,7 @@ static int map_inode(struct qid_export *exp, uint32_t fs, uint64_t ino, uint64_t
         return rc;
     rc = qidmap_map(exp->store, fs, ino, path);
     watch_room(exp);
+    watch_store(exp, rc);
     return rc;
 }
 
@@ -709,8 +730,11 @@ static void map_all(struct listing *l)
 {
     struct qidmap_item *items = (struct qidmap_item *)(void *)l->items->data;
 
-    if (l->items->len > 0)
-        qidmap_map_batch(l->exp->store, items, l->items->len);
+    if (l->items->len > 0) {
+        int rc = qidmap_map_batch(l->exp->store, items, l->items->len);
+        if (rc < 0)
+            watch_store(l->exp, rc);
+    }
     for (guint i = 0; i < l->items->len; i++) {
         struct qid_dirent *e = &l->entries[g_array_index(l->item_owner, size_t, i)];
         e->result = items[i].result;

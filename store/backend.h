@@ -104,9 +104,10 @@ struct qm_backend {
     gboolean fresh;  /* set by open(), cleared by publish() */
     gboolean copied; /* set by open(): somebody copied it, or put it back from a backup */
     gboolean failed; /* set by open(): it can be read, and must recover() before it is written to */
-    char *kept;     /* set by publish(): where the files of a store that was replaced, and could not
-                       be read, are now. Freed by close() */
-    gboolean clean; /* set before close(): the note of a clean stop is in it */
+    char *kept; /* set by publish(): where the files of a store that was replaced, and could not
+                   be read, are now. Freed by close() */
+    const char *dump; /* file for the dump of a clean stop, NULL: none is written */
+    gboolean clean;   /* set before close(): the note of a clean stop is in it */
 };
 
 extern const struct qm_backend_ops qm_backend_mem;

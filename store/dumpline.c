@@ -95,6 +95,7 @@ void qm_line_fs(GString *out, const struct qidmap_fs *fs, gboolean has_full)
     qm_json_bool(out, "has_full", has_full);
     qm_json_bool(out, "chosen", fs->chosen);
     qm_json_bool(out, "met_many", fs->met_many);
+    qm_json_bool(out, "marker_open", fs->marker_open);
     qm_json_string(out, "met", met(text, fs));
     qm_json_int(out, "alias", fs->alias);
     qm_json_int(out, "instance", fs->instance);
@@ -297,6 +298,7 @@ static void read_fs(struct qm_json *json, struct qm_line *line)
     line->has_full = qm_json_take_bool(json, "has_full");
     fs->chosen = (uint32_t)qm_json_take_bool(json, "chosen");
     fs->met_many = (uint32_t)qm_json_take_bool(json, "met_many");
+    fs->marker_open = (uint32_t)qm_json_take_bool(json, "marker_open");
     read_met(json, fs);
     fs->alias = (uint32_t)qm_json_take_int(json, "alias", 0, QM_FS_LAST);
     fs->instance = (uint32_t)qm_json_take_int(json, "instance", 0, G_MAXUINT32);

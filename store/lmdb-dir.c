@@ -4,7 +4,10 @@
  *
  *   gen.N/     an LMDB environment: data.mdb and lock.mdb
  *   current    names the generation that counts: "gen.N\n"; only ever replaced by rename
- *   lock       the writer's exclusive flock(2); holds "PID NAME\n" of the writer
+ *   lock       the writer's exclusive flock(2); holds "PID NAME\n" of the writer, and then
+ *              "gen.N TRANSACTION\n" of its last commit
+ *   dump.jsonl the portable dump of the last clean stop, for a machine or an LMDB that cannot read
+ *              the rest; nothing here reads it
  *   creating   there while a store is being made
  *
  * A reader holds a shared flock on the directory of the generation that it reads; the writer takes
@@ -31,11 +34,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -44,6 +49,7 @@
 #include "store/place.h"
 
 #define FIRST_GENERATION "gen.1"
+#define LOCK_FILE_SIZE   16384 /* 64 bytes for each of 254 readers, and two more */
 #define GENERATION_LAST  999999999ul
 
 static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -179,7 +185,8 @@ static int scan(const struct qm_lmdb_dir *dir, struct content *c, GError **error
         else if (strncmp(name, "gen.", 4) == 0)
             c->generation = TRUE;
         else if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && strcmp(name, "lock") != 0 &&
-                 strcmp(name, "current.new") != 0 && strcmp(name, "lost+found") != 0)
+                 strcmp(name, "current.new") != 0 && strcmp(name, "lost+found") != 0 &&
+                 strcmp(name, "dump.jsonl") != 0)
             c->foreign = TRUE;
     }
     closedir(stream);
@@ -278,20 +285,33 @@ static void take_name(struct qm_lmdb_dir *dir, const char *name)
     dir->env_path = g_build_filename(dir->path, name, NULL);
 }
 
-/* A copy may have come without LMDB's lock file. Where root only reads, the one that it makes must
- * belong to the user whose store it is. */
-static void make_lock_file(const struct qm_lmdb_dir *dir)
+/* LMDB's lock file, where it is not there yet. LMDB writes to it through a map, and makes it with a
+ * hole: a disk without room is a signal then, and on btrfs again at each change of a page that was
+ * written out. So it gets its blocks now, and changes them in place. */
+static int make_lock_file(const struct qm_lmdb_dir *dir, int gen_fd)
 {
     struct stat st;
-    int fd;
+    int fd, e, flags = 0;
 
-    if (geteuid() != 0 || fstat(dir->gen_fd, &st) != 0 || st.st_uid == 0)
-        return;
-    fd = openat(dir->gen_fd, "lock.mdb", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return; /* it is there, or LMDB says what is wrong */
-    (void)!fchown(fd, st.st_uid, st.st_gid);
+    fd = openat(gen_fd, "lock.mdb", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) /* where it cannot be made, LMDB says what is wrong */
+        return errno == ENOSPC || errno == EDQUOT ? -errno : 0;
+    if (ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0) {
+        flags |= FS_NOCOW_FL;
+        (void)ioctl(fd, FS_IOC_SETFLAGS, &flags); /* btrfs knows it */
+    }
+    do {
+        e = fallocate(fd, 0, 0, LOCK_FILE_SIZE) == 0 ? 0 : -errno;
+    } while (e == -EINTR);
+    if (e == -EOPNOTSUPP || e == -ENOSYS)
+        e = 0;
+    if (e != 0)
+        (void)unlinkat(gen_fd, "lock.mdb", 0);
+    /* Where root only reads, it must belong to the user whose store it is. */
+    if (e == 0 && !dir->write && geteuid() == 0 && fstat(gen_fd, &st) == 0 && st.st_uid != 0)
+        (void)!fchown(fd, st.st_uid, st.st_gid);
     close(fd);
+    return e;
 }
 
 /* Opens the current generation. A writer may switch, and take the old one away, meanwhile. */
@@ -311,9 +331,11 @@ static int enter(struct qm_lmdb_dir *dir, GError **error)
             if (e == 0) {
                 dir->gen_fd = fd;
                 take_name(dir, name);
-                if (!dir->write)
-                    make_lock_file(dir);
-                return check_parts(dir, error);
+                e = check_parts(dir, error);
+                if (e == 0 && make_lock_file(dir, fd) != 0)
+                    e = qm_set_error(error, ENOSPC,
+                                     "no room for the file lock.mdb, which readers need, too");
+                return e;
             }
             if (fd >= 0)
                 close(fd);
@@ -366,6 +388,7 @@ static int busy(struct qm_lmdb_dir *dir, GError **error)
     ssize_t size = pread(dir->lock_fd, owner, sizeof(owner) - 1, 0);
 
     owner[MAX(size, 0)] = '\0';
+    owner[strcspn(owner, "\n")] = '\0';
     g_strcanon(g_strchomp(owner),
                "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-", '?');
     return qm_set_error(error, EBUSY,
@@ -374,9 +397,50 @@ static int busy(struct qm_lmdb_dir *dir, GError **error)
                         owner[0] ? owner : "none is known; or it reads on a read-only mount");
 }
 
+static char *owner_line(void)
+{
+    return g_strdup_printf("%ld %s\n", (long)getpid(), program_invocation_short_name);
+}
+
+/* What the last writer left behind its own line. */
+static void read_note(struct qm_lmdb_dir *dir)
+{
+    char text[256];
+    ssize_t size = pread(dir->lock_fd, text, sizeof(text) - 1, 0);
+    const char *line;
+
+    text[MAX(size, 0)] = '\0';
+    line = strchr(text, '\n');
+    g_strlcpy(dir->noted, line ? line + 1 : "", sizeof(dir->noted));
+}
+
+void qm_lmdb_dir_note(struct qm_lmdb_dir *dir, guint64 transaction)
+{
+    g_autofree char *owner = owner_line();
+    g_autofree char *text =
+        g_strdup_printf("%s%s %" G_GUINT64_FORMAT "\n", owner, dir->name, transaction);
+
+    (void)!pwrite(dir->lock_fd, text, strlen(text), 0);
+    dir->noted[0] = '\0';
+    if (dir->newer)
+        qm_lmdb_dir_clean(dir);
+    dir->newer = FALSE;
+}
+
+gboolean qm_lmdb_dir_is_older(const struct qm_lmdb_dir *dir, guint64 transaction)
+{
+    size_t size = strlen(dir->name);
+    char *end;
+
+    if (strncmp(dir->noted, dir->name, size) != 0 || dir->noted[size] != ' ' ||
+        !g_ascii_isdigit(dir->noted[size + 1]))
+        return FALSE;
+    return g_ascii_strtoull(dir->noted + size + 1, &end, 10) > transaction && *end == '\n';
+}
+
 static int take_lock(struct qm_lmdb_dir *dir, GError **error)
 {
-    g_autofree char *text = NULL;
+    g_autofree char *text = owner_line();
     ssize_t size;
     int e;
 
@@ -388,11 +452,13 @@ static int take_lock(struct qm_lmdb_dir *dir, GError **error)
         return busy(dir, error);
     if (e != 0)
         return qm_set_error(error, e, "cannot lock it: %s", g_strerror(-e));
-    text = g_strdup_printf("%ld %s\n", (long)getpid(), program_invocation_short_name);
-    size = (ssize_t)strlen(text);
-    /* Only for people: what cannot be written (a full disk) does not matter. */
-    if (ftruncate(dir->lock_fd, 0) == 0)
-        (void)!pwrite(dir->lock_fd, text, (size_t)size, 0);
+    read_note(dir);
+    /* Mostly for people: what cannot be written (a full disk) does not matter. The note stays until
+     * it is known what it means. */
+    (void)!ftruncate(dir->lock_fd, 0);
+    size = pwrite(dir->lock_fd, text, strlen(text), 0);
+    if (dir->noted[0] && size > 0)
+        (void)!pwrite(dir->lock_fd, dir->noted, strlen(dir->noted), size);
     return 0;
 }
 
@@ -460,6 +526,15 @@ static int make_generation(struct qm_lmdb_dir *dir, const char *name)
 
     if (e == 0 && mkdirat(dir->fd, name, 0700) != 0)
         e = -errno;
+    if (e == 0) {
+        int fd = open_generation(dir, name);
+
+        e = fd < 0 ? fd : make_lock_file(dir, fd);
+        if (fd >= 0)
+            close(fd);
+        if (e != 0)
+            (void)remove_generation(dir, name);
+    }
     return e;
 }
 
@@ -614,13 +689,22 @@ static void clean_at_open(struct qm_lmdb_dir *dir)
 {
     g_autoptr(GPtrArray) names = generations(dir);
     gboolean renamed;
+    guint i;
 
     if (names->len <= 1)
         return;
-    if (set_current(dir, dir->name, dir->gen_fd, &renamed) == 0)
-        qm_lmdb_dir_clean(dir);
-    else
+    for (i = 0; i < names->len; i++) {
+        const char *name = g_ptr_array_index(names, i);
+        g_autofree char *origin = g_build_filename(name, "origin", NULL);
+
+        if (strtoul(name + 4, NULL, 10) > strtoul(dir->name + 4, NULL, 10) &&
+            faccessat(dir->fd, origin, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+            dir->newer = TRUE;
+    }
+    if (set_current(dir, dir->name, dir->gen_fd, &renamed) != 0)
         dir->unsure = TRUE;
+    else if (!dir->newer) /* else after a commit, which moves the counters on */
+        qm_lmdb_dir_clean(dir);
 }
 
 /* ---- the directory itself ----------------------------------------------------------------------
@@ -722,6 +806,7 @@ struct qm_lmdb_dir *qm_lmdb_dir_open(const char *path, gboolean write, gboolean 
     }
     dir = g_new0(struct qm_lmdb_dir, 1);
     dir->path = g_strdup(path);
+    dir->dump = g_build_filename(path, "dump.jsonl", NULL);
     dir->fd = -1;
     dir->gen_fd = -1;
     dir->lock_fd = -1;
@@ -772,9 +857,8 @@ void qm_lmdb_dir_close(struct qm_lmdb_dir *dir)
         return;
     qm_lmdb_dir_drop(dir);
     if (dir->lock_fd >= 0) {
-        if (dir->write && dir->gen_fd >= 0 && ftruncate(dir->lock_fd, 0) != 0) {
-            /* only for people */
-        }
+        if (dir->write && dir->gen_fd >= 0 && !dir->noted[0])
+            (void)!ftruncate(dir->lock_fd, 0);
         close(dir->lock_fd);
     }
     if (dir->gen_fd >= 0)
@@ -784,6 +868,7 @@ void qm_lmdb_dir_close(struct qm_lmdb_dir *dir)
     if (dir->claim)
         unclaim(dir->claim);
     g_free(dir->claim);
+    g_free(dir->dump);
     g_free(dir->name);
     g_free(dir->env_path);
     g_free(dir->path);

@@ -479,8 +479,9 @@ int qidmap_map_batch(qidmap_store *store, struct qidmap_item *items, size_t coun
 int qidmap_map_objects(qidmap_store *store, const struct qidmap_object *objects, size_t count,
                        uint64_t *paths, int32_t *results);
 
-/* Maps an object of any kind: an inode as above; a handle or placeholder in the full map. Handles
- * are for policy `handle` alone (-EINVAL elsewhere): no file has a second key. */
+/* Maps an object of any kind: an inode as above; a handle or placeholder in the full map. Inodes
+ * are not for policy `handle`, and handles not for `ephemeral` (-EINVAL). Under `affix` the caller
+ * sees to it that a file is always known by the same key. */
 int qidmap_map_object(qidmap_store *store, const struct qidmap_object *object, uint64_t *path);
 
 /* The qid path of an inode, or of an object, that is mapped already; else -ENOENT. Makes nothing.

@@ -645,7 +645,7 @@ static void check_ranges(struct check *c)
             else
                 wide = &slice[j];
         }
-        if (c->v->have_meta && info->entries > c->v->meta.affix_budget)
+        if (c->v->have_meta && c->ops->has_full && info->entries > c->v->meta.affix_budget)
             tell(c->v, QIDMAP_PROBLEM_BUDGET, QM_TABLE_AFFIX, 0,
                  "filesystem %u has %u affix entries, and the budget of the store is %u",
                  info->number, info->entries, c->v->meta.affix_budget);

@@ -98,6 +98,10 @@ run load --store "lmdb:$tmp/none"
 exits 2 "no file"
 run load /dev/null --store "lmdb:$tmp/none"
 exits 1 "an empty dump"
+cp "$tmp/dump" "$tmp/no-end" && sed -i '$d' "$tmp/no-end"
+run load "$tmp/no-end" --store "lmdb:$tmp/none"
+exits 1 "a dump without its end"
+complains "$tmp/no-end: " "and the file is named"
 
 # another backend
 mkdir "$tmp/plain" "$tmp/plain2"
@@ -105,7 +109,7 @@ mkdir "$tmp/plain" "$tmp/plain2"
 "$builddir/tests/make-dump" 3 >"$tmp/full"
 run load "$tmp/small" --store "xattr:$tmp/plain" --latest
 if [ "$status" != 0 ]; then
-    skip "load into an xattr: store" "no xattrs here: $err"
+    skip "load into an xattr: store" "no user xattrs in the temporary directory: $err"
 else
     run dump --store "xattr:$tmp/plain" --json
     is "$out" "$(cat "$tmp/small")" "an xattr: store gives the dump back that it was made of"

@@ -83,20 +83,28 @@ if have_fs overlay; then
     mkfs.ext4 -q "$tmp/lower"
     mount -o loop "$tmp/lower" "$o"
     mkdir "$o/l1" "$o/l2" "$o/up" "$o/work"
-    mkdir "$tmp/l3"
-    mount -t tmpfs -o size=1m none "$tmp/l3" # lowers on two filesystems: inode numbers meet
-    for i in 1 2 3 4 5; do echo "$i" >"$o/l1/f$i"; echo "$i" >"$tmp/l3/g$i"; done
-    over() {
-        mount -t overlay none "$x/a" \
-            -o "lowerdir=$o/l1:$o/l2,upperdir=$o/up,workdir=$o/work,xino=off,index=on"
+    mkdir "$tmp/o2"
+    truncate -s 32M "$tmp/lower2"
+    mkfs.ext4 -q "$tmp/lower2"
+    mount -o loop "$tmp/lower2" "$tmp/o2" # lowers on two filesystems: inode numbers meet
+    mkdir "$tmp/o2/l3"
+    for i in 1 2 3 4 5; do echo "$i" >"$o/l1/f$i"; echo "$i" >"$tmp/o2/l3/g$i"; done
+    ln "$tmp/o2/l3/g4" "$tmp/o2/l3/h4"
+    over() { # [OPTIONS]
+        mount -t overlay none "$x/a" -o \
+            "lowerdir=$o/l1:$o/l2:$tmp/o2/l3,upperdir=$o/up,workdir=$o/work,${1:-xino=off,index=on}"
     }
+    # Files with several names are one file.
+    ids_of_all() { stat9 -R "unix:$tmp/s" x | awk '{ print $1, $4 }' | sort; }
     over || bail_out "cannot mount overlay"
     serve "$x" --store "lmdb:$tmp/store" || bail_out "no server: $(cat "$qidmapd_log")"
-    stat9 -R "unix:$tmp/s" x | awk '{ print $1, $4 }' | sort >"$tmp/first"
-    is "$(cut -d' ' -f1 "$tmp/first" | uniq -d)" "" "overlay: no id twice"
+    ids_of_all >"$tmp/first"
+    is "$(grep -v h4 "$tmp/first" | cut -d' ' -f1 | uniq -d)" "" "overlay: no id twice"
+    is "$(id_of a/g4)" "$(id_of a/h4)" "overlay: two names of a file have one id"
     echo more >>"$x/a/f1"
     chmod 600 "$x/a/f2"
-    stat9 -R "unix:$tmp/s" x | awk '{ print $1, $4 }' | sort >"$tmp/second"
+    echo more >>"$x/a/g1"
+    ids_of_all >"$tmp/second"
     is "$(diff "$tmp/first" "$tmp/second")" "" "overlay: copy-up changes no id"
     stop_qidmapd KILL
     umount "$x/a"
@@ -106,6 +114,40 @@ if have_fs overlay; then
     is "$?" 0 "overlay: Treaddir, Twalk and Tgetattr agree"
     awk '{ print $1, $4 }' "$tmp/raw" | sort >"$tmp/second"
     is "$(diff "$tmp/first" "$tmp/second")" "" "overlay: the same after a remount and a restart"
+    stop_qidmapd TERM
+    umount "$x/a"
+
+    # Without an index, a file with two names that is written to through one of them is two files.
+    over xino=off,index=off
+    serve "$x" --store "lmdb:$tmp/store" || bail_out "no server: $(cat "$qidmapd_log")"
+    h4=$(id_of a/h4)
+    echo more >>"$x/a/g4"
+    if [ "$(cat "$x/a/g4")" = "$(cat "$x/a/h4")" ]; then
+        not_ok "overlay: the names part" "they do not: this shows nothing"
+    fi
+    check "overlay: names that part have different ids" [ "$(id_of a/g4)" != "$(id_of a/h4)" ]
+    is "$(id_of a/h4)" "$h4" "overlay: the name that was not written to keeps its id"
+    stop_qidmapd TERM
+    umount "$x/a"
+
+    # Other options of the mount that would renumber are not passed over in silence.
+    rm -rf "$o/up" "$o/work"
+    mkdir "$o/up" "$o/work"
+    over xino=on
+    serve "$x" --store "lmdb:$tmp/store-xino" || bail_out "no server: $(cat "$qidmapd_log")"
+    f3=$(id_of a/f3)
+    stop_qidmapd TERM
+    umount "$x/a"
+    over xino=off
+    : >"$qidmapd_log"
+    serve "$x" --store "lmdb:$tmp/store-xino" || bail_out "no server: $(cat "$qidmapd_log")"
+    check "overlay: xino switched off gives new ids" [ "$(id_of a/f3)" != "$f3" ]
+    check "and the log says so" grep -q "cannot keep the policy" "$qidmapd_log"
+    stop_qidmapd TERM
+    umount "$x/a"
+    over xino=on
+    serve "$x" --store "lmdb:$tmp/store-xino" || bail_out "no server: $(cat "$qidmapd_log")"
+    is "$(id_of a/f3)" "$f3" "overlay: with xino as before the old ids are back"
     stop_qidmapd TERM
     umount "$x/a"
 else

@@ -424,6 +424,8 @@ static void test_policy(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
                     -EINVAL);
     tmp = fixture_register(f->store, 7, QIDMAP_POLICY_EPHEMERAL);
     old = map(f, tmp, 9);
+    o.fs = tmp;
+    g_assert_cmpint(qidmap_map_object(f->store, &o, &path), ==, -EINVAL); /* no second key */
     g_assert_cmpint(qidmap_fs_set_policy(f->store, tmp, QIDMAP_POLICY_AFFIX, 1, NULL, NULL), ==,
                     -EINVAL);
     g_assert_cmpint(qidmap_fs_set_policy(f->store, tmp, QIDMAP_POLICY_DENY, 1, &tmp, NULL), ==, 0);

@@ -909,6 +909,59 @@ static void test_copied_marker(void)
     }
 }
 
+static int stop_marking(int fd G_GNUC_UNUSED, struct qidmap_identity *id G_GNUC_UNUSED,
+                        struct qidmap_error *error G_GNUC_UNUSED)
+{
+    return -EIO;
+}
+
+/* Cut short before a marker was replaced, and started again: every backend remembers that it is
+ * open, and neither the copy with the old marker nor a filesystem with the new one goes astray. */
+static void test_stopped(gconstpointer backend)
+{
+    static const struct qm_outside stopping = {stop_marking, nothing_present};
+    g_autofree char *dir = fixture_dir();
+    g_autofree char *uri = g_strconcat(backend, ":", dir, NULL);
+    struct qidmap_register_options o = {.size = sizeof o, .markers = 1};
+    struct qidmap_error error = {0, ""};
+    qidmap_store *store = NULL;
+
+    if (qidmap_store_open(uri, FIXTURE_WRITE, NULL, &store, &error) != 0) {
+        g_test_skip(error.text);
+        fixture_remove(dir);
+        return;
+    }
+    for (guint8 uuid = 1; uuid <= 2; uuid++) {
+        struct qidmap_mounted a = mounted_of(uuid, 1, "/srv/a"), b = mounted_of(uuid, 2, "/srv/b");
+        struct qidmap_mounted m[2];
+        struct qidmap_fs row = {.size = sizeof row};
+        guint8 first[16] = {uuid}, second[16] = {uuid, 7};
+
+        set_marker(&a.identity, first);
+        set_marker(&b.identity, first);
+        enroll(store, &a, 1, &o);
+        m[0] = b;
+        m[1] = a;
+        g_assert_cmpint(qm_store_register_mounted(store, m, 2, &o, &stopping, NULL), ==, 0);
+        g_assert_cmpuint(m[1].fs, ==, a.fs);
+        qidmap_store_close(store);
+        store = fixture_open(uri, QIDMAP_OPEN_WRITE, 0);
+        qidmap_fs_get(store, m[0].fs, &row, NULL);
+        g_assert_cmpuint(row.marker_open, ==, 1);
+        if (uuid == 2) /* it was written, as it turns out */
+            set_marker(&b.identity, second);
+        enroll(store, &b, 1, &o);
+        g_assert_cmpuint(b.fs, ==, m[0].fs);
+        qidmap_fs_get(store, b.fs, &row, NULL);
+        g_assert_cmpuint(row.marker_open, ==, 0);
+        g_assert_cmpmem(row.hints.marker, 16, b.identity.hints.marker, 16);
+        enroll(store, &a, 1, &o);
+        g_assert_cmpuint(a.fs, ==, m[1].fs);
+    }
+    qidmap_store_close(store);
+    fixture_remove(dir);
+}
+
 /* Copies of a row that share another of its identities than the one seen now, count as copies. */
 static void test_copies_of_rows(void)
 {
@@ -1034,6 +1087,8 @@ int main(int argc, char **argv)
     g_test_add_func("/mounted/policy", test_policy);
     g_test_add_func("/mounted/conflict", test_conflict);
     g_test_add_func("/mounted/copied-marker", test_copied_marker);
+    g_test_add_data_func("/mounted/stopped/lmdb", "lmdb", test_stopped);
+    g_test_add_data_func("/mounted/stopped/xattr", "xattr", test_stopped);
     g_test_add_func("/mounted/copies-of-rows", test_copies_of_rows);
     g_test_add_func("/mounted/trees", test_trees);
     g_test_add_func("/mounted/many", test_many);

@@ -678,6 +678,46 @@ static void test_real_room(void)
 
 /* ---- what there is no place for -------------------------------------------------------------- */
 
+static int text_write(void *data, const void *bytes, size_t size)
+{
+    g_string_append_len(data, bytes, (gssize)size);
+    return 0;
+}
+
+static long text_read(void *data, void *buffer, size_t size)
+{
+    GString *text = data;
+    size_t n = MIN(size, text->len);
+
+    memcpy(buffer, text->str, n);
+    g_string_erase(text, 0, (gssize)n);
+    return (long)n;
+}
+
+/* More entries than the budget of other backends are no damage, and a dump of them goes there. */
+static void budget_goes_along(qidmap_store *store, uint32_t fs)
+{
+    struct qidmap_verify_result found = {.size = sizeof(found)};
+    struct qidmap_load_options options = {.size = sizeof(options), .read = text_read};
+    struct qidmap_error error = {0, ""};
+    GString *text = g_string_new(NULL);
+    qidmap_store *other = NULL;
+    uint64_t path, same, i;
+
+    g_assert_cmpint(qidmap_store_verify(store, NULL, &found, &error), ==, 0);
+    g_assert_cmpuint(found.problems, ==, 0);
+    g_assert_cmpint(qidmap_dump(store, text_write, NULL, text, &error), ==, 0);
+    options.data = text;
+    g_assert_cmpint(qidmap_load("memory:", &options, NULL, &other, &error), ==, 0);
+    for (i = 0; i < 30; i++) {
+        g_assert_cmpint(qidmap_find(store, fs, (i + 1) << 56 | 3, &path), ==, 0);
+        g_assert_cmpint(qidmap_find(other, fs, (i + 1) << 56 | 3, &same), ==, 0);
+        g_assert_cmpuint(path, ==, same);
+    }
+    qidmap_store_close(other);
+    g_string_free(text, TRUE);
+}
+
 static void test_no_full_map(void)
 {
     struct qidmap_identity id = fixture_identity(3, QIDMAP_POLICY_HANDLE);
@@ -701,6 +741,7 @@ static void test_no_full_map(void)
     map_ok(store, fs, UINT64_C(200) << 56 | 9); /* goes on */
     g_assert_cmpint(qidmap_register(store, &id, 1, &other, &error), ==, -EOPNOTSUPP);
     g_assert_nonnull(strstr(error.text, "lmdb:"));
+    budget_goes_along(store, fs);
     qidmap_store_close(store);
 }
 

@@ -322,6 +322,28 @@ static gboolean go_on(struct check *c)
     return TRUE;
 }
 
+static void first_problem(void *data, const struct qidmap_problem *problem)
+{
+    GString *text = data;
+
+    if (text->len == 0)
+        g_string_append(text, problem->text);
+}
+
+/* Whoever looks at all of it finds nothing. */
+static gboolean check_verified(struct check *c)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    struct qidmap_verify_options options = {
+        .size = sizeof(options), .problem = first_problem, .data = text};
+    struct qidmap_verify_result found = {.size = sizeof(found)};
+    struct qidmap_error error = {0, ""};
+
+    if (qidmap_verify(c->uri, &options, &found, &error) != 0)
+        return broken(c, "cannot be verified: %s", error.text);
+    return found.problems == 0 || broken(c, "verify: %s", text->str);
+}
+
 gboolean lab_check(const char *uri, const struct lab_told *told, size_t count, uint64_t position,
                    uint64_t seed, gboolean *opened, GString *why)
 {
@@ -358,7 +380,7 @@ gboolean lab_check(const char *uri, const struct lab_told *told, size_t count, u
         return broken(&c, "does not open again: %s", error.text);
     ok = check_rows(&c) && check_told(&c, "opened again", step);
     qidmap_store_close(c.store);
-    return ok;
+    return ok && check_verified(&c);
 }
 
 void lab_tally_print(const char *part, const char *scenario, const char *place, const char *backend,

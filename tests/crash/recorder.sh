@@ -35,9 +35,9 @@ result() { # DESCRIPTION STATUS
 }
 
 for backend in ${CRASH_BACKENDS:-lmdb xattr}; do
-    scenarios=${CRASH_SCENARIOS:-affix full reopen group}
+    scenarios=${CRASH_SCENARIOS:-affix full reopen load group}
     if [ "$backend" = xattr ]; then
-        scenarios="affix reopen" # it has no full map
+        scenarios="affix reopen load" # it has no full map
         touch "$place/probe"
         if ! setfattr -n user.try -v 1 "$place/probe" 2>/dev/null && ! setfattr -n trusted.try -v 1 \
             "$place/probe" 2>/dev/null; then

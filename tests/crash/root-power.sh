@@ -29,7 +29,7 @@ for type in ${CRASH_TYPES:-ext4 xfs btrfs}; do
     fi
     for backend in ${CRASH_BACKENDS:-lmdb xattr}; do
         scenarios=${CRASH_SCENARIOS:-all}
-        [ "$backend" != xattr ] || scenarios="affix reopen" # it has no full map
+        [ "$backend" != xattr ] || scenarios="affix reopen load" # it has no full map
         for scenario in $scenarios; do
             if ! record_power "$type" "$backend" --scenario "$scenario" --seed "$seed" \
                 --rounds "${CRASH_ROUNDS:-5}"; then
