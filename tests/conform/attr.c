@@ -98,7 +98,7 @@ static void gen_reuse(guint arg)
         if (!(before.valid & GEN))
             fail("no generation is given");
         OK(client_clunk(c, fid));
-        OK(client_unlinkat(c, WORK, "file", 0));
+        OK(remove_name(c, WORK, "file", 0));
         fid = make_open(c, "file", "");
         after = attr_of(c, fid);
         if (before.qid.path == after.qid.path) {
@@ -107,7 +107,7 @@ static void gen_reuse(guint arg)
                 fail("a new file has qid path, version and generation of a removed one");
         }
         OK(client_clunk(c, fid));
-        OK(client_unlinkat(c, WORK, "file", 0));
+        OK(remove_name(c, WORK, "file", 0));
     }
     if (reused == 0)
         skip("the filesystem below gives no inode number again at once");
@@ -314,7 +314,7 @@ static void qid_sessions(guint arg)
     (void)arg;
     client_close(a);
     b = session();
-    OK(client_renameat(b, WORK, "file", WORK, "renamed"));
+    OK(move_name(b, WORK, "file", WORK, "renamed"));
     two = qid_of(b, walk_to(b, WORK, "renamed"));
     YES(same_qid(&one, &two));
 }

@@ -288,6 +288,44 @@ gboolean exists(struct client *c, const char *path)
     return rc == 0;
 }
 
+/* the name's fid, or 0: what came of the walk is in *rc */
+static guint32 fid_of_name(struct client *c, guint32 dfid, const char *name, int *rc)
+{
+    const char *names[] = {name, NULL};
+    struct client_qid qids[16];
+    guint32 fid = client_fid(c);
+    guint n;
+
+    *rc = client_walk(c, dfid, fid, names, &n, qids);
+    return *rc == 0 ? fid : 0;
+}
+
+int remove_name(struct client *c, guint32 dfid, const char *name, guint32 flags)
+{
+    int rc = client_unlinkat(c, dfid, name, flags);
+    guint32 fid;
+
+    if (rc != EOPNOTSUPP)
+        return rc;
+    fid = fid_of_name(c, dfid, name, &rc);
+    return rc != 0 ? rc : client_remove(c, fid);
+}
+
+int move_name(struct client *c, guint32 odfid, const char *oname, guint32 ndfid, const char *nname)
+{
+    int rc = client_renameat(c, odfid, oname, ndfid, nname);
+    guint32 fid;
+
+    if (rc != EOPNOTSUPP)
+        return rc;
+    fid = fid_of_name(c, odfid, oname, &rc);
+    if (rc == 0) {
+        rc = client_rename(c, fid, ndfid, nname);
+        client_clunk(c, fid);
+    }
+    return rc;
+}
+
 char *host_path(const char *name)
 {
     if (env.dir == NULL)
@@ -297,6 +335,13 @@ char *host_path(const char *name)
 
 int reply_of(struct client *c, guint16 tag, GByteArray **frame)
 {
+    gpointer parked = g_hash_table_lookup(c->parked, GUINT_TO_POINTER((guint)tag));
+
+    if (parked != NULL) { /* it came while another was waited for */
+        *frame = g_byte_array_ref(parked);
+        g_hash_table_remove(c->parked, GUINT_TO_POINTER((guint)tag));
+        return 0;
+    }
     for (;;) {
         int rc = client_recv(c, frame);
 

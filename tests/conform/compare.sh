@@ -31,7 +31,7 @@ if [ -n "$diod" ]; then
     port=$(free_port)
     cat >"$tmp/revive" <<END
 [ ! -e "$tmp/diod.pid" ] || kill -KILL "\$(cat "$tmp/diod.pid")" 2>/dev/null
-"$diod" -f -n -N -c /dev/null -l 127.0.0.1:$port -e "$tmp/diod" >>"$tmp/diod.log" 2>&1 &
+"$diod" -f -n -c /dev/null -l 127.0.0.1:$port -e "$tmp/diod" >>"$tmp/diod.log" 2>&1 &
 echo \$! >"$tmp/diod.pid"
 END
     on_exit 'kill -KILL "$(cat "$tmp/diod.pid")" 2>/dev/null'

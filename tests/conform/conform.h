@@ -106,6 +106,10 @@ void expect_text(struct client *c, guint32 open_fid, const char *text); /* the f
 void expect_content(struct client *c, const char *path, const char *text);
 void put_text(struct client *c, guint32 open_fid, guint64 offset, const char *text);
 gboolean exists(struct client *c, const char *path); /* below WORK */
+/* Removes or moves a name, as Linux does it: where the server has no Tunlinkat or no Trenameat, by
+ * Tremove or Trename. */
+int remove_name(struct client *c, guint32 dfid, const char *name, guint32 flags);
+int move_name(struct client *c, guint32 odfid, const char *oname, guint32 ndfid, const char *nname);
 
 /* The same name on the host; skips the case where no --dir was given. To be freed, or not. */
 char *host_path(const char *name);

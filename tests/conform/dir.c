@@ -163,7 +163,7 @@ static void changing(guint arg)
             offset = ((struct client_dirent *)entries->pdata[entries->len - 1])->offset;
         OK(client_mkdir(other, od, made, 0755, NULL));
         if (round < 100)
-            OK(client_unlinkat(other, od, gone, 0));
+            OK(remove_name(other, od, gone, 0));
     } while (entries->len > before && ++round < 2000);
     for (guint i = 0; i < entries->len; i++) {
         char *name = ((struct client_dirent *)entries->pdata[i])->name;
@@ -196,13 +196,13 @@ static void remove_all(guint arg)
 
             offset = e->offset;
             if (e->name[0] == 'e') {
-                OK(client_unlinkat(c, dir, e->name, 0));
+                OK(remove_name(c, dir, e->name, 0));
                 removed++;
             }
         }
     } while (entries->len > before);
     IS(removed, 300);
-    OK(client_unlinkat(c, WORK, "d", 0x200));
+    OK(remove_name(c, WORK, "d", 0x200));
 }
 
 static void types(guint arg)
@@ -321,7 +321,7 @@ static void renamed(guint arg)
     guint32 dir = fill(c, "d", 50), open = open_dir(c, dir), other = make_dir(c, "other");
 
     (void)arg;
-    OK(client_renameat(c, WORK, "d", other, "moved"));
+    OK(move_name(c, WORK, "d", other, "moved"));
     make_dir(c, "d");
     expect_all(list(c, open, 0, 4000), 50);
 }

@@ -227,11 +227,11 @@ static void remove_below(struct client *c, guint32 dfid)
         if (strcmp(e->name, ".") == 0 || strcmp(e->name, "..") == 0)
             continue;
         if (!(e->qid.type & QTDIR)) {
-            client_unlinkat(c, dfid, e->name, 0);
+            remove_name(c, dfid, e->name, 0);
         } else if (client_walk(c, dfid, fid, names, &n, qids) == 0) {
             remove_below(c, fid);
             client_clunk(c, fid);
-            client_unlinkat(c, dfid, e->name, 0x200);
+            remove_name(c, dfid, e->name, 0x200);
         }
     }
     g_ptr_array_unref(entries);
@@ -254,7 +254,7 @@ static void clean_up(void)
     c = session_or_null();
     if (c != NULL && client_walk_path(c, ROOT, fid, env.work, NULL) == 0) {
         remove_below(c, fid);
-        client_unlinkat(c, ROOT, env.work, 0x200);
+        remove_name(c, ROOT, env.work, 0x200);
     }
     client_close(c);
 }

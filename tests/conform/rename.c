@@ -84,7 +84,7 @@ static void again(guint arg)
     /* the same fid, again and again, and in between the name by another client's hand */
     OK(client_rename(c, fid, WORK, "b"));
     OK(client_rename(c, fid, dir, "c"));
-    OK(client_renameat(c, dir, "c", WORK, "e"));
+    OK(move_name(c, dir, "c", WORK, "e"));
     make_file(c, "a", "another");
     OK(client_rename(c, fid, WORK, "f"));
     expect_content(c, "f", "text");
@@ -172,7 +172,7 @@ static void remove_moved(guint arg)
     guint32 fid = make_file(c, "a", "text");
 
     (void)arg;
-    OK(client_renameat(c, WORK, "a", WORK, "b"));
+    OK(move_name(c, WORK, "a", WORK, "b"));
     make_file(c, "a", "another");
     OK(client_remove(c, fid));
     YES(!exists(c, "b"));

@@ -12,7 +12,7 @@ static guint32 nameless(struct client *c, gboolean open)
 {
     guint32 fid = open ? make_open(c, "file", "text") : make_file(c, "file", "text");
 
-    OK(client_unlinkat(c, WORK, "file", 0));
+    OK(remove_name(c, WORK, "file", 0));
     YES(!exists(c, "file"));
     return fid;
 }
@@ -37,7 +37,7 @@ static void getattr(guint open)
     guint32 fid = open ? make_open(c, "file", "text") : make_file(c, "file", "text");
 
     before = qid_of(c, fid);
-    OK(client_unlinkat(c, WORK, "file", 0));
+    OK(remove_name(c, WORK, "file", 0));
     after = qid_of(c, fid);
     YES(same_qid(&before, &after));
     IS(attr_of(c, fid).nlink, 0);
@@ -72,7 +72,7 @@ static void xattr(guint open)
     if (rc == EOPNOTSUPP)
         skip("no user xattrs here");
     OK(rc);
-    OK(client_unlinkat(c, WORK, "file", 0));
+    OK(remove_name(c, WORK, "file", 0));
     OK(client_getxattr(c, fid, "user.conform", &value));
     YES(value->len == 5 && memcmp(value->data, "value", 5) == 0);
     OK(client_xattrwalk(c, fid, client_fid(c), "", &size));
@@ -155,7 +155,7 @@ static void directory(guint open)
 
     (void)open;
     OK(client_lopen(c, fid, L_RDONLY | L_DIRECTORY, NULL));
-    OK(client_unlinkat(c, WORK, "d", 0x200));
+    OK(remove_name(c, WORK, "d", 0x200));
     attr_of(c, dir);
     OK(client_setattr(c, dir, SETATTR_MODE, &attr));
     IS(attr_of(c, fid).mode & 07777, 0700);

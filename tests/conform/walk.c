@@ -374,7 +374,7 @@ static void moved_dir(guint arg)
     (void)arg;
     OK(client_mkdir(c, dir, "x", 0755, NULL));
     fid = walk_to(c, WORK, "d");
-    OK(client_renameat(c, WORK, "d", target, "moved"));
+    OK(move_name(c, WORK, "d", target, "moved"));
     OK(walk1(c, fid, 50, "x"));
     OK(walk1(c, fid, 51, ".."));
     YES(qid_of(c, 51).path == want.path);
@@ -389,7 +389,7 @@ static void renamed(guint arg)
     struct client_qid want = qid_of(c, fid), now;
 
     (void)arg;
-    OK(client_renameat(other, WORK, "a", WORK, "b"));
+    OK(move_name(other, WORK, "a", WORK, "b"));
     make_file(other, "a", "another");
     now = qid_of(c, fid);
     YES(same_qid(&now, &want));
@@ -446,7 +446,7 @@ static void replaced(guint arg)
 
     (void)arg;
     make_file(c, "new", "new");
-    OK(client_renameat(c, WORK, "new", WORK, "a"));
+    OK(move_name(c, WORK, "new", WORK, "a"));
     now = qid_of(c, fid);
     YES(same_qid(&now, &want));
     IS(attr_of(c, fid).nlink, 0);
