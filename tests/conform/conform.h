@@ -15,7 +15,7 @@
 #include <errno.h>
 #include <sys/types.h>
 
-/* What a case needs; without it, it is skipped. */
+/* What a case needs; without it, it is skipped. Long ones are left out without --torture. */
 enum {
     CASE_WRITES = 1,   /* a directory to change things in: --writable */
     CASE_HOST = 2,     /* the exported directory on the host: --dir */

@@ -366,6 +366,8 @@ static void unchanged(void)
     struct client *c = dial();
     guint errors = 0;
 
+    c->msize = 16384;
+
     for (guint i = 0; i < frames->len; i++) {
         const GByteArray *f = frames->pdata[i];
         GByteArray *frame = NULL;
@@ -416,6 +418,7 @@ static void mutation(guint arg)
             fail("the server is gone after seed %u (repeat with --seed %u --rounds 1)",
                  env.seed + round - 1, env.seed + round - 1);
         c->timeout_ms = env.timeout_ms;
+        c->msize = 1 << 24; /* Tversion may be another now, too */
         mutate(frames, rand);
         for (guint i = 0; i < frames->len; i++) {
             const GByteArray *f = frames->pdata[i];
