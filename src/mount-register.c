@@ -183,7 +183,18 @@ static void take(struct mount_registry *registry, const struct mount_scan *scan,
         live->policy = one->identity.policy;
         if (qidmap_fs_get(scan->store, one->fs, &row, NULL) == 0)
             live->policy = row.policy;
-        if ((one->flags & QIDMAP_MOUNTED_NEW) && (one->flags & QIDMAP_MOUNTED_DUPLICATE)) {
+        if (one->flags & QIDMAP_MOUNTED_POLICY) {
+            log_warning(
+                "export %s: %s cannot keep the policy of its filesystem, number %u, as it is "
+                "mounted now: its files have new ids, under number %u; mount it as before to "
+                "have the old ones back",
+                scan->name, live->label, one->other, live->fs);
+        } else if (one->flags & QIDMAP_MOUNTED_CONFLICT) {
+            log_warning("export %s: %s has the identities of several filesystems, number %u among "
+                        "them: its files have new ids, under number %u; 'qidmapctl fs alias' mends "
+                        "that where you know which one it is",
+                        scan->name, live->label, one->other, live->fs);
+        } else if ((one->flags & QIDMAP_MOUNTED_NEW) && (one->flags & QIDMAP_MOUNTED_DUPLICATE)) {
             g_autofree char *twin = twin_of(scan->store, all, count, one);
             log_warning("export %s: %s has the identity of %s: it gets ids of its own, number %u",
                         scan->name, live->label, twin != NULL ? twin : "another filesystem",
@@ -206,8 +217,94 @@ static void take(struct mount_registry *registry, const struct mount_scan *scan,
         *live->identity = one->identity; /* to know it again */
 }
 
+/* The superblock of a live row, or 0. */
+static guint64 superblock_of(const struct served *served, guint32 fs)
+{
+    for (guint i = 0; i < served->live->len; i++) {
+        const struct qidmap_live *live = &g_array_index(served->live, struct qidmap_live, i);
+        if (live->fs == fs)
+            return live->superblock;
+    }
+    return 0;
+}
+
+static gboolean has_marker(qidmap_store *store, guint32 fs)
+{
+    static const guint8 zero[16];
+    struct qidmap_fs row = {.size = sizeof row};
+
+    return qidmap_fs_get(store, fs, &row, NULL) == 0 &&
+           memcmp(row.hints.marker, zero, sizeof zero) != 0;
+}
+
+/* Superblocks of what was served before, and is a duplicate of what came now. */
+static GArray *find_twins(const struct served *served, const struct qidmap_mounted *mounted,
+                          gsize count)
+{
+    GArray *twins = g_array_new(FALSE, FALSE, sizeof(guint64));
+
+    for (gsize i = 0; i < count; i++) {
+        const struct qidmap_mounted *m = &mounted[i];
+        guint64 superblock = m->fs != 0 && m->other != 0 && (m->flags & QIDMAP_MOUNTED_DUPLICATE)
+                                 ? superblock_of(served, m->other)
+                                 : 0;
+        gboolean listed = superblock == 0 || superblock == m->identity.superblock;
+        for (guint k = 0; k < twins->len && !listed; k++)
+            listed = g_array_index(twins, guint64, k) == superblock;
+        if (!listed && ((m->flags & QIDMAP_MOUNTED_NEW) || !has_marker(served->store, m->other)))
+            g_array_append_val(twins, superblock);
+    }
+    return twins;
+}
+
+/* A filesystem that is served, and of which a duplicate came, is given to the library once more: it
+ * gets a marker now, and so is known when both were exchanged. */
+static void mark_twins(struct mount_registry *registry, const GPtrArray *scans,
+                       struct mount_prober *prober, qidmap_store *store,
+                       struct qidmap_register_options *options,
+                       const struct qidmap_mounted *mounted, gsize count)
+{
+    const struct served *served = served_of(registry, store);
+    g_autoptr(GArray) twins = find_twins(served, mounted, count);
+    g_autoptr(GPtrArray) jobs = g_ptr_array_new_with_free_func((GDestroyNotify)mount_job_unref);
+    g_autoptr(GPtrArray) lives = g_ptr_array_new();
+    struct qidmap_error error;
+    gsize n = 0;
+
+    for (guint t = 0; t < twins->len; t++) {
+        for (guint i = 0; i < scans->len; i++) {
+            const struct mount_scan *scan = g_ptr_array_index(scans, i);
+            if (scan->store == store)
+                mount_scan_again(scan, g_array_index(twins, guint64, t), jobs, lives);
+        }
+    }
+    if (jobs->len == 0)
+        return;
+    mount_probe_run(prober, jobs);
+    g_autofree struct qidmap_mounted *again = g_new0(struct qidmap_mounted, jobs->len);
+    g_autofree struct mount_live **owner = g_new0(struct mount_live *, jobs->len);
+    for (guint i = 0; i < jobs->len; i++) {
+        const struct mount_job *job = g_ptr_array_index(jobs, i);
+        struct mount_live *live = g_ptr_array_index(lives, i);
+        if (job->result != 0 || mount_stx_key(&job->stx) != live->key ||
+            job->identity->superblock != live->superblock)
+            continue; /* gone: the next look at the mounts shows what is there */
+        again[n].fd = job->open_fd;
+        again[n].identity = *job->identity;
+        owner[n++] = live;
+    }
+    options->live = (const struct qidmap_live *)(const void *)served->live->data;
+    options->n_live = served->live->len;
+    if (n == 0 || qidmap_register_mounted(store, again, n, options, &error) < 0)
+        return; /* it has its number; the marker can wait */
+    for (gsize i = 0; i < n; i++) {
+        if (owner[i]->identity != NULL && again[i].fs == owner[i]->fs)
+            *owner[i]->identity = again[i].identity;
+    }
+}
+
 static int register_store(struct mount_registry *registry, const GPtrArray *scans,
-                          qidmap_store *store)
+                          struct mount_prober *prober, qidmap_store *store)
 {
     const struct served *served = served_of(registry, store);
     const struct mount_settings *settings = NULL;
@@ -224,7 +321,7 @@ static int register_store(struct mount_registry *registry, const GPtrArray *scan
     if (count == 0)
         return 0;
 
-    const struct qidmap_register_options options = {
+    struct qidmap_register_options options = {
         .size = sizeof options,
         .on_duplicate = settings->on_duplicate,
         .markers = settings->markers,
@@ -255,10 +352,13 @@ static int register_store(struct mount_registry *registry, const GPtrArray *scan
             take(registry, scan, g_ptr_array_index(scan->fresh, k), mounted, count, &mounted[n]);
         g_ptr_array_set_size(scan->fresh, 0);
     }
+    if (options.markers)
+        mark_twins(registry, scans, prober, store, &options, mounted, count);
     return 0;
 }
 
-int mount_register(struct mount_registry *registry, const GPtrArray *scans)
+int mount_register(struct mount_registry *registry, const GPtrArray *scans,
+                   struct mount_prober *prober)
 {
     int first = 0;
 
@@ -267,7 +367,7 @@ int mount_register(struct mount_registry *registry, const GPtrArray *scans)
         gboolean seen = store == NULL;
         for (guint k = 0; k < i && !seen; k++)
             seen = ((const struct mount_scan *)g_ptr_array_index(scans, k))->store == store;
-        int rc = seen ? 0 : register_store(registry, scans, store);
+        int rc = seen ? 0 : register_store(registry, scans, prober, store);
         if (first == 0)
             first = rc;
     }

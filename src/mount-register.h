@@ -21,7 +21,10 @@ gboolean mount_registry_check(const GPtrArray *scans, GError **error);
 /* After the lives of scans were found anew. */
 void mount_registry_renew(struct mount_registry *registry, const GPtrArray *scans);
 
-/* Registers scan->fresh of all scans. 0, or the first store's error; its filesystems stay fresh. */
-int mount_register(struct mount_registry *registry, const GPtrArray *scans);
+/* Registers scan->fresh of all scans, and has the prober look once more at what is served and turns
+ * out to have a duplicate, so that it gets its marker. 0, or the first store's error; its
+ * filesystems stay fresh. */
+int mount_register(struct mount_registry *registry, const GPtrArray *scans,
+                   struct mount_prober *prober);
 
 #endif

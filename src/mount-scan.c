@@ -262,7 +262,7 @@ static void set_override(struct mount_job *job, const GArray *overrides, const c
 }
 
 /* `below`: NULL for the root itself. */
-static void add_job(struct mount_scan *scan, GPtrArray *jobs, struct mount_point *point,
+static void add_job(const struct mount_scan *scan, GPtrArray *jobs, const struct mount_point *point,
                     const char *below)
 {
     struct mount_job *job = mount_job_new(fcntl(scan->root_fd, F_DUPFD_CLOEXEC, 0));
@@ -280,6 +280,24 @@ static void add_job(struct mount_scan *scan, GPtrArray *jobs, struct mount_point
     g_ptr_array_add(jobs, job);
 }
 
+/* What is at the place now may be another mount: the job says what it found. */
+void mount_scan_again(const struct mount_scan *scan, guint64 superblock, GPtrArray *jobs,
+                      GPtrArray *lives)
+{
+    g_autofree char *root = path_of(scan->root_fd);
+
+    for (guint i = 0; root != NULL && i < scan->points->len; i++) {
+        struct mount_point *point = g_ptr_array_index(scan->points, i);
+        struct mount_live *live = point->found ? mount_scan_find(scan, &point->root) : NULL;
+        const char *below = i > 0 ? path_below(point->path, root) : NULL;
+        if (live == NULL || live->superblock != superblock || live->fs == 0 ||
+            (i > 0 && below == NULL))
+            continue;
+        add_job(scan, jobs, point, below);
+        g_ptr_array_add(lives, live);
+    }
+}
+
 /* ---- points ---------------------------------------------------------------------------------- */
 
 static struct mount_point *find_point(const GPtrArray *points, GHashTable *by_unique,
@@ -293,7 +311,8 @@ static struct mount_point *find_point(const GPtrArray *points, GHashTable *by_un
 /* The same mount at the same place: nothing of it has changed. */
 static gboolean is_same(const struct mount_point *point, const struct mount_line *line)
 {
-    return point->found && point->holder == line->holder && strcmp(point->path, line->path) == 0;
+    return point->found && mount_stx_is_unique(&point->root) && point->holder == line->holder &&
+           strcmp(point->path, line->path) == 0;
 }
 
 static struct mount_point *point_new(const struct mount_scan *scan, const struct mount_line *line,

@@ -59,6 +59,11 @@ gboolean mount_scan_is_silent(const struct mount_scan *scan, const struct statx 
 /* Adds what such a job found to the lives. 0 or a negative errno. */
 int mount_scan_take(struct mount_scan *scan, struct mount_job *job);
 
+/* Jobs that look once more at the mounts of a superblock, and whose each is: `lives` gets borrowed
+ * struct mount_live, as many as `jobs` gets. */
+void mount_scan_again(const struct mount_scan *scan, guint64 superblock, GPtrArray *jobs,
+                      GPtrArray *lives);
+
 /* A table of all that is served, and names. */
 struct mount_table *mount_scan_table(const struct mount_scan *scan, guint generation);
 

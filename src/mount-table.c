@@ -120,7 +120,8 @@ gboolean mount_table_find(const struct mount_table *table, const struct statx *s
         return FALSE;
     }
     *entry = slot->entry;
-    entry->other_dev = slot->dev == MOUNT_ANY_DEV && slot->root_dev != dev;
+    entry->overlay = slot->dev == MOUNT_ANY_DEV;
+    entry->other_dev = entry->overlay && slot->root_dev != dev;
     return TRUE;
 }
 

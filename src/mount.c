@@ -232,7 +232,7 @@ static int renew(struct mount_watch *watch)
             first = rc;
     }
     mount_registry_renew(watch->registry, watch->scans);
-    int rc = mount_register(watch->registry, watch->scans);
+    int rc = mount_register(watch->registry, watch->scans, watch->prober);
     if (first == 0)
         first = rc;
     for (guint i = 0; i < watch->exports->len; i++)
@@ -325,7 +325,7 @@ static void answer(struct mount_watch *watch, struct request *requests)
     g_autofree int *results = g_new(int, jobs->len + 1);
     for (guint i = 0; i < jobs->len; i++)
         results[i] = mount_scan_take(owners->pdata[i], jobs->pdata[i]);
-    int rc = mount_register(watch->registry, watch->scans);
+    int rc = mount_register(watch->registry, watch->scans, watch->prober);
     for (guint i = 0; i < watch->exports->len; i++)
         extend(g_ptr_array_index(watch->exports, i));
 

@@ -40,6 +40,7 @@ struct mount_entry {
     guint8 trust;     /* enum mount_trust */
     gboolean refused; /* not on the root's filesystem with MOUNT_ROOT_ONLY, or a duplicate */
     gboolean btrfs;
+    gboolean overlay;
     gboolean other_dev; /* overlay: st_dev is not that of the mount, st_ino that of a layer */
 };
 

@@ -50,6 +50,7 @@ struct qid_export {
     qidmap_store *store; /* borrowed from the map */
     struct statx root_stx;
     int warned;           /* atomic */
+    int trouble;          /* atomic: the error of new mappings that was told last; 0: they go on */
     gboolean little_room; /* the store is one whose room is watched */
     int room_told;        /* atomic: 1: a tenth is left, 2: nothing */
 };
@@ -274,6 +275,25 @@ static void watch_room(struct qid_export *exp)
                     exp->name, exp->store_uri);
 }
 
+/* After what made, or should have made, new mappings, with its result: tells when they begin to
+ * fail, and when they go on. */
+static void watch_store(struct qid_export *exp, int rc)
+{
+    int told = g_atomic_int_get(&exp->trouble);
+    struct qidmap_error problem;
+
+    if (rc == told || (rc != 0 && rc != -EIO && rc != -EUCLEAN && rc != -ENOSPC && rc != -ENFILE) ||
+        !g_atomic_int_compare_and_exchange(&exp->trouble, told, rc))
+        return;
+    if (rc == 0)
+        log_warning("export %s: the store %s takes new files again", exp->name, exp->store_uri);
+    else if (qidmap_store_health(exp->store, &problem) < 0)
+        log_error("export %s: %s", exp->name, problem.text);
+    else
+        log_error("export %s: the store %s takes no new files, known ones are served: %s",
+                  exp->name, exp->store_uri, g_strerror(-rc));
+}
+
 gboolean qid_map_start(struct qid_map *map, GError **error)
 {
     for (guint i = 0; i < map->exports->len; i++) {
@@ -402,6 +422,7 @@ static int map_inode(struct qid_export *exp, uint32_t fs, uint64_t ino, uint64_t
         return rc;
     rc = qidmap_map(exp->store, fs, ino, path);
     watch_room(exp);
+    watch_store(exp, rc);
     return rc;
 }
 
@@ -429,49 +450,17 @@ static gboolean wants_handle(const struct mount_entry *entry)
            (entry->other_dev && entry->policy == QIDMAP_POLICY_AFFIX);
 }
 
-/* The file handle of `name` in `fd`, or of `fd` itself where it is "", as an object. One that need
- * not be opened again (AT_HANDLE_FID, Linux 6.5) exists where others do not, on overlays above
- * all. */
-static int handle_object(uint32_t fs, int fd, const char *name, struct qidmap_object *object)
-{
-    static int no_fid; /* atomic: the kernel lacks it */
-    union {
-        struct file_handle handle;
-        uint8_t room[sizeof(struct file_handle) + QIDMAP_HANDLE_BYTES];
-    } u;
-    int flags = name[0] == '\0' ? AT_EMPTY_PATH : 0, mount_id, rc = -1;
-
-    u.handle.handle_bytes = QIDMAP_HANDLE_BYTES;
-    if (!g_atomic_int_get(&no_fid)) {
-        rc = name_to_handle_at(fd, name, &u.handle, &mount_id, flags | AT_HANDLE_FID);
-        if (rc != 0 && errno != EINVAL)
-            return -errno;
-    }
-    if (rc != 0) {
-        u.handle.handle_bytes = QIDMAP_HANDLE_BYTES;
-        if (name_to_handle_at(fd, name, &u.handle, &mount_id, flags) != 0)
-            return -errno;
-        g_atomic_int_set(&no_fid, 1);
-    }
-    memset(object, 0, sizeof *object);
-    object->fs = fs;
-    object->kind = QIDMAP_OBJECT_HANDLE;
-    object->handle_type = u.handle.handle_type;
-    object->handle_size = (uint8_t)u.handle.handle_bytes;
-    memcpy(object->handle, u.handle.f_handle, u.handle.handle_bytes);
-    return 0;
-}
-
-static int map_file(struct qid_export *exp, const struct mount_entry *entry, int fd, uint64_t ino,
-                    uint64_t *path)
+static int map_file(struct qid_export *exp, const struct mount_entry *entry, int fd,
+                    const struct statx *stx, uint64_t *path)
 {
     struct qidmap_object object;
 
     if (entry->refused)
         return -ENODEV;
     if (!wants_handle(entry))
-        return map_inode(exp, entry->fs, ino, path);
-    int rc = handle_object(entry->fs, fd, "", &object);
+        return map_inode(exp, entry->fs, stx->stx_ino, path);
+    int rc = qidmap_object_by_handle(entry->fs, fd, "", S_ISDIR(stx->stx_mode) ? 0 : stx->stx_ino,
+                                     &object);
     return rc < 0 ? rc : qidmap_map_object(exp->store, &object, path);
 }
 
@@ -494,7 +483,7 @@ int qid_from_stat(struct qid_export *exp, int fd, const struct statx *stx, struc
                 rc = -errno;
         }
         if (rc == 0)
-            rc = map_file(exp, &entry, fd, now.stx_ino, &path);
+            rc = map_file(exp, &entry, fd, &now, &path);
     }
     if (rc < 0)
         return rc;
@@ -572,7 +561,8 @@ static void add_file(struct listing *l, size_t owner, const struct mount_entry *
     } else if (!wants_handle(at)) {
         add_item(l, owner, at->fs, ino);
     } else {
-        e->result = handle_object(at->fs, fd, name, &object);
+        e->result = qidmap_object_by_handle(at->fs, fd, name, e->qid.type == QID_TYPE_DIR ? 0 : ino,
+                                            &object);
         if (e->result == 0) {
             g_array_append_val(l->objects, object);
             g_array_append_val(l->object_owner, owner);
@@ -721,7 +711,8 @@ static void prepare(struct listing *l, size_t owner)
     case MOUNT_NAME_PLAIN:
         break;
     }
-    if (e->d_type != DT_UNKNOWN && !warn && l->dir.policy == QIDMAP_POLICY_HANDLE) {
+    if (e->d_type != DT_UNKNOWN && !warn && !l->dir.overlay &&
+        l->dir.policy == QIDMAP_POLICY_HANDLE) {
         e->qid.type = type_of_d_type(e->d_type);
         add_file(l, owner, &l->dir, l->fd, e->name, 0);
     } else if (is_trusted(&l->dir, e)) {
@@ -739,8 +730,11 @@ static void map_all(struct listing *l)
 {
     struct qidmap_item *items = (struct qidmap_item *)(void *)l->items->data;
 
-    if (l->items->len > 0)
-        qidmap_map_batch(l->exp->store, items, l->items->len);
+    if (l->items->len > 0) {
+        int rc = qidmap_map_batch(l->exp->store, items, l->items->len);
+        if (rc < 0)
+            watch_store(l->exp, rc);
+    }
     for (guint i = 0; i < l->items->len; i++) {
         struct qid_dirent *e = &l->entries[g_array_index(l->item_owner, size_t, i)];
         e->result = items[i].result;

@@ -16,6 +16,7 @@
 #include "store/iter.h"
 #include "store/load.h"
 #include "store/marker.h"
+#include "store/object.h"
 #include "store/store.h"
 #include "store/verify.h"
 #include "store/virtfs.h"
@@ -192,6 +193,7 @@ EXPORT int qidmap_register_mounted(qidmap_store *store, struct qidmap_mounted *m
                                    size_t count, const struct qidmap_register_options *options,
                                    struct qidmap_error *error)
 {
+    const struct qm_outside outside = {qidmap_mark, NULL};
     struct qidmap_register_options o = {.size = sizeof(o)};
     GError *e = NULL;
     size_t i;
@@ -211,7 +213,7 @@ EXPORT int qidmap_register_mounted(qidmap_store *store, struct qidmap_mounted *m
     }
     if (!store->writable)
         return qm_error_code(-EROFS, store->uri, error);
-    r = qm_store_register_mounted(store, mounted, count, &o, qidmap_mark, &e);
+    r = qm_store_register_mounted(store, mounted, count, &o, &outside, &e);
     return r == 0 ? 0 : qm_error_export(e, store->uri, error);
 }
 
@@ -285,6 +287,12 @@ EXPORT int qidmap_fs_set_policy(qidmap_store *store, uint32_t fs, uint32_t polic
 }
 
 /* ---- the map --------------------------------------------------------------------------------- */
+
+EXPORT int qidmap_object_by_handle(uint32_t fs, int fd, const char *name, uint64_t ino,
+                                   struct qidmap_object *object)
+{
+    return name && object ? qm_object_by_handle(fs, fd, name, ino, object) : -EINVAL;
+}
 
 EXPORT int qidmap_map(qidmap_store *store, uint32_t fs, uint64_t ino, uint64_t *path)
 {

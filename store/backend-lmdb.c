@@ -479,6 +479,8 @@ static int lmdb_commit(struct qm_txn *txn)
     g_free(t);
     if (rc == 0) {
         note_length(b);
+        if (!backend->fresh)
+            qm_lmdb_dir_note(b->dir, number);
         if (b->origin_due && !backend->fresh)
             b->origin_due = qm_lmdb_origin_write(b->dir->gen_fd, FALSE, number) != 0;
         return 0;
@@ -756,9 +758,9 @@ static int open_env(struct lmdb_backend *b, const char *env_path, gboolean fresh
         rc = mdb_env_get_fd(b->env, &b->fd);
     if (rc == MDB_VERSION_MISMATCH)
         return qm_set_error(error, EPROTO,
-                            "made by another version of LMDB (%s): load a dump of it "
-                            "into a new store",
-                            mdb_strerror(rc));
+                            "made by another version of LMDB (%s): load the dump of its last "
+                            "clean stop, %s, into a new store",
+                            mdb_strerror(rc), b->base.dump);
     if ((rc == EACCES || rc == EPERM) && !b->writable)
         return qm_set_error(error, rc,
                             "cannot open it: a reader must be allowed to write to %s/"
@@ -855,6 +857,15 @@ static struct lmdb_backend *new_backend(gboolean write)
     return b;
 }
 
+/* Which file data.mdb of the current generation is. */
+static enum qm_origin find_origin(const struct qm_lmdb_dir *dir, guint64 number)
+{
+    enum qm_origin origin = qm_lmdb_origin_read(dir->gen_fd, number);
+
+    return origin == QM_ORIGIN_OPEN && qm_lmdb_dir_is_older(dir, number) ? QM_ORIGIN_COPIED
+                                                                         : origin;
+}
+
 /* Looks at the pages before LMDB follows them. Where a clean stop left the very file as it is, or a
  * writer who looked has it open now, the tables that may be large are trusted. */
 static int look(struct lmdb_backend *b, gboolean lenient, enum qm_lmdb_extent *extent,
@@ -867,7 +878,7 @@ static int look(struct lmdb_backend *b, gboolean lenient, enum qm_lmdb_extent *e
 
     if (e != 0)
         return e;
-    origin = qm_lmdb_origin_read(dir->gen_fd, number);
+    origin = find_origin(dir, number);
     *extent = origin == QM_ORIGIN_STOPPED ||
                       (origin == QM_ORIGIN_OPEN && !b->writable && qm_lmdb_dir_has_writer(dir))
                   ? QM_LMDB_SMALL
@@ -909,11 +920,14 @@ static struct qm_backend *lmdb_open(const char *place, const struct qm_backend_c
     b = new_backend(config->write);
     b->dir = dir;
     b->base.fresh = dir->fresh;
+    b->base.dump = dir->dump;
     if (config->replace && !dir->fresh) {
         e = open_next(b, config->map_size, error);
     } else {
         if (!dir->fresh)
             e = look(b, config->lenient, &extent, error);
+        if (e == -EPROTO && g_file_test(dir->dump, G_FILE_TEST_EXISTS))
+            g_prefix_error(error, "the dump of its last clean stop is %s: ", dir->dump);
         if (e == 0)
             e = open_env(b, dir->env_path, dir->fresh, config->map_size, extent, error);
     }
@@ -960,7 +974,8 @@ static int lmdb_publish(struct qm_backend *backend, GError **error)
     return 0;
 }
 
-/* The environment that is to be replaced. Its handle has nothing of the directory's but its path. */
+/* The environment that is to be replaced. Its handle has nothing of the directory's but its path.
+ */
 static struct qm_backend *lmdb_replaced(struct qm_backend *fresh, GError **error)
 {
     struct lmdb_backend *b = (struct lmdb_backend *)fresh, *old;
@@ -972,6 +987,8 @@ static struct qm_backend *lmdb_replaced(struct qm_backend *fresh, GError **error
     old = new_backend(FALSE);
     old->dir = qm_lmdb_dir_view(b->dir);
     e = qm_lmdb_verify_heads(old->dir->env_path, &number, error);
+    if (e == 0)
+        old->base.copied = find_origin(b->dir, number) == QM_ORIGIN_COPIED;
     if (e == 0)
         e = open_env(old, old->dir->env_path, FALSE, 0, QM_LMDB_PAGES, error);
     if (e == 0)
@@ -1033,6 +1050,7 @@ static int lmdb_recover(struct qm_backend *backend, struct qm_meta *meta, GError
     if (e != 0)
         return e;
     next = new_backend(TRUE);
+    next->base.dump = b->base.dump;
     e = make_next(b, env_path, meta, next, error);
     if (e != 0)
         qm_lmdb_dir_drop(b->dir);
@@ -1056,8 +1074,10 @@ static int lmdb_recover(struct qm_backend *backend, struct qm_meta *meta, GError
         next->reader.mdb = NULL;
     }
     free_backend(next);
-    if (e == 0)
+    if (e == 0) {
+        qm_lmdb_dir_note(b->dir, meta->transaction);
         qm_lmdb_dir_clean(b->dir);
+    }
     return e;
 }
 

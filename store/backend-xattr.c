@@ -15,10 +15,10 @@
  * holder is found by /proc/locks. Readers take no lock.
  *
  * A copy of the tree with its xattrs has a copy of the store. All of it is read and checked at
- * every open. The image notes when its directory was born: where that differs somebody copied it,
- * or put it back from a backup, and the counters leap (store.c), so that neither of the two gives
- * an id that the other has given since; both can go on. Where the filesystem tells no time of
- * birth, and where a whole filesystem was copied block by block, this cannot be seen.
+ * every open. The image notes when its directory was born and its inode number: where these differ
+ * somebody copied it, or put it back from a backup, and the counters leap (store.c), so that
+ * neither of the two gives an id that the other has given since; both can go on. A whole filesystem
+ * that was copied block by block cannot be told from its original.
  */
 #include "config.h"
 
@@ -33,7 +33,10 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
+
+#include <xxhash.h>
 
 #include "store/affix.h"
 #include "store/error.h"
@@ -41,6 +44,7 @@
 #include "store/xattr-record.h"
 #include "store/xattr-slot.h"
 
+#define OVERLAY_MAGIC 0x794c7630ul
 #define MEASURE_AGAIN (10 * G_USEC_PER_SEC) /* not more often, when there is no room */
 
 struct xattr_backend {
@@ -48,7 +52,7 @@ struct xattr_backend {
     struct qm_backend *mem;
     struct qm_xattr_dir dir; /* of the thread, once it runs */
     int fd;
-    int64_t home;         /* when the directory was born, in ns; 0: its filesystem does not tell */
+    uint64_t home;        /* digest of what tells the directory from a copy; 0: nothing does */
     gint64 measured;      /* when; of the thread */
     _Atomic uint64_t seq; /* of the committed state; changes under the write transaction of `mem` */
     _Atomic uint64_t size, room, next_affix;
@@ -131,7 +135,7 @@ static int read_meta(struct qm_txn *mem, struct qm_meta *meta)
     return e == 0 ? qm_parse_meta(key, value, meta, &format) : e;
 }
 
-static GByteArray *make_image(struct qm_txn *mem, int64_t home, gboolean brief,
+static GByteArray *make_image(struct qm_txn *mem, uint64_t home, gboolean brief,
                               struct qm_meta *meta, int *code)
 {
     struct qm_image_writer *w;
@@ -171,7 +175,7 @@ static GByteArray *fitting_image(struct xattr_backend *b, struct qm_txn *mem, st
 struct loading {
     struct qm_txn *mem;
     struct qm_meta meta;
-    int64_t home;
+    uint64_t home;
 };
 
 static int load_record(struct loading *l, enum qm_table table, const struct qm_record *r)
@@ -180,7 +184,7 @@ static int load_record(struct loading *l, enum qm_table table, const struct qm_r
                               (struct qm_bytes){r->value, r->value_size});
 }
 
-static int load_meta(const struct qm_meta *meta, int64_t home, void *data)
+static int load_meta(const struct qm_meta *meta, uint64_t home, void *data)
 {
     struct loading *l = data;
 
@@ -197,7 +201,10 @@ static int load_fs(const struct qidmap_fs *fs, void *data)
     int e;
 
     qm_record_fs(&r, fs, FALSE);
-    e = load_record(l, QM_TABLE_FS, &r);
+    e = qm_parse_check(QM_TABLE_FS, (struct qm_bytes){r.key, r.key_size},
+                       (struct qm_bytes){r.value, r.value_size});
+    if (e == 0)
+        e = load_record(l, QM_TABLE_FS, &r);
     for (i = 0; e == 0 && !fs->retired && i < fs->fsid_count; i++) {
         qm_record_fsid(&r, &fs->fsid[i], fs->fs);
         e = load_record(l, QM_TABLE_FSID, &r);
@@ -408,13 +415,25 @@ static int take_lock(struct xattr_backend *b, GError **error)
                         holder ? holder : "a process that is not seen from here");
 }
 
-static int64_t birth_of(int fd)
+/* What tells the directory from a copy of it: when it was born, and its inode number; the former
+ * alone on overlay, where inode numbers of directories may change with every mount. */
+static uint64_t home_of(int fd)
 {
     struct statx stx;
+    struct statfs sfs;
+    uint64_t of[3] = {0, 0, 0};
 
-    if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &stx) != 0 || !(stx.stx_mask & STATX_BTIME))
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME | STATX_INO, &stx) != 0 || fstatfs(fd, &sfs) != 0)
         return 0;
-    return (int64_t)((uint64_t)stx.stx_btime.tv_sec * 1000000000u + stx.stx_btime.tv_nsec);
+    if (stx.stx_mask & STATX_BTIME) {
+        of[0] = GUINT64_TO_LE((uint64_t)stx.stx_btime.tv_sec);
+        of[1] = GUINT64_TO_LE((uint64_t)stx.stx_btime.tv_nsec);
+    }
+    if ((unsigned long)(unsigned int)sfs.f_type != OVERLAY_MAGIC)
+        of[2] = GUINT64_TO_LE(stx.stx_ino);
+    else if (of[0] == 0)
+        return 0;
+    return MAX(XXH3_64bits(of, sizeof(of)), 1);
 }
 
 static int open_dir(struct xattr_backend *b, const char *place, GError **error)
@@ -432,7 +451,7 @@ static int open_dir(struct xattr_backend *b, const char *place, GError **error)
                             "on a directory that is there",
                             g_strerror(e));
     }
-    b->home = birth_of(b->fd);
+    b->home = home_of(b->fd);
     unfit = qm_place_unfit(b->fd);
     if (unfit)
         return qm_set_error(error, EREMOTE,

@@ -42,9 +42,10 @@ struct qm_backend_config {
     gboolean write;
     gboolean create;
     uint64_t map_size; /* room at the start, in bytes; 0: the backend's own choice */
-    gboolean lenient;  /* for verify: rows need not be right, as long as it is safe to look at them */
-    gboolean replace;  /* with write: a backend that has replaced() comes back fresh beside the store
-                          that is there, and publish() puts it in the place of that one */
+    gboolean
+        lenient; /* for verify: rows need not be right, as long as it is safe to look at them */
+    gboolean replace; /* with write: a backend that has replaced() comes back fresh beside the store
+                         that is there, and publish() puts it in the place of that one */
 };
 
 struct qm_backend_ops {
@@ -103,9 +104,10 @@ struct qm_backend {
     gboolean fresh;  /* set by open(), cleared by publish() */
     gboolean copied; /* set by open(): somebody copied it, or put it back from a backup */
     gboolean failed; /* set by open(): it can be read, and must recover() before it is written to */
-    char *kept;      /* set by publish(): where the files of a store that was replaced, and could not
-                        be read, are now. Freed by close() */
-    gboolean clean;  /* set before close(): the note of a clean stop is in it */
+    char *kept; /* set by publish(): where the files of a store that was replaced, and could not
+                   be read, are now. Freed by close() */
+    const char *dump; /* file for the dump of a clean stop, NULL: none is written */
+    gboolean clean;   /* set before close(): the note of a clean stop is in it */
 };
 
 extern const struct qm_backend_ops qm_backend_mem;

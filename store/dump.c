@@ -192,7 +192,8 @@ int qm_dump(struct qm_txn *txn, gboolean lenient, qidmap_write_func write, void 
         e = 0;
     }
     if (e != 0)
-        return qm_set_error(error, e, "the store is damaged (its first record): let it be verified");
+        return qm_set_error(error, e,
+                            "the store is damaged (its first record): let it be verified");
     if (progress)
         progress->total = meta.fs_rows + meta.affix_rows + meta.full_rows;
     d.line = g_string_sized_new(1024);
@@ -209,7 +210,8 @@ int qm_dump(struct qm_txn *txn, gboolean lenient, qidmap_write_func write, void 
     return e;
 }
 
-/* ---- files ------------------------------------------------------------------------------------- */
+/* ---- files -------------------------------------------------------------------------------------
+ */
 
 static int write_fd(void *data, const void *bytes, size_t size)
 {

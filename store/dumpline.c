@@ -10,7 +10,8 @@
 #include "store/affix.h"
 #include "store/error.h"
 
-/* ---- writing ----------------------------------------------------------------------------------- */
+/* ---- writing -----------------------------------------------------------------------------------
+ */
 
 static void begin(GString *out, const char *row)
 {
@@ -94,6 +95,7 @@ void qm_line_fs(GString *out, const struct qidmap_fs *fs, gboolean has_full)
     qm_json_bool(out, "has_full", has_full);
     qm_json_bool(out, "chosen", fs->chosen);
     qm_json_bool(out, "met_many", fs->met_many);
+    qm_json_bool(out, "marker_open", fs->marker_open);
     qm_json_string(out, "met", met(text, fs));
     qm_json_int(out, "alias", fs->alias);
     qm_json_int(out, "instance", fs->instance);
@@ -176,7 +178,8 @@ void qm_line_end(GString *out, const struct qm_meta *counts, const uint8_t *sum)
     qm_json_end(out);
 }
 
-/* ---- reading ----------------------------------------------------------------------------------- */
+/* ---- reading -----------------------------------------------------------------------------------
+ */
 
 static void wrong(struct qm_json *json, const char *member)
 {
@@ -218,7 +221,8 @@ static int read_store(struct qm_json *json, struct qm_line *line, GError **error
 
 static void read_identities(struct qm_json *json, struct qidmap_fs *fs)
 {
-    g_auto(GStrv) parts = g_strsplit(qm_json_take_string(json, "identity"), " ", QIDMAP_FSID_COUNT + 1);
+    g_auto(GStrv) parts =
+        g_strsplit(qm_json_take_string(json, "identity"), " ", QIDMAP_FSID_COUNT + 1);
     guint i;
 
     for (i = 0; parts[i]; i++) {
@@ -294,6 +298,7 @@ static void read_fs(struct qm_json *json, struct qm_line *line)
     line->has_full = qm_json_take_bool(json, "has_full");
     fs->chosen = (uint32_t)qm_json_take_bool(json, "chosen");
     fs->met_many = (uint32_t)qm_json_take_bool(json, "met_many");
+    fs->marker_open = (uint32_t)qm_json_take_bool(json, "marker_open");
     read_met(json, fs);
     fs->alias = (uint32_t)qm_json_take_int(json, "alias", 0, QM_FS_LAST);
     fs->instance = (uint32_t)qm_json_take_int(json, "instance", 0, G_MAXUINT32);
@@ -346,8 +351,7 @@ static void read_full(struct qm_json *json, struct qm_line *line)
     if (strcmp(kind, "handle") == 0) {
         o->kind = QIDMAP_OBJECT_HANDLE;
         o->handle_type = (int32_t)qm_json_take_int(json, "handle_type", G_MININT32, G_MAXINT32);
-        o->handle_size =
-            (uint8_t)qm_json_take_hex(json, "handle", o->handle, QIDMAP_HANDLE_BYTES);
+        o->handle_size = (uint8_t)qm_json_take_hex(json, "handle", o->handle, QIDMAP_HANDLE_BYTES);
         return;
     }
     o->ino = qm_json_take_u64(json, "inode");
@@ -373,8 +377,9 @@ int qm_line_parse(struct qm_json *json, const char *text, gsize size, struct qm_
     for (i = 0; i < G_N_ELEMENTS(rows) && strcmp(row, rows[i]) != 0; i++)
         ;
     if (i == G_N_ELEMENTS(rows))
-        return qm_set_error(error, EBADMSG, "not a row of a dump: its member `row` is missing, or "
-                                            "none that is known");
+        return qm_set_error(error, EBADMSG,
+                            "not a row of a dump: its member `row` is missing, or "
+                            "none that is known");
     line->kind = (enum qm_line_kind)i;
     switch (line->kind) {
     case QM_LINE_STORE:

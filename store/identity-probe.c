@@ -44,7 +44,7 @@ gboolean qm_handle_at(int dir, const char *name, struct qm_handle *handle)
 
     memset(&out, 0, sizeof out);
     out.head.handle_bytes = QM_HANDLE_BYTES;
-    if (!qm_features.handle_fid ||
+    if (!qm_features.bare_handle ||
         name_to_handle_at(dir, name, &out.head, &mount_id, flags | AT_HANDLE_FID) != 0) {
         out.head.handle_bytes = QM_HANDLE_BYTES;
         if (name_to_handle_at(dir, name, &out.head, &mount_id, flags) != 0)

@@ -18,9 +18,9 @@
  * asking. Unit tests set members to FALSE, which makes this code go the ways of an older kernel.
  */
 struct qm_features {
-    gboolean getfsuuid;  /* FS_IOC_GETFSUUID, Linux 6.9 */
-    gboolean unique_id;  /* STATX_MNT_ID_UNIQUE, Linux 6.8 */
-    gboolean handle_fid; /* AT_HANDLE_FID, Linux 6.5 */
+    gboolean getfsuuid;   /* FS_IOC_GETFSUUID, Linux 6.9 */
+    gboolean unique_id;   /* STATX_MNT_ID_UNIQUE, Linux 6.8 */
+    gboolean bare_handle; /* AT_HANDLE_FID, Linux 6.5 */
 };
 extern struct qm_features qm_features;
 

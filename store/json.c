@@ -6,7 +6,8 @@
 
 #include <string.h>
 
-/* ---- writing ----------------------------------------------------------------------------------- */
+/* ---- writing -----------------------------------------------------------------------------------
+ */
 
 static const char digits[] = "0123456789abcdef";
 
@@ -62,8 +63,7 @@ void qm_json_int(GString *out, const char *member, gint64 number)
     member_name(out, member);
     if (number < 0)
         g_string_append_c(out, '-');
-    g_string_append(out,
-                    decimal(text + 23, number < 0 ? -(guint64)number : (guint64)number));
+    g_string_append(out, decimal(text + 23, number < 0 ? -(guint64)number : (guint64)number));
 }
 
 void qm_json_bool(GString *out, const char *member, gboolean value)
@@ -120,7 +120,8 @@ void qm_json_name(GString *out, const char *member, const char *name)
     g_string_append_c(out, '"');
 }
 
-/* ---- reading ----------------------------------------------------------------------------------- */
+/* ---- reading -----------------------------------------------------------------------------------
+ */
 
 void qm_json_init(struct qm_json *json)
 {

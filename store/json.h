@@ -12,12 +12,13 @@
 
 #include <glib.h>
 
-/* ---- writing: appends to a string ------------------------------------------------------------- */
+/* ---- writing: appends to a string -------------------------------------------------------------
+ */
 
 /* The names of members are ours, and need no escapes. Every member but the first brings its comma.
  */
 void qm_json_begin(GString *out);
-void qm_json_end(GString *out); /* with the newline */
+void qm_json_end(GString *out);                                          /* with the newline */
 void qm_json_string(GString *out, const char *member, const char *text); /* text: plain ASCII */
 void qm_json_u64(GString *out, const char *member, guint64 number);      /* a decimal string */
 void qm_json_int(GString *out, const char *member, gint64 number);
@@ -27,7 +28,8 @@ void qm_json_hex(GString *out, const char *member, const void *bytes, gsize size
  * UTF-8 becomes \xHH, before the quoting of JSON. */
 void qm_json_name(GString *out, const char *member, const char *name);
 
-/* ---- reading ----------------------------------------------------------------------------------- */
+/* ---- reading -----------------------------------------------------------------------------------
+ */
 
 #define QM_JSON_MEMBERS 48
 

@@ -4,7 +4,10 @@
  *
  *   gen.N/     an LMDB environment: data.mdb and lock.mdb
  *   current    names the generation that counts: "gen.N\n"; only ever replaced by rename
- *   lock       the writer's exclusive flock(2); holds "PID NAME\n" of the writer
+ *   lock       the writer's exclusive flock(2); holds "PID NAME\n" of the writer, and then
+ *              "gen.N TRANSACTION\n" of its last commit
+ *   dump.jsonl the portable dump of the last clean stop, for a machine or an LMDB that cannot read
+ *              the rest; nothing here reads it
  *   creating   there while a store is being made
  *
  * A reader holds a shared flock on the directory of the generation that it reads; the writer takes
@@ -179,7 +182,8 @@ static int scan(const struct qm_lmdb_dir *dir, struct content *c, GError **error
         else if (strncmp(name, "gen.", 4) == 0)
             c->generation = TRUE;
         else if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && strcmp(name, "lock") != 0 &&
-                 strcmp(name, "current.new") != 0 && strcmp(name, "lost+found") != 0)
+                 strcmp(name, "current.new") != 0 && strcmp(name, "lost+found") != 0 &&
+                 strcmp(name, "dump.jsonl") != 0)
             c->foreign = TRUE;
     }
     closedir(stream);
@@ -366,6 +370,7 @@ static int busy(struct qm_lmdb_dir *dir, GError **error)
     ssize_t size = pread(dir->lock_fd, owner, sizeof(owner) - 1, 0);
 
     owner[MAX(size, 0)] = '\0';
+    owner[strcspn(owner, "\n")] = '\0';
     g_strcanon(g_strchomp(owner),
                "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-", '?');
     return qm_set_error(error, EBUSY,
@@ -374,9 +379,47 @@ static int busy(struct qm_lmdb_dir *dir, GError **error)
                         owner[0] ? owner : "none is known; or it reads on a read-only mount");
 }
 
+static char *owner_line(void)
+{
+    return g_strdup_printf("%ld %s\n", (long)getpid(), program_invocation_short_name);
+}
+
+/* What the last writer left behind its own line. */
+static void read_note(struct qm_lmdb_dir *dir)
+{
+    char text[256];
+    ssize_t size = pread(dir->lock_fd, text, sizeof(text) - 1, 0);
+    const char *line;
+
+    text[MAX(size, 0)] = '\0';
+    line = strchr(text, '\n');
+    g_strlcpy(dir->noted, line ? line + 1 : "", sizeof(dir->noted));
+}
+
+void qm_lmdb_dir_note(struct qm_lmdb_dir *dir, guint64 transaction)
+{
+    g_autofree char *owner = owner_line();
+    g_autofree char *text =
+        g_strdup_printf("%s%s %" G_GUINT64_FORMAT "\n", owner, dir->name, transaction);
+
+    (void)!pwrite(dir->lock_fd, text, strlen(text), 0);
+    dir->noted[0] = '\0';
+}
+
+gboolean qm_lmdb_dir_is_older(const struct qm_lmdb_dir *dir, guint64 transaction)
+{
+    size_t size = strlen(dir->name);
+    char *end;
+
+    if (strncmp(dir->noted, dir->name, size) != 0 || dir->noted[size] != ' ' ||
+        !g_ascii_isdigit(dir->noted[size + 1]))
+        return FALSE;
+    return g_ascii_strtoull(dir->noted + size + 1, &end, 10) > transaction && *end == '\n';
+}
+
 static int take_lock(struct qm_lmdb_dir *dir, GError **error)
 {
-    g_autofree char *text = NULL;
+    g_autofree char *text = owner_line();
     ssize_t size;
     int e;
 
@@ -388,11 +431,13 @@ static int take_lock(struct qm_lmdb_dir *dir, GError **error)
         return busy(dir, error);
     if (e != 0)
         return qm_set_error(error, e, "cannot lock it: %s", g_strerror(-e));
-    text = g_strdup_printf("%ld %s\n", (long)getpid(), program_invocation_short_name);
-    size = (ssize_t)strlen(text);
-    /* Only for people: what cannot be written (a full disk) does not matter. */
-    if (ftruncate(dir->lock_fd, 0) == 0)
-        (void)!pwrite(dir->lock_fd, text, (size_t)size, 0);
+    read_note(dir);
+    /* Mostly for people: what cannot be written (a full disk) does not matter. The note stays until
+     * it is known what it means. */
+    (void)!ftruncate(dir->lock_fd, 0);
+    size = pwrite(dir->lock_fd, text, strlen(text), 0);
+    if (dir->noted[0] && size > 0)
+        (void)!pwrite(dir->lock_fd, dir->noted, strlen(dir->noted), size);
     return 0;
 }
 
@@ -722,6 +767,7 @@ struct qm_lmdb_dir *qm_lmdb_dir_open(const char *path, gboolean write, gboolean 
     }
     dir = g_new0(struct qm_lmdb_dir, 1);
     dir->path = g_strdup(path);
+    dir->dump = g_build_filename(path, "dump.jsonl", NULL);
     dir->fd = -1;
     dir->gen_fd = -1;
     dir->lock_fd = -1;
@@ -755,8 +801,8 @@ struct qm_lmdb_dir *qm_lmdb_dir_view(const struct qm_lmdb_dir *dir)
 
 char *qm_lmdb_dir_keep(struct qm_lmdb_dir *dir, const char *name)
 {
-    g_autofree char *kept = g_strdup_printf("damaged-%s-%" G_GINT64_FORMAT, name,
-                                            g_get_real_time() / G_USEC_PER_SEC);
+    g_autofree char *kept =
+        g_strdup_printf("damaged-%s-%" G_GINT64_FORMAT, name, g_get_real_time() / G_USEC_PER_SEC);
 
     if (renameat(dir->fd, name, dir->fd, kept) != 0) {
         dir->unsure = TRUE; /* what is to be kept is not cleaned away */
@@ -772,9 +818,8 @@ void qm_lmdb_dir_close(struct qm_lmdb_dir *dir)
         return;
     qm_lmdb_dir_drop(dir);
     if (dir->lock_fd >= 0) {
-        if (dir->write && dir->gen_fd >= 0 && ftruncate(dir->lock_fd, 0) != 0) {
-            /* only for people */
-        }
+        if (dir->write && dir->gen_fd >= 0 && !dir->noted[0])
+            (void)!ftruncate(dir->lock_fd, 0);
         close(dir->lock_fd);
     }
     if (dir->gen_fd >= 0)
@@ -784,6 +829,7 @@ void qm_lmdb_dir_close(struct qm_lmdb_dir *dir)
     if (dir->claim)
         unclaim(dir->claim);
     g_free(dir->claim);
+    g_free(dir->dump);
     g_free(dir->name);
     g_free(dir->env_path);
     g_free(dir->path);

@@ -451,6 +451,9 @@ static void noted_only(struct pass *p)
     p->rows[QM_TABLE_BYFULL] = p->tables[QM_TABLE_BYFULL].entries;
 }
 
+/* A file of up to this size is walked in some ten milliseconds, and so in any case. */
+#define LARGE (UINT64_C(32) << 20)
+
 /* How many of the tables, in the order below, are walked. */
 #define RECORD_ONLY  1
 #define WITHOUT_FULL 5
@@ -483,11 +486,11 @@ static int walk_state(struct pass *p, const struct meta *meta, int tables)
             noted_only(p);
         if (e == 0 && !p->pages_only &&
             (p->rows[QM_TABLE_FS] != p->record.fs_rows ||
-                       p->rows[QM_TABLE_FSID] != p->record.fsid_rows ||
-                       p->rows[QM_TABLE_AFFIX] != p->record.affix_rows ||
-                       p->rows[QM_TABLE_BYAFFIX] != p->record.affix_rows ||
-                       p->rows[QM_TABLE_FULL] != p->record.full_rows ||
-                       p->rows[QM_TABLE_BYFULL] != p->record.full_rows))
+             p->rows[QM_TABLE_FSID] != p->record.fsid_rows ||
+             p->rows[QM_TABLE_AFFIX] != p->record.affix_rows ||
+             p->rows[QM_TABLE_BYAFFIX] != p->record.affix_rows ||
+             p->rows[QM_TABLE_FULL] != p->record.full_rows ||
+             p->rows[QM_TABLE_BYFULL] != p->record.full_rows))
             e = bad(p, "its rows are not as many as noted");
         if (e == 0 && p->sum_full != p->sum_byfull)
             e = bad(p, "its tables `full` and `byfull` contradict each other");
@@ -549,14 +552,16 @@ static int read_metas(struct pass *p, struct meta meta[2])
 
 static int verify_states(struct pass *p, guint64 number, enum qm_lmdb_extent extent)
 {
-    const int tables = extent == QM_LMDB_SMALL ? WITHOUT_FULL : QM_TABLES;
     struct pass again;
     struct meta meta[2], *newest;
     size_t i, n;
-    int e = read_metas(p, meta);
+    int tables = QM_TABLES, e = read_metas(p, meta);
 
     if (e != 0)
         return e;
+    if (extent == QM_LMDB_SMALL &&
+        (uint64_t)MAX(meta[0].last_page, meta[1].last_page) * p->psize > LARGE)
+        tables = WITHOUT_FULL;
     if (number) {
         n = number & 1;
         if (meta[n].transaction != number)

@@ -6,8 +6,8 @@
 #include <glib.h>
 
 enum qm_lmdb_extent {
-    QM_LMDB_ALL,  /* every page that is in use */
-    QM_LMDB_SMALL, /* all but the tables `full` and `byfull`, which may be large */
+    QM_LMDB_ALL,   /* every page that is in use */
+    QM_LMDB_SMALL, /* all but the tables `full` and `byfull`, where the file is large */
     QM_LMDB_PAGES  /* all of them, but not the rows: only whether LMDB can be let loose on them */
 };
 

@@ -44,6 +44,9 @@ struct loader {
     struct qm_meta seen; /* counts */
     enum qm_line_kind last_kind;
     struct qm_record last; /* key of the row before */
+    gboolean budgeted;     /* an affix budget was kept where the dump comes from */
+    uint32_t run_fs;       /* affix rows of this filesystem so far; they stand together */
+    uint64_t run, run_most;
 
     /* The backend. */
     struct qm_backend *backend;
@@ -53,7 +56,8 @@ struct loader {
     guint rows;
 };
 
-/* ---- lines ------------------------------------------------------------------------------------- */
+/* ---- lines -------------------------------------------------------------------------------------
+ */
 
 static int refuse(struct loader *l, const char *text)
 {
@@ -156,7 +160,8 @@ static int last_line(struct loader *l, const char *text, gsize size)
     return e;
 }
 
-/* ---- rows -------------------------------------------------------------------------------------- */
+/* ---- rows --------------------------------------------------------------------------------------
+ */
 
 static int write_trouble(struct loader *l, int e)
 {
@@ -276,10 +281,14 @@ static int take_row(struct loader *l)
     if (line->kind == QM_LINE_FS) {
         qm_record_fs(&r, &line->fs, line->has_full);
         l->seen.fs_rows++;
+        l->budgeted |= line->fs.left_budget || line->has_full;
     } else if (line->kind == QM_LINE_AFFIX) {
         qm_record_affix(&r, line->affix_fs, line->bits, line->top, line->n);
         qm_record_byaffix(&second, line->n, line->affix_fs, line->top);
         l->seen.affix_rows++;
+        l->run = line->affix_fs == l->run_fs ? l->run + 1 : 1;
+        l->run_fs = line->affix_fs;
+        l->run_most = MAX(l->run_most, l->run);
     } else {
         qm_record_full(&r, &line->object, line->id);
         qm_record_byfull(&second, line->id, &line->object);
@@ -338,7 +347,8 @@ static int all_lines(struct loader *l)
     }
 }
 
-/* ---- counters ---------------------------------------------------------------------------------- */
+/* ---- counters ----------------------------------------------------------------------------------
+ */
 
 static void jump(struct qm_meta *m)
 {
@@ -380,11 +390,13 @@ static int save_present(struct loader *l, struct qm_backend *present, const char
     g_strlcpy(result->backup, path, sizeof(result->backup));
     if (v.have_meta)
         take_larger(&l->meta, &v.meta);
-    *sure = v.problems == 0;
+    /* A copy does not know what was given since it was made. */
+    *sure = v.problems == 0 && !present->copied;
     return 0;
 }
 
-/* ---- backends ---------------------------------------------------------------------------------- */
+/* ---- backends ----------------------------------------------------------------------------------
+ */
 
 static int delete_all(struct loader *l)
 {
@@ -425,8 +437,9 @@ static int open_backend(struct loader *l, const struct qm_backend_ops *ops, cons
     if (!l->backend) {
         e = -trouble->code;
         if (e == -EUCLEAN && !replace)
-            qm_set_error(l->error, EEXIST, "there is a store already, and it is damaged: verify "
-                                           "it, or replace it (--replace)");
+            qm_set_error(l->error, EEXIST,
+                         "there is a store already, and it is damaged: verify "
+                         "it, or replace it (--replace)");
         else
             g_propagate_error(l->error, g_steal_pointer(&trouble));
         g_clear_error(&trouble);
@@ -441,8 +454,8 @@ static int open_backend(struct loader *l, const struct qm_backend_ops *ops, cons
 static int prepare(struct loader *l, const char *place, struct qidmap_load_result *result)
 {
     const struct qm_backend_ops *ops = l->backend->ops;
-    g_autofree char *path = l->options->backup ? g_strdup(l->options->backup)
-                                               : qm_backup_name(place, "before-load");
+    g_autofree char *path =
+        l->options->backup ? g_strdup(l->options->backup) : qm_backup_name(place, "before-load");
     struct qm_backend *present = NULL;
     gboolean sure = (l->options->flags & QIDMAP_LOAD_LATEST) != 0;
     int e = 0;
@@ -477,7 +490,8 @@ static int prepare(struct loader *l, const char *place, struct qidmap_load_resul
     return e == 0 ? delete_all(l) : write_trouble(l, e);
 }
 
-/* ---- the end ----------------------------------------------------------------------------------- */
+/* ---- the end -----------------------------------------------------------------------------------
+ */
 
 struct first {
     char text[QIDMAP_ERROR_TEXT];
@@ -503,6 +517,9 @@ static int finish(struct loader *l)
     l->meta.fsid_rows = l->seen.fsid_rows;
     l->meta.affix_rows = l->seen.affix_rows;
     l->meta.full_rows = l->seen.full_rows;
+    /* A backend without a full map keeps no budget. */
+    if (l->backend->ops->has_full && !l->budgeted)
+        l->meta.affix_budget = (uint32_t)MIN(MAX(l->meta.affix_budget, l->run_most), 65535);
     do {
         if (!l->one)
             e = ops->begin(l->backend, QM_TXN_WRITE, 1, &l->txn);

@@ -379,8 +379,10 @@ struct qidmap_fs {
     uint32_t alias; /* number of the row whose ids are asked first, see qidmap_fs_alias(); or 0 */
     struct qidmap_fsid fsid[QIDMAP_FSID_COUNT]; /* with those found later */
     struct qidmap_hints hints;
-    uint32_t chosen;    /* 1: its policy was set by qidmap_fs_set_policy(), and holds against what
-                           the mount suggests */
+    uint32_t chosen; /* 1: its policy was set by qidmap_fs_set_policy(), and holds against what
+                        the mount suggests */
+    uint32_t
+        marker_open;    /* 1: a new marker is being written: it may have that of the hints still */
     uint32_t met_many;  /* 1: it was live together with more rows than met[] has */
     uint32_t met_count; /* rows that it was seen live together with, ascending; each pair is in one
                            of its two rows, or in both */
@@ -442,6 +444,16 @@ struct qidmap_object {
 };
 
 /*
+ * The object key of `name` in the directory `fd`, or of `fd` itself where it is "", on a filesystem
+ * whose files are known by handle: those of policy HANDLE, and on overlays those of which
+ * qidmap_identify() says so. `ino`: st_ino of a file that is no directory; 0 for a directory, and
+ * where the filesystem is no overlay. Sources: name_to_handle_at(2), with AT_HANDLE_FID where the
+ * kernel knows it (Linux 6.5). Errors: those of the call; -EOVERFLOW: the handle is too long.
+ */
+int qidmap_object_by_handle(uint32_t fs, int fd, const char *name, uint64_t ino,
+                            struct qidmap_object *object);
+
+/*
  * Maps one inode: gives its qid path, and makes the mapping first where there is none. Returns
  * after the mapping is on stable storage (lmdb:). A known inode costs a few compares. On a handle
  * opened for reading an unknown inode gives -ENOENT. Errors: -EINVAL (unknown or retired fs, or its
@@ -466,8 +478,9 @@ int qidmap_map_batch(qidmap_store *store, struct qidmap_item *items, size_t coun
 int qidmap_map_objects(qidmap_store *store, const struct qidmap_object *objects, size_t count,
                        uint64_t *paths, int32_t *results);
 
-/* Maps an object of any kind: an inode as above; a handle or placeholder in the full map. Handles
- * are for policy `handle` alone (-EINVAL elsewhere): no file has a second key. */
+/* Maps an object of any kind: an inode as above; a handle or placeholder in the full map. Inodes
+ * are not for policy `handle`, and handles not for `ephemeral` (-EINVAL). Under `affix` the caller
+ * sees to it that a file is always known by the same key. */
 int qidmap_map_object(qidmap_store *store, const struct qidmap_object *object, uint64_t *path);
 
 /* The qid path of an inode, or of an object, that is mapped already; else -ENOENT. Makes nothing.
@@ -556,9 +569,9 @@ enum {                              /* struct qidmap_problem, flags */
 
 struct qidmap_problem {
     size_t size;
-    uint32_t kind;              /* enum qidmap_problem_kind */
-    uint32_t flags;             /* QIDMAP_PROBLEM_MENDABLE, _MENDED */
-    const char *table;          /* "full"; "" where it is none. Static storage */
+    uint32_t kind;                /* enum qidmap_problem_kind */
+    uint32_t flags;               /* QIDMAP_PROBLEM_MENDABLE, _MENDED */
+    const char *table;            /* "full"; "" where it is none. Static storage */
     char text[QIDMAP_ERROR_TEXT]; /* which row, and what is wrong with it */
 };
 
@@ -579,7 +592,7 @@ struct qidmap_verify_options {
     const char *backup; /* REPAIR: the file for the backup, which must not exist; NULL: a name of
                            ours beside the store */
     void (*problem)(void *data, const struct qidmap_problem *problem); /* may be NULL */
-    qidmap_progress_func progress;                                         /* may be NULL */
+    qidmap_progress_func progress;                                     /* may be NULL */
     void *data;
 };
 
@@ -625,8 +638,8 @@ typedef long (*qidmap_read_func)(void *data, void *bytes, size_t size);
  * grow with the store. `progress` may be NULL. Errors: -EUCLEAN at a damaged row, -ESTALE as for
  * qidmap_iter_next(), -ECANCELED, and those of `write`.
  */
-int qidmap_dump(qidmap_store *store, qidmap_write_func write, qidmap_progress_func progress, void *data,
-                struct qidmap_error *error);
+int qidmap_dump(qidmap_store *store, qidmap_write_func write, qidmap_progress_func progress,
+                void *data, struct qidmap_error *error);
 
 enum {
     QIDMAP_LOAD_REPLACE = 1, /* put it in the place of the store that is there, whose state is
@@ -640,7 +653,7 @@ struct qidmap_load_options {
     uint32_t flags; /* QIDMAP_LOAD_* */
     uint32_t reserved;
     qidmap_read_func read;
-    const char *backup; /* REPLACE: as for qidmap_verify() */
+    const char *backup;            /* REPLACE: as for qidmap_verify() */
     qidmap_progress_func progress; /* may be NULL */
     void *data;
 };
@@ -648,7 +661,7 @@ struct qidmap_load_options {
 struct qidmap_load_result {
     size_t size; /* in: sizeof (struct qidmap_load_result) */
     uint64_t fs_rows, affix_rows, full_rows;
-    uint32_t jumped;  /* 1: the counters jumped ahead of what the dump says */
+    uint32_t jumped; /* 1: the counters jumped ahead of what the dump says */
     uint32_t reserved;
     char backup[512]; /* of the store that was replaced, a dump, or the files themselves where it
                          could not be read; empty: none was made */

@@ -53,8 +53,35 @@ static void add_sharing(struct qm_map *map, GHashTable *seen, GPtrArray *rows,
     }
 }
 
+/* A subvolume of btrfs with a marker: a live row of another superblock with that marker. */
+static void add_copied(struct qm_map *map, GHashTable *seen, GPtrArray *rows,
+                       const struct qidmap_identity *id, const struct qidmap_live *live,
+                       size_t n_live)
+{
+    static const uint8_t zero[16];
+    size_t i;
+
+    if (id->count == 0 || memcmp(id->hints.marker, zero, sizeof(zero)) == 0)
+        return;
+    for (i = 0; i < MIN(id->count, QIDMAP_FSID_COUNT); i++) {
+        if (id->fsid[i].kind == QIDMAP_FSID_BTRFS)
+            break;
+    }
+    if (i == MIN(id->count, QIDMAP_FSID_COUNT))
+        return;
+    for (i = 0; i < n_live; i++) {
+        struct qm_fs *fs = live[i].superblock != id->superblock ? qm_map_fs(map, live[i].fs) : NULL;
+
+        if (fs && memcmp(fs->row.hints.marker, id->hints.marker, sizeof(zero)) == 0) {
+            add_row(seen, rows, fs);
+            return; /* one is enough */
+        }
+    }
+}
+
 /* Rows that share an identity with what is to be registered, and those that share one with these,
- * by number: copies. A live row is added where only the superblock can tell that it is meant. */
+ * by number: copies. A live row is added where only the superblock can tell that it is meant, and
+ * where it shows the marker of a subvolume. */
 static GPtrArray *related_rows(struct qidmap_store *store, const struct qidmap_identity *identities,
                                size_t count, const struct qidmap_live *live, size_t n_live)
 {
@@ -78,6 +105,8 @@ static GPtrArray *related_rows(struct qidmap_store *store, const struct qidmap_i
         if (fs)
             add_row(seen, rows, fs);
     }
+    for (i = 0; i < count; i++)
+        add_copied(&store->map, seen, rows, &identities[i], live, n_live);
     first = rows->len;
     for (i = 0; i < first; i++) {
         const struct qidmap_fs *row = g_ptr_array_index(rows, i);
@@ -217,6 +246,98 @@ static gboolean note_company(struct qidmap_fs *row, const struct company *compan
     return TRUE;
 }
 
+/* ---- one filesystem in several rows -----------------------------------------------------------
+ */
+
+static const struct qidmap_fsid *btrfs_of(const struct qidmap_fs *row)
+{
+    uint32_t i;
+
+    for (i = 0; i < row->fsid_count; i++) {
+        if (row->fsid[i].kind == QIDMAP_FSID_BTRFS)
+            return &row->fsid[i];
+    }
+    return NULL;
+}
+
+/* A row may take a new marker: it has none, or the one that was replaced, or waits for it. */
+static gboolean takes_marker(const struct qidmap_fs *row, const uint8_t old[16])
+{
+    static const uint8_t zero[16];
+
+    return row->marker_open || memcmp(row->hints.marker, zero, sizeof(zero)) == 0 ||
+           memcmp(row->hints.marker, old, sizeof(zero)) == 0;
+}
+
+/* Subvolumes of one btrfs, or trees of one filesystem. */
+static gboolean are_parts(const struct qidmap_fs *a, const struct qidmap_fs *b)
+{
+    const struct qidmap_fsid *x = btrfs_of(a), *y = btrfs_of(b);
+    uint32_t i;
+
+    if (x || y)
+        return x && y && memcmp(x->bytes, y->bytes, 16) == 0;
+    for (i = 0; strcmp(a->hints.tree, b->hints.tree) != 0 && i < a->fsid_count; i++) {
+        if (a->fsid[i].kind != QIDMAP_FSID_WEAK &&
+            qm_fsid_listed(b->fsid, b->fsid_count, &a->fsid[i]))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+static gboolean is_same_part(const struct qidmap_fs *a, const struct qidmap_fs *b)
+{
+    return a->fs != b->fs && !a->retired && strcmp(a->hints.tree, b->hints.tree) == 0 &&
+           qm_same_device(&a->hints, &b->hints);
+}
+
+/* Another row could be meant as well: a copy was seen on this device once. `plans` may be NULL. */
+static gboolean has_rival(struct qidmap_store *store, const struct qidmap_fs *row,
+                          const GArray *plans)
+{
+    uint32_t i;
+    guint k;
+
+    for (i = 0; i < row->fsid_count; i++) {
+        const GPtrArray *found = qm_fsindex_find(&store->map.index, &row->fsid[i]);
+
+        for (k = 0; found && k < found->len; k++) {
+            if (is_same_part(&((struct qm_fs *)g_ptr_array_index(found, k))->row, row))
+                return TRUE;
+        }
+        for (k = 0; plans && k < plans->len; k++) {
+            const struct qidmap_fs *other = &g_array_index(plans, struct qm_plan, k).row;
+
+            if (qm_fsid_listed(other->fsid, other->fsid_count, &row->fsid[i]) &&
+                is_same_part(other, row))
+                return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+/* The rows of its other subvolumes and trees that were last seen on this device, mounted or not,
+ * and that `old` or no marker is known of: those that are not `planned` yet, which they are then.
+ */
+static GPtrArray *find_parts(struct qidmap_store *store, const struct qidmap_fs *row,
+                             const uint8_t old[16], const GArray *plans, GHashTable *planned)
+{
+    GPtrArray *parts = g_ptr_array_new();
+    guint i;
+
+    pthread_mutex_lock(&store->map.lock);
+    for (i = 0; i < store->map.list->len; i++) {
+        struct qm_fs *fs = g_ptr_array_index(store->map.list, i);
+
+        if (!fs->row.retired && fs->row.fs != row->fs && takes_marker(&fs->row, old) &&
+            are_parts(&fs->row, row) && qm_same_device(&fs->row.hints, &row->hints) &&
+            !has_rival(store, &fs->row, plans) && g_hash_table_add(planned, fs))
+            g_ptr_array_add(parts, fs);
+    }
+    pthread_mutex_unlock(&store->map.lock);
+    return parts;
+}
+
 /* ---- decisions into plans -------------------------------------------------------------------- */
 
 struct work {
@@ -227,6 +348,7 @@ struct work {
     gboolean *marks;
     GPtrArray *rows;
     GArray *plans;
+    GHashTable *marked; /* superblocks that get a marker */
     struct qm_meta meta;
 };
 
@@ -254,62 +376,93 @@ static gboolean wants_marker(const struct work *w, size_t i, size_t *by)
     return FALSE;
 }
 
-/* What the row is to take over. A marker that came with a copy is not this filesystem's, neither as
- * a hint nor as an identity. */
-static void seen_identity(const struct work *w, size_t i, struct qidmap_identity *id)
+static gboolean is_refused(const struct work *w, size_t i)
 {
-    uint32_t k, n = 0;
+    return w->reg->refuse && w->decisions[i].fs == 0 && w->decisions[i].duplicate &&
+           !w->decisions[i].conflict;
+}
 
-    *id = w->reg->identities[i];
-    if (!w->decisions[i].copied)
-        return;
-    memset(id->hints.marker, 0, sizeof(id->hints.marker));
-    for (k = 0; k < id->count; k++) {
-        if (id->fsid[k].kind != QIDMAP_FSID_MARKER)
-            id->fsid[n++] = id->fsid[k];
+/* Another part of its superblock gets a marker, which then is its own. */
+static gboolean gets_marker(const struct work *w, size_t i)
+{
+    const struct qidmap_identity *id = &w->reg->identities[i];
+
+    return id->policy != QIDMAP_POLICY_EPHEMERAL && id->policy != QIDMAP_POLICY_DENY &&
+           g_hash_table_contains(w->marked, &id->superblock);
+}
+
+static void find_marked(struct work *w)
+{
+    size_t i, by;
+
+    for (i = 0; i < w->reg->count; i++) {
+        if (w->decisions[i].same_as == i && !is_refused(w, i) && wants_marker(w, i, &by))
+            g_hash_table_add(w->marked, (gpointer)&w->reg->identities[i].superblock);
     }
-    if (n > 0)
-        id->count = n;
+}
+
+/* The rows of parts that are not mounted wait for the marker, too. */
+static void open_parts(struct work *w)
+{
+    g_autoptr(GHashTable) planned = g_hash_table_new(NULL, NULL);
+    g_autoptr(GHashTable) done = g_hash_table_new(g_int64_hash, g_int64_equal);
+    size_t i;
+    guint k;
+
+    if (g_hash_table_size(w->marked) == 0)
+        return;
+    for (k = 0; k < w->plans->len; k++)
+        g_hash_table_add(planned, g_array_index(w->plans, struct qm_plan, k).fs);
+    for (i = 0; i < w->reg->count; i++) {
+        const struct qidmap_identity *id = &w->reg->identities[i];
+        const struct qidmap_fs *row = NULL;
+        g_autoptr(GPtrArray) parts = NULL;
+        struct qidmap_fs copy;
+
+        if (w->decisions[i].same_as != i || !gets_marker(w, i))
+            continue;
+        for (k = 0; k < w->plans->len && !row; k++) {
+            if (g_array_index(w->plans, struct qm_plan, k).row.fs == w->numbers[i])
+                row = &g_array_index(w->plans, struct qm_plan, k).row;
+        }
+        if (!row || !g_hash_table_add(done, (gpointer)&id->superblock))
+            continue;
+        copy = *row; /* the plans move */
+        parts = find_parts(w->store, &copy, id->hints.marker, w->plans, planned);
+        for (k = 0; k < parts->len; k++)
+            qm_plan_change(w->store, w->plans, g_ptr_array_index(parts, k))->row.marker_open = 1;
+    }
 }
 
 static void fill_row(const struct work *w, size_t i, gboolean fresh, struct qidmap_fs *row,
                      gboolean *changed)
 {
-    static const uint8_t zero[16];
     gint64 now = g_get_real_time() / G_USEC_PER_SEC;
-    struct qidmap_identity id;
-    size_t by;
+    const struct qidmap_identity *id = &w->reg->identities[i];
+    size_t by = 0;
+    gboolean wants = wants_marker(w, i, &by);
+    gboolean wanted = wants || gets_marker(w, i);
 
-    seen_identity(w, i, &id);
     if (w->decisions[i].duplicate && !(row->flags & QIDMAP_IDENTITY_DUPLICATE)) {
         row->flags |= QIDMAP_IDENTITY_DUPLICATE;
         *changed = TRUE;
     }
-    if (qm_resolve_update(row, &id, fresh, now))
+    if (qm_resolve_update(row, id, fresh, now))
         *changed = TRUE;
     if (row->last_session != w->store->session) {
         row->last_session = w->store->session;
         *changed = TRUE;
     }
-    /* A marker that is going to be replaced is forgotten first: whatever is cut short between here
-     * and the next commit, the row never speaks against its own filesystem. */
-    if (wants_marker(w, i, &by)) {
+    /* A marker that is going to be replaced no longer speaks against its filesystem. It stays: as
+     * long as it is there it must not speak for the one that it was copied from, either. */
+    if (wants)
         w->marks[by] = TRUE;
-        if (memcmp(row->hints.marker, zero, sizeof(zero)) != 0) {
-            memset(row->hints.marker, 0, sizeof(row->hints.marker));
-            *changed = TRUE;
-        }
-    } else if (w->decisions[i].copied && !fresh &&
-               memcmp(row->hints.marker, w->reg->identities[i].hints.marker, 16) == 0) {
-        memset(row->hints.marker, 0, sizeof(row->hints.marker));
+    if (wanted != (row->marker_open != 0) ||
+        (wanted && memcmp(row->hints.marker, id->hints.marker, sizeof(id->hints.marker)) != 0)) {
+        memcpy(row->hints.marker, id->hints.marker, sizeof(row->hints.marker));
+        row->marker_open = wanted;
         *changed = TRUE;
     }
-}
-
-static gboolean is_refused(const struct work *w, size_t i)
-{
-    return w->reg->refuse && w->decisions[i].fs == 0 && w->decisions[i].duplicate &&
-           !w->decisions[i].conflict;
 }
 
 static int new_row(struct work *w, size_t i, GError **error)
@@ -428,13 +581,15 @@ static int register_leading(struct qidmap_store *store, const struct qm_registra
     g_autofree gboolean *marks = g_new0(gboolean, reg->count + 1);
     g_autoptr(GArray) plans = qm_plans_new();
     g_autoptr(GPtrArray) rows = NULL;
+    g_autoptr(GHashTable) marked = g_hash_table_new(g_int64_hash, g_int64_equal);
     const uint8_t *boot = present_boot(reg->identities, reg->count);
     struct work w = {.store = store,
                      .reg = reg,
                      .decisions = decisions,
                      .numbers = numbers,
                      .marks = marks,
-                     .plans = plans};
+                     .plans = plans,
+                     .marked = marked};
     struct qm_scene scene;
     int e = qm_rows_sweep(store, error);
 
@@ -450,11 +605,15 @@ static int register_leading(struct qidmap_store *store, const struct qm_registra
                               .count = reg->count,
                               .live = reg->live,
                               .n_live = reg->n_live,
-                              .split_weak = reg->split_weak};
+                              .split_weak = reg->split_weak,
+                              .present = reg->present};
     qm_resolve(&scene, decisions);
+    find_marked(&w);
     e = make_plans(&w, error);
-    if (e == 0)
+    if (e == 0) {
+        open_parts(&w);
         e = qm_plans_commit(store, plans, &w.meta, error);
+    }
     if (e != 0)
         return e;
     if (boot) {
@@ -476,24 +635,89 @@ int qm_store_register(struct qidmap_store *store, const struct qm_registration *
     return e;
 }
 
+/* One filesystem has one marker, on its root. The rows of its parts take the new one, too: with the
+ * old one, or without, they would not be known any more once devices were exchanged. */
+static void plan_parts(struct qidmap_store *store, GArray *plans, const struct qidmap_fs *row,
+                       const uint8_t old[16], GHashTable *planned)
+{
+    g_autoptr(GPtrArray) parts = find_parts(store, row, old, NULL, planned);
+    guint i;
+
+    for (i = 0; i < parts->len; i++) {
+        struct qm_fs *fs = g_ptr_array_index(parts, i);
+        struct qm_plan *plan;
+
+        if (!fs->row.marker_open && memcmp(fs->row.hints.marker, row->hints.marker, 16) == 0)
+            continue;
+        plan = qm_plan_change(store, plans, fs);
+        memcpy(plan->row.hints.marker, row->hints.marker, sizeof(row->hints.marker));
+        plan->row.marker_open = 0;
+    }
+}
+
+/* A marker that was written, and the one that was there before, or zero. */
+struct replaced {
+    const uint8_t *now;
+    uint8_t old[16];
+    gboolean spread; /* to the other parts */
+};
+
+static struct replaced *find_replaced(GArray *list, const uint8_t now[16])
+{
+    guint i;
+
+    for (i = 0; i < list->len; i++) {
+        struct replaced *r = &g_array_index(list, struct replaced, i);
+
+        if (memcmp(r->now, now, 16) == 0)
+            return r;
+    }
+    return NULL;
+}
+
 int qm_store_update(struct qidmap_store *store, const struct qidmap_identity *identities,
                     const uint32_t *numbers, size_t count, GError **error)
 {
     g_autoptr(GArray) plans = qm_plans_new();
+    g_autoptr(GArray) list = g_array_new(FALSE, FALSE, sizeof(struct replaced));
+    g_autoptr(GHashTable) planned = g_hash_table_new(NULL, NULL); /* struct qm_fs */
     gint64 now = g_get_real_time() / G_USEC_PER_SEC;
     size_t i;
     int e;
 
     qm_store_lead(store);
+    for (i = 0; i < count; i++) { /* where a marker was waited for */
+        struct qm_fs *fs = qm_map_fs(&store->map, numbers[i]);
+        struct replaced r = {.now = identities[i].hints.marker};
+
+        if (!fs || fs->row.retired || !fs->row.marker_open || find_replaced(list, r.now))
+            continue; /* retired meanwhile, or somebody else was faster */
+        memcpy(r.old, fs->row.hints.marker, sizeof(r.old));
+        g_array_append_val(list, r);
+    }
     for (i = 0; i < count; i++) {
         struct qm_fs *fs = qm_map_fs(&store->map, numbers[i]);
+        const struct replaced *r = find_replaced(list, identities[i].hints.marker);
         struct qm_plan *plan;
 
-        if (!fs || fs->row.retired)
-            continue; /* retired meanwhile */
+        if (!fs || fs->row.retired || !r || !takes_marker(&fs->row, r->old) ||
+            !g_hash_table_add(planned, fs))
+            continue;
         plan = qm_plan_change(store, plans, fs);
-        if (!qm_resolve_update(&plan->row, &identities[i], FALSE, now))
-            g_array_set_size(plans, plans->len - 1);
+        plan->row.marker_open = 0;
+        (void)qm_resolve_update(&plan->row, &identities[i], FALSE, now);
+    }
+    for (i = 0; i < count; i++) {
+        struct qm_fs *fs = qm_map_fs(&store->map, numbers[i]);
+        struct replaced *r = find_replaced(list, identities[i].hints.marker);
+        struct qidmap_fs row;
+
+        if (!fs || !r || r->spread || !g_hash_table_contains(planned, fs))
+            continue;
+        r->spread = TRUE;
+        row = fs->row;
+        memcpy(row.hints.marker, r->now, sizeof(row.hints.marker));
+        plan_parts(store, plans, &row, r->old, planned);
     }
     e = qm_plans_commit(store, plans, &store->meta, error);
     qm_store_unlead(store);

@@ -61,7 +61,8 @@ int qm_verify_backend(struct qm_backend *backend, const struct qidmap_verify_opt
     return e;
 }
 
-/* ---- mending ----------------------------------------------------------------------------------- */
+/* ---- mending -----------------------------------------------------------------------------------
+ */
 
 static int backup(struct qm_backend *backend, const char *path, struct qm_verify *v, GError **error)
 {
@@ -177,7 +178,8 @@ int qm_repair(struct qm_backend *backend, const char *path,
     return e;
 }
 
-/* ---- by URI ------------------------------------------------------------------------------------ */
+/* ---- by URI ------------------------------------------------------------------------------------
+ */
 
 int qm_verify_uri(const char *uri, const struct qidmap_verify_options *options,
                   struct qidmap_verify_result *result, GError **error)

@@ -45,6 +45,10 @@
  * the tree at the mount path where it was last seen, else by the first one by name. Without trees
  * again, the oldest of its rows is taken. Rows that differ in their tree are no duplicates.
  *
+ * Subvolumes of btrfs have the marker of their superblock. While two superblocks show one marker it
+ * tells nothing of their subvolumes either, even where that of the original is not mounted, or was
+ * not met yet, and so does not contest its row.
+ *
  * Ephemeral filesystems have an exact identity: only steps 2 and 3 matter to a lone claimant.
  */
 #include "config.h"
@@ -90,6 +94,7 @@ struct context {
     GArray *mine;                             /* guint, rows of the group, ascending */
     GPtrArray *claims;                        /* struct claim * of the group */
     const gboolean *held;                     /* by row: a live one has it */
+    GHashTable *copied;                       /* markers that several superblocks show */
 };
 
 /* ---- identities ------------------------------------------------------------------------------ */
@@ -292,6 +297,11 @@ static enum match compare_level(const struct qidmap_hints *a, const struct qidma
     }
 }
 
+gboolean qm_same_device(const struct qidmap_hints *a, const struct qidmap_hints *b)
+{
+    return compare_level(a, b, LEVEL_DEVICE) == MATCH_FITS;
+}
+
 static const struct qidmap_identity *speaker(const struct context *ctx, const struct claim *claim)
 {
     return &ctx->identities[claim->first];
@@ -308,9 +318,10 @@ static guint row_at(const struct claim *claim, guint i)
 }
 
 /* The members of a claim differ in their mount path alone: one that fits is enough. */
-static enum match match_claim(const struct context *ctx, const struct claim *claim,
-                              const struct qidmap_hints *hints, enum level level)
+static enum match match_claim(const struct context *ctx, const struct claim *claim, guint row,
+                              enum level level)
 {
+    const struct qidmap_hints *hints = &ctx->rows[row]->hints;
     enum match result = MATCH_UNKNOWN;
 
     for (guint i = 0; i < claim->members->len; i++) {
@@ -321,7 +332,8 @@ static enum match match_claim(const struct context *ctx, const struct claim *cla
         if (match == MATCH_DIFFERS)
             result = match;
     }
-    return result;
+    /* While a marker is being replaced another one says nothing. */
+    return level == LEVEL_MARKER && ctx->rows[row]->marker_open ? MATCH_UNKNOWN : result;
 }
 
 static gboolean has_row(const struct claim *claim, guint row)
@@ -333,20 +345,52 @@ static gboolean has_row(const struct claim *claim, guint row)
     return FALSE;
 }
 
+/* Markers say that the row is not the claim's: they differ; or only the row knows one; or only the
+ * claim has one, and it is that of another candidate: no marker comes to a filesystem that is not
+ * noted in its row, but with a copy. */
+static gboolean marker_denies(const struct context *ctx, const struct claim *claim, guint row)
+{
+    const struct qidmap_hints *hints = &ctx->rows[row]->hints;
+    enum match match = match_claim(ctx, claim, row, LEVEL_MARKER);
+
+    if (match != MATCH_UNKNOWN)
+        return match == MATCH_DIFFERS;
+    if (has_marker(hints))
+        return !ctx->rows[row]->marker_open;
+    for (guint i = 0; i < claim->rows->len; i++) {
+        if (same_marker(&ctx->rows[row_at(claim, i)]->hints, &speaker(ctx, claim)->hints))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+/* The marker of the claim is shown by another superblock, too. Seen from a subvolume of btrfs: that
+ * of the original may not be here to contest the row. */
+static gboolean is_copied(const struct context *ctx, const struct claim *claim)
+{
+    const struct qidmap_identity *id = speaker(ctx, claim);
+
+    return of_kind(id->fsid, id->count, QIDMAP_FSID_BTRFS) != NULL && has_marker(&id->hints) &&
+           g_hash_table_contains(ctx->copied, id->hints.marker);
+}
+
 /* Another claimant of the row, or another candidate of the claim, has the same value: it tells
- * nothing. */
+ * nothing. What the marker rules out does not count. */
 static gboolean is_shared(const struct context *ctx, const struct claim *claim, guint row,
                           enum level level)
 {
+    if (level == LEVEL_MARKER && is_copied(ctx, claim))
+        return TRUE;
     for (guint i = 0; i < ctx->claims->len; i++) {
         const struct claim *other = claim_at(ctx, i);
         if (other != claim && has_row(other, row) &&
-            match_claim(ctx, other, &ctx->rows[row]->hints, level) == MATCH_FITS)
+            match_claim(ctx, other, row, level) == MATCH_FITS && !marker_denies(ctx, other, row))
             return TRUE;
     }
     for (guint i = 0; i < claim->rows->len; i++) {
         guint other = row_at(claim, i);
-        if (other != row && match_claim(ctx, claim, &ctx->rows[other]->hints, level) == MATCH_FITS)
+        if (other != row && match_claim(ctx, claim, other, level) == MATCH_FITS &&
+            !marker_denies(ctx, claim, other))
             return TRUE;
     }
     return FALSE;
@@ -356,13 +400,12 @@ static gboolean is_shared(const struct context *ctx, const struct claim *claim, 
 static gboolean fits(const struct context *ctx, const struct claim *claim, guint row,
                      enum level *level)
 {
-    const struct qidmap_hints *hints = &ctx->rows[row]->hints;
     gint best = -1;
 
+    if (marker_denies(ctx, claim, row))
+        return FALSE;
     for (enum level l = LEVEL_MARKER; l < LEVELS; l++) {
-        enum match match = match_claim(ctx, claim, hints, l);
-        if (l == LEVEL_MARKER && match == MATCH_UNKNOWN && has_marker(hints))
-            return FALSE;
+        enum match match = match_claim(ctx, claim, row, l);
         if (match == MATCH_UNKNOWN || (match == MATCH_FITS && is_shared(ctx, claim, row, l)))
             continue;
         if (match == MATCH_DIFFERS) {
@@ -471,7 +514,7 @@ static gboolean same_but_tree(const struct qidmap_fs *a, const struct qidmap_fs 
         if (compare_level(&a->hints, &b->hints, l) == MATCH_DIFFERS)
             return FALSE;
     }
-    return has_marker(&a->hints) == has_marker(&b->hints);
+    return TRUE;
 }
 
 /* Takes rows away for which a better one of the same filesystem is there: the exact tree, else the
@@ -585,7 +628,7 @@ static void choose_trees(const struct context *ctx)
         for (guint c = 0; c < ctx->claims->len; c++) {
             struct claim *claim = g_ptr_array_index(ctx->claims, c);
             const struct qidmap_identity *id = speaker(ctx, claim);
-            gboolean at_home = match_claim(ctx, claim, hints, LEVEL_NAMES) == MATCH_FITS;
+            gboolean at_home = match_claim(ctx, claim, r, LEVEL_NAMES) == MATCH_FITS;
             gboolean worse = FALSE;
             if (id->hints.tree[0] == '\0' || !has_row(claim, r))
                 continue;
@@ -594,7 +637,7 @@ static void choose_trees(const struct context *ctx)
                 const struct qidmap_identity *with = speaker(ctx, other);
                 if (other == claim || with->superblock != id->superblock || !has_row(other, r))
                     continue;
-                gboolean other_at_home = match_claim(ctx, other, hints, LEVEL_NAMES) == MATCH_FITS;
+                gboolean other_at_home = match_claim(ctx, other, r, LEVEL_NAMES) == MATCH_FITS;
                 worse = at_home == other_at_home ? strcmp(with->hints.tree, id->hints.tree) < 0
                                                  : other_at_home;
             }
@@ -699,10 +742,11 @@ static gboolean decide_lone(const struct context *ctx, struct claim *claim)
     }
     if (is_split_row(ctx, row))
         return FALSE;
-    if (compare_level(old, &id->hints, LEVEL_MARKER) == MATCH_DIFFERS)
+    if (match_claim(ctx, claim, row, LEVEL_MARKER) == MATCH_DIFFERS)
         return TRUE;
     if (compare_level(old, &id->hints, LEVEL_DEVICE) == MATCH_DIFFERS &&
-        compare_level(old, &id->hints, LEVEL_MARKER) != MATCH_FITS && present(old, &id->hints))
+        (is_copied(ctx, claim) ||
+         (match_claim(ctx, claim, row, LEVEL_MARKER) != MATCH_FITS && present(old, &id->hints))))
         return TRUE;
     claim->row = (gint)row;
     return TRUE;
@@ -764,7 +808,7 @@ static void find_doubles(const struct context *ctx, struct claim *claim)
 {
     const struct qidmap_hints *hints = &speaker(ctx, claim)->hints;
     const struct qidmap_fs *own = claim->row >= 0 ? ctx->rows[claim->row] : NULL;
-    gboolean owner = own != NULL && same_marker(&own->hints, hints);
+    gboolean owner = own != NULL && !own->marker_open && same_marker(&own->hints, hints);
 
     for (guint i = 0; i < ctx->claims->len; i++) {
         const struct claim *other = claim_at(ctx, i);
@@ -777,7 +821,8 @@ static void find_doubles(const struct context *ctx, struct claim *claim)
             continue;
         /* One of them keeps the marker: whose row has it, then who has a row, then the first. */
         const struct qidmap_fs *theirs = other->row >= 0 ? ctx->rows[other->row] : NULL;
-        gboolean other_owner = theirs != NULL && same_marker(&theirs->hints, hints);
+        gboolean other_owner =
+            theirs != NULL && !theirs->marker_open && same_marker(&theirs->hints, hints);
         if (owner != other_owner)
             claim->copied = claim->copied || other_owner;
         else if ((own != NULL) != (theirs != NULL))
@@ -800,7 +845,9 @@ static void find_doubles(const struct context *ctx, struct claim *claim)
             !trees_differ(row->hints.tree, speaker(ctx, claim)->hints.tree) &&
             claim_shares(ctx, claim, row) != SHARED_NOTHING && row->fs != claim->policy_row &&
             (own == NULL || are_doubles(own, row)))
-            claim->copied = claim->copied || !owner || row->fs < own->fs;
+            /* The one that can get another marker yields to the one that cannot. */
+            claim->copied = claim->copied || !owner || row->fs < own->fs ||
+                            (row->flags & QIDMAP_IDENTITY_READONLY);
     }
     if (own != NULL && (own->flags & QIDMAP_IDENTITY_DUPLICATE))
         claim->duplicate = TRUE;
@@ -900,23 +947,6 @@ static void group_free(gpointer data)
     g_free(ctx);
 }
 
-static struct context *group_at(GPtrArray *groups, struct context **by_root, guint root,
-                                const struct qm_scene *scene, const gboolean *held)
-{
-    if (by_root[root] == NULL) {
-        struct context *ctx = g_new0(struct context, 1);
-        *ctx = (struct context){.scene = scene,
-                                .identities = scene->identities,
-                                .rows = scene->rows,
-                                .mine = g_array_new(FALSE, FALSE, sizeof(guint)),
-                                .claims = g_ptr_array_new(),
-                                .held = held};
-        by_root[root] = ctx;
-        g_ptr_array_add(groups, ctx);
-    }
-    return by_root[root];
-}
-
 /* Index of the row of that number, or -1. */
 static gint find_row(const struct qm_scene *scene, guint32 fs)
 {
@@ -934,7 +964,70 @@ static gint find_row(const struct qm_scene *scene, guint32 fs)
     return -1;
 }
 
-static GPtrArray *make_groups(const struct qm_scene *scene, GPtrArray *claims, const gboolean *held)
+static guint hash_marker(gconstpointer key)
+{
+    return (guint)XXH3_64bits(key, sizeof(((struct qidmap_hints *)0)->marker));
+}
+
+static gboolean equal_marker(gconstpointer a, gconstpointer b)
+{
+    return memcmp(a, b, sizeof(((struct qidmap_hints *)0)->marker)) == 0;
+}
+
+/* `superblock` shows a marker; `shown` has who showed it first. */
+static void note_marker(GHashTable *shown, GHashTable *copied, const guint8 *marker,
+                        const guint64 *superblock)
+{
+    const guint64 *first = g_hash_table_lookup(shown, marker);
+
+    if (first == NULL)
+        g_hash_table_insert(shown, (gpointer)marker, (gpointer)superblock);
+    else if (*first != *superblock)
+        g_hash_table_add(copied, (gpointer)marker);
+}
+
+/* Markers of btrfs that more than one superblock shows. */
+static GHashTable *find_copied(const struct qm_scene *scene)
+{
+    g_autoptr(GHashTable) shown = g_hash_table_new(hash_marker, equal_marker);
+    GHashTable *copied = g_hash_table_new(hash_marker, equal_marker);
+
+    for (gsize i = 0; i < scene->count; i++) {
+        const struct qidmap_identity *id = &scene->identities[i];
+        if (of_kind(id->fsid, id->count, QIDMAP_FSID_BTRFS) != NULL && has_marker(&id->hints))
+            note_marker(shown, copied, id->hints.marker, &id->superblock);
+    }
+    for (gsize l = 0; g_hash_table_size(shown) > 0 && l < scene->n_live; l++) {
+        gint r = find_row(scene, scene->live[l].fs);
+        const struct qidmap_fs *row = r >= 0 ? scene->rows[r] : NULL;
+        if (row != NULL && !row->marker_open && has_marker(&row->hints) &&
+            of_kind(row->fsid, row->fsid_count, QIDMAP_FSID_BTRFS) != NULL)
+            note_marker(shown, copied, row->hints.marker, &scene->live[l].superblock);
+    }
+    return copied;
+}
+
+static struct context *group_at(GPtrArray *groups, struct context **by_root, guint root,
+                                const struct qm_scene *scene, const gboolean *held,
+                                GHashTable *copied)
+{
+    if (by_root[root] == NULL) {
+        struct context *ctx = g_new0(struct context, 1);
+        *ctx = (struct context){.scene = scene,
+                                .identities = scene->identities,
+                                .rows = scene->rows,
+                                .mine = g_array_new(FALSE, FALSE, sizeof(guint)),
+                                .claims = g_ptr_array_new(),
+                                .held = held,
+                                .copied = copied};
+        by_root[root] = ctx;
+        g_ptr_array_add(groups, ctx);
+    }
+    return by_root[root];
+}
+
+static GPtrArray *make_groups(const struct qm_scene *scene, GPtrArray *claims, const gboolean *held,
+                              GHashTable *copied)
 {
     GPtrArray *groups = g_ptr_array_new_with_free_func(group_free);
     gsize nodes = claims->len + scene->n_rows;
@@ -965,7 +1058,7 @@ static GPtrArray *make_groups(const struct qm_scene *scene, GPtrArray *claims, c
             parent[root_of(parent, c - 1)] = root_of(parent, claims->len + (guint)r);
     }
     for (guint c = 0; c < claims->len; c++)
-        g_ptr_array_add(group_at(groups, by_root, root_of(parent, c), scene, held)->claims,
+        g_ptr_array_add(group_at(groups, by_root, root_of(parent, c), scene, held, copied)->claims,
                         g_ptr_array_index(claims, c));
     for (guint r = 0; r < scene->n_rows; r++) {
         struct context *ctx = by_root[root_of(parent, claims->len + r)];
@@ -1000,13 +1093,14 @@ void qm_resolve(const struct qm_scene *scene, struct qm_decision *decisions)
 {
     g_autoptr(GPtrArray) claims = make_claims(scene);
     g_autofree gboolean *held = g_new0(gboolean, scene->n_rows + 1);
+    g_autoptr(GHashTable) copied = find_copied(scene);
 
     for (gsize l = 0; l < scene->n_live && scene->n_rows > 0; l++) {
         gint r = find_row(scene, scene->live[l].fs);
         if (r >= 0)
             held[r] = TRUE;
     }
-    g_autoptr(GPtrArray) groups = make_groups(scene, claims, held);
+    g_autoptr(GPtrArray) groups = make_groups(scene, claims, held, copied);
     for (guint g = 0; g < groups->len; g++)
         resolve_group(g_ptr_array_index(groups, g));
     rank_new(scene, claims);

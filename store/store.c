@@ -11,6 +11,9 @@
 #include <errno.h>
 #include <string.h>
 
+#include <glib/gstdio.h>
+
+#include "store/dump.h"
 #include "store/error.h"
 #include "store/virtfs.h"
 
@@ -20,6 +23,8 @@
 #define LEAP_AFFIX    1024u
 #define LEAP_SERIAL   (UINT64_C(1) << 40)
 #define LEAP_INSTANCE 4096u
+
+#define DUMP_ROWS 100000u /* of the full map, in a dump that is written at each stop */
 
 static const struct qm_backend_ops *const backends[] = {&qm_backend_lmdb, &qm_backend_xattr,
                                                         &qm_backend_mem};
@@ -393,6 +398,7 @@ struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
         e = create(store, params ? params : &defaults, error);
     if (e == 0)
         e = load(store, error);
+    store->opened = store->meta.epoch;
     if (e == 0 && store->backend->failed)
         qm_store_failed(store, &store->meta, -EIO);
     if (e == 0 && store->writable && store->backend->copied)
@@ -430,6 +436,27 @@ static void note_stop(struct qidmap_store *store)
     (void)qm_store_commit(store, txn, &meta); /* without the note the next open looks harder */
 }
 
+/* The dump of a clean stop, where something was written since the last one. A store of many rows
+ * has none: its stop would take long, and `qidmapctl dump` writes one at any time. An older one
+ * would be taken for the present state, and goes. */
+static void dump_stop(struct qidmap_store *store)
+{
+    const struct qm_backend_ops *ops = store->backend->ops;
+    const char *path = store->backend->dump;
+    struct qm_txn *txn;
+
+    if (!path || !store->backend->clean)
+        return;
+    if (store->meta.epoch == store->opened && g_file_test(path, G_FILE_TEST_EXISTS))
+        return;
+    if (store->meta.full_rows > DUMP_ROWS) {
+        (void)g_unlink(path);
+    } else if (ops->begin(store->backend, QM_TXN_SNAPSHOT, 0, &txn) == 0) {
+        (void)qm_dump_file(txn, FALSE, path, TRUE, NULL, NULL); /* the store itself is whole */
+        ops->abort(txn);
+    }
+}
+
 void qm_store_close(struct qidmap_store *store)
 {
     if (!store)
@@ -438,6 +465,7 @@ void qm_store_close(struct qidmap_store *store)
         note_stop(store);
         store->backend->clean =
             store->writable && atomic_load(&store->broken) == 0 && store->meta.last_clean_stop != 0;
+        dump_stop(store);
         store->backend->ops->close(store->backend);
     }
     qm_map_clear(&store->map);
@@ -539,7 +567,9 @@ gboolean qm_policy_takes(uint32_t policy, uint8_t kind)
 {
     if (policy == QIDMAP_POLICY_HANDLE)
         return kind != QIDMAP_OBJECT_INODE;
-    return kind != QIDMAP_OBJECT_HANDLE;
+    /* Under affix the caller may know some files by handle, and then always those: an overlay shows
+     * files with numbers of its layers when its own do not fit. */
+    return kind != QIDMAP_OBJECT_HANDLE || policy == QIDMAP_POLICY_AFFIX;
 }
 
 /* Asks one retired row: as a fs is asked, but nothing is ever open there. */

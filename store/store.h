@@ -50,6 +50,7 @@ struct qidmap_store {
     uint8_t boot[16]; /* the boot whose predecessors' rows were dropped */
     gboolean boot_known;
     gboolean swept; /* rows of the full map that a crash left behind are gone */
+    uint64_t opened; /* epoch at the opening */
     int blocked;    /* what qm_store_ready() gave when the role was taken */
     struct qm_floor floor;
     gint64 retry_at;           /* monotonic time, us: nothing is tried again before */
@@ -142,10 +143,11 @@ struct qm_registration {
     gboolean refuse;
     gboolean split_weak;
     const gboolean *can_mark; /* count; NULL: none */
-    uint32_t *numbers;        /* out, count: 0 where it was refused */
-    uint32_t *flags;          /* out, count: QIDMAP_MOUNTED_*; or NULL */
-    uint32_t *others;         /* out, count; or NULL */
-    gboolean *marks; /* out, count: to be given a marker; one of each filesystem; or NULL */
+    gboolean (*present)(const struct qidmap_hints *old, const struct qidmap_hints *now);
+    uint32_t *numbers; /* out, count: 0 where it was refused */
+    uint32_t *flags;   /* out, count: QIDMAP_MOUNTED_*; or NULL */
+    uint32_t *others;  /* out, count; or NULL */
+    gboolean *marks;   /* out, count: to be given a marker; one of each filesystem; or NULL */
 };
 int qm_store_register(struct qidmap_store *store, const struct qm_registration *registration,
                       GError **error);
@@ -155,11 +157,15 @@ int qm_store_recognise(struct qidmap_store *store, const struct qidmap_identity 
 int qm_store_update(struct qidmap_store *store, const struct qidmap_identity *identities,
                     const uint32_t *numbers, size_t count, GError **error);
 
-/* mounted.c; `mark` is qidmap_mark(), or what a test has in its place. */
-typedef int (*qm_mark_fn)(int fd, struct qidmap_identity *identity, struct qidmap_error *error);
+/* mounted.c, with what it does to the world outside: qidmap_mark(), and the question whether a
+ * device is still there; or what a test has in their place. */
+struct qm_outside {
+    int (*mark)(int fd, struct qidmap_identity *identity, struct qidmap_error *error);
+    gboolean (*present)(const struct qidmap_hints *old, const struct qidmap_hints *now);
+};
 int qm_store_register_mounted(struct qidmap_store *store, struct qidmap_mounted *mounted,
                               size_t count, const struct qidmap_register_options *options,
-                              qm_mark_fn mark, GError **error);
+                              const struct qm_outside *outside, GError **error);
 
 /* admin.c */
 int qm_store_alias(struct qidmap_store *store, uint32_t old_fs, uint32_t new_fs, GError **error);

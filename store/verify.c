@@ -29,6 +29,7 @@
 #include "store/affix.h"
 #include "store/error.h"
 #include "store/map.h"
+#include "store/store.h"
 
 #define REMOVE_MAX 65536u /* rows taken away in one pass; the next repair takes more */
 
@@ -64,7 +65,8 @@ struct check {
     GPtrArray *remove; /* of GBytes: keys of the table that is walked */
 };
 
-/* ---- telling ----------------------------------------------------------------------------------- */
+/* ---- telling -----------------------------------------------------------------------------------
+ */
 
 static const char *const problem_names[] = {
     "unknown", "structure", "record", "row",  "count", "counter", "identity", "affix",
@@ -145,7 +147,8 @@ static void bad_row(struct check *c, enum qm_table table, struct qm_bytes k, uin
          qm_table_name(table), key, c->v->rows[table]);
 }
 
-/* ---- reading and writing rows ------------------------------------------------------------------ */
+/* ---- reading and writing rows ------------------------------------------------------------------
+ */
 
 static int cannot(struct check *c, int e)
 {
@@ -266,7 +269,8 @@ static struct fs_info *find_fs(struct check *c, uint32_t number)
     return NULL;
 }
 
-/* ---- the record -------------------------------------------------------------------------------- */
+/* ---- the record --------------------------------------------------------------------------------
+ */
 
 static int check_meta_row(struct check *c, struct qm_bytes k, struct qm_bytes v)
 {
@@ -306,7 +310,8 @@ static void check_meta(struct check *c)
 
     if (!c->v->have_meta) {
         if (c->v->rows[QM_TABLE_META] == 0)
-            tell(c->v, QIDMAP_PROBLEM_RECORD, QM_TABLE_META, 0, "the record of the store is missing");
+            tell(c->v, QIDMAP_PROBLEM_RECORD, QM_TABLE_META, 0,
+                 "the record of the store is missing");
         return;
     }
     if (c->txn->kind != QM_TXN_WRITE && m->transaction != number)
@@ -322,7 +327,8 @@ static void check_meta(struct check *c)
              "a counter of the store is outside of its range");
 }
 
-/* ---- filesystems ------------------------------------------------------------------------------- */
+/* ---- filesystems -------------------------------------------------------------------------------
+ */
 
 static gboolean fsid_equal(const struct qidmap_fsid *a, const struct qidmap_fsid *b)
 {
@@ -436,8 +442,8 @@ static void check_instances(struct check *c)
 
         if (a->instance == b->instance)
             tell(c->v, QIDMAP_PROBLEM_TWICE, QM_TABLE_FS, 0,
-                 "filesystems %u and %u have the same instance %u: their files share ids", a->number,
-                 b->number, a->instance);
+                 "filesystems %u and %u have the same instance %u: their files share ids",
+                 a->number, b->number, a->instance);
     }
 }
 
@@ -458,8 +464,7 @@ static void check_aliases(struct check *c)
                 tell(c->v, QIDMAP_PROBLEM_ALIAS, QM_TABLE_FS, 0,
                      "filesystem %u is an alias for filesystem %u, which is not there", at->number,
                      at->alias);
-            if (next && at->whole && next->whole &&
-                (next->policy != at->policy || !next->retired))
+            if (next && at->whole && next->whole && (next->policy != at->policy || !next->retired))
                 tell(c->v, QIDMAP_PROBLEM_ALIAS, QM_TABLE_FS, 0,
                      "filesystem %u is an alias for filesystem %u, which %s", at->number, at->alias,
                      next->retired ? "has another policy" : "has its own identity still");
@@ -471,8 +476,8 @@ static void check_aliases(struct check *c)
             at = next;
         }
         if (at && at->colour == 1)
-            tell(c->v, QIDMAP_PROBLEM_ALIAS, QM_TABLE_FS, 0,
-                 "filesystem %u is an alias in a ring", at->number);
+            tell(c->v, QIDMAP_PROBLEM_ALIAS, QM_TABLE_FS, 0, "filesystem %u is an alias in a ring",
+                 at->number);
         for (at = info; at && at->colour == 1; at = at->alias ? find_fs(c, at->alias) : NULL)
             at->colour = 2;
     }
@@ -516,11 +521,14 @@ static int fsid_row(struct check *c, struct qm_bytes k, struct qm_bytes v)
         tell(c->v, QIDMAP_PROBLEM_IDENTITY, QM_TABLE_FSID, whole ? take_away(c, k) : 0,
              "table fsid: an identity (%s) leads to filesystem %u, which %s",
              qidmap_fsid_kind_name(fsid.kind), number,
-             e == -ENOENT ? "is not there" : fs.retired ? "is retired" : "does not have it");
+             e == -ENOENT ? "is not there"
+             : fs.retired ? "is retired"
+                          : "does not have it");
     return 0;
 }
 
-/* ---- affix entries ----------------------------------------------------------------------------- */
+/* ---- affix entries -----------------------------------------------------------------------------
+ */
 
 /* First inode that an entry covers. */
 static uint64_t start_of(const struct entry *entry)
@@ -534,15 +542,14 @@ static int mend_byaffix(struct check *c, uint32_t fs, const struct entry *entry)
     struct qm_record r, forward;
     uint32_t n, other, mend = QIDMAP_PROBLEM_MENDABLE;
     uint64_t top;
-    int e, seen;
+    int e;
 
     qm_record_byaffix(&r, entry->n, fs, entry->top);
     e = has_row(c, QM_TABLE_BYAFFIX, &r, &value);
     if (e != -ENOENT && e != -EUCLEAN)
         return e;
-    seen = e == 0 ? -ENOENT
-                  : qm_parse_byaffix((struct qm_bytes){r.key, r.key_size}, value, &n, &other, &top);
-    if (e == -EUCLEAN && seen == 0) {
+    if (e == -EUCLEAN &&
+        qm_parse_byaffix((struct qm_bytes){r.key, r.key_size}, value, &n, &other, &top) == 0) {
         /* Another entry's: does that one claim the same index? */
         qm_record_affix(&forward, other, qm_affix_bits(n), top, n);
         e = has_row(c, QM_TABLE_AFFIX, &forward, &value);
@@ -638,7 +645,7 @@ static void check_ranges(struct check *c)
             else
                 wide = &slice[j];
         }
-        if (c->v->have_meta && info->entries > c->v->meta.affix_budget)
+        if (c->v->have_meta && c->ops->has_full && info->entries > c->v->meta.affix_budget)
             tell(c->v, QIDMAP_PROBLEM_BUDGET, QM_TABLE_AFFIX, 0,
                  "filesystem %u has %u affix entries, and the budget of the store is %u",
                  info->number, info->entries, c->v->meta.affix_budget);
@@ -687,16 +694,18 @@ static int byaffix_row(struct check *c, struct qm_bytes k, struct qm_bytes v)
     return 0;
 }
 
-/* ---- the full map ------------------------------------------------------------------------------ */
+/* ---- the full map ------------------------------------------------------------------------------
+ */
 
 static uint64_t pair_hash(struct check *c, struct qm_bytes object, uint64_t id)
 {
-    return XXH3_64bits_withSeed(object.data, object.size, c->seed ^ id * UINT64_C(0x9e3779b97f4a7c15));
+    return XXH3_64bits_withSeed(object.data, object.size,
+                                c->seed ^ id * UINT64_C(0x9e3779b97f4a7c15));
 }
 
 /* An even id: it was bound by migration, and must be nobody else's. */
-static int check_bound(struct check *c, const struct fs_info *info, const struct qidmap_object *object,
-                       uint64_t id, const char *text)
+static int check_bound(struct check *c, const struct fs_info *info,
+                       const struct qidmap_object *object, uint64_t id, const char *text)
 {
     uint32_t n = qm_affix_index(id), instance, seen, number;
     const struct fs_info *other = NULL;
@@ -739,8 +748,8 @@ static int check_bound(struct check *c, const struct fs_info *info, const struct
                 other = NULL;
         }
     }
-    if (other && (other->number != object->fs || object->kind != QIDMAP_OBJECT_INODE ||
-                  object->ino != ino))
+    if (other &&
+        (other->number != object->fs || object->kind != QIDMAP_OBJECT_INODE || object->ino != ino))
         tell(c->v, QIDMAP_PROBLEM_TWICE, QM_TABLE_FULL, 0,
              "id %" G_GUINT64_FORMAT " is given twice: to %s, and to inode %" G_GUINT64_FORMAT
              " of filesystem %u",
@@ -805,6 +814,14 @@ static int full_row(struct check *c, struct qm_bytes k, struct qm_bytes v)
     if (!info->whole)
         return 0;
     info->seen_full = 1;
+    if (!qm_policy_takes(info->policy, object.kind)) {
+        g_autofree char *text = qm_object_text(&object);
+
+        tell(c->v, QIDMAP_PROBLEM_FLAG, QM_TABLE_FULL, 0,
+             "%s has id %" G_GUINT64_FORMAT
+             ", and under the policy %s of its filesystem it is known by another key",
+             text, id, qidmap_policy_name(info->policy));
+    }
     if (object.kind == QIDMAP_OBJECT_INODE)
         check_inode(c, info, &object, id);
     if (!(id & 1)) {
@@ -847,8 +864,8 @@ static int full_lookup(struct check *c, struct qm_bytes k, struct qm_bytes v)
     if (e != -ENOENT && e != -EUCLEAN)
         return e;
     text = qm_object_text(&object);
-    if (e == -EUCLEAN && qm_parse_byfull((struct qm_bytes){r.key, r.key_size}, value, &back,
-                                         &other) == 0) {
+    if (e == -EUCLEAN &&
+        qm_parse_byfull((struct qm_bytes){r.key, r.key_size}, value, &back, &other) == 0) {
         qm_record_full(&forward, &other, id);
         second = qm_object_text(&other);
         e = has_row(c, QM_TABLE_FULL, &forward, &value);
@@ -908,16 +925,17 @@ static int check_full(struct check *c)
 
     if (e == 0)
         e = for_all(c, QM_TABLE_BYFULL, byfull_row);
-    if (e != 0 || (!c->v->mend && c->sum_full == c->sum_byfull && c->bad[QM_TABLE_FULL] == 0 &&
-                   c->bad[QM_TABLE_BYFULL] == 0 &&
-                   c->v->rows[QM_TABLE_FULL] == c->v->rows[QM_TABLE_BYFULL]))
+    if (e != 0 ||
+        (!c->v->mend && c->sum_full == c->sum_byfull && c->bad[QM_TABLE_FULL] == 0 &&
+         c->bad[QM_TABLE_BYFULL] == 0 && c->v->rows[QM_TABLE_FULL] == c->v->rows[QM_TABLE_BYFULL]))
         return e;
     c->bad[QM_TABLE_BYFULL] = 0;
     e = for_all(c, QM_TABLE_FULL, full_lookup);
     return e == 0 ? for_all(c, QM_TABLE_BYFULL, byfull_lookup) : e;
 }
 
-/* ---- what needs all of them -------------------------------------------------------------------- */
+/* ---- what needs all of them --------------------------------------------------------------------
+ */
 
 /* Flags of a filesystem that its rows prove. */
 static int check_flags(struct check *c)
@@ -961,10 +979,11 @@ static int check_flags(struct check *c)
                  "found",
                  info->number);
         if (left)
-            tell(c->v, QIDMAP_PROBLEM_FLAG, QM_TABLE_FS, mend,
-                 "filesystem %u has inodes in the full map that no affix entry covers, and does not "
-                 "say that it left its budget: a later entry could give them second ids",
-                 info->number);
+            tell(
+                c->v, QIDMAP_PROBLEM_FLAG, QM_TABLE_FS, mend,
+                "filesystem %u has inodes in the full map that no affix entry covers, and does not "
+                "say that it left its budget: a later entry could give them second ids",
+                info->number);
     }
     return 0;
 }
@@ -978,7 +997,8 @@ static void check_count(struct check *c, enum qm_table table, uint64_t *noted, g
     if (rows == *noted)
         return;
     tell(c->v, QIDMAP_PROBLEM_COUNT, (int)table, mend,
-         "table %s has %" G_GUINT64_FORMAT " rows, and the record of the store says %" G_GUINT64_FORMAT,
+         "table %s has %" G_GUINT64_FORMAT
+         " rows, and the record of the store says %" G_GUINT64_FORMAT,
          qm_table_name(table), rows, *noted);
     if (mend == QIDMAP_PROBLEM_MENDED)
         *noted = rows;

@@ -7,8 +7,8 @@
  *   num     7 bits in each byte, lowest first, the high bit says that more follow; as short as can
  *           be. snum: i64 as num: 2 x for x >= 0, -2 x - 1 below
  *   image   u8 version: 1, u8[16] uuid, num affix budget, epoch, next_fs, next_affix, next_serial,
- *           next_instance, snum created, last clean stop, i64 home: when the directory was born, in
- *           ns since 1970 (0: not known), num fs rows, affix rows, then the rows
+ *           next_instance, snum created, last clean stop, u64 home: digest of what tells the
+ *           directory from a copy (0: nothing does), num fs rows, affix rows, then the rows
  *   fs      num number less that of the row before (0), u24 fields, then those that are there:
  *     bit  0 num flags         6 u32 root_gen             11 snum last_seen - first_seen
  *          1 num state         7 num root_ino             12 type        17 part_uuid
@@ -27,8 +27,8 @@
  *   affix   num n less that of the row before (3), num fs, num top
  *
  * Fields that are 0 or empty are not there. State: 1 retired, 2 left its affix budget, 4 has bound
- * rows, 16 policy chosen, 32 met more rows than are listed. A digest is written "~" and 16 digits
- * (store/hints.h) and compares with the whole string.
+ * rows, 16 policy chosen, 32 met more rows than are listed, 64 marker open. A digest is written
+ * "~" and 16 digits (store/hints.h) and compares with the whole string.
  */
 #include "config.h"
 
@@ -168,7 +168,7 @@ static void put_string(struct qm_image_writer *w, const char *text, gboolean bri
     }
 }
 
-struct qm_image_writer *qm_image_writer_new(const struct qm_meta *meta, int64_t home,
+struct qm_image_writer *qm_image_writer_new(const struct qm_meta *meta, uint64_t home,
                                             gboolean brief)
 {
     struct qm_image_writer *w = g_new0(struct qm_image_writer, 1);
@@ -188,7 +188,7 @@ struct qm_image_writer *qm_image_writer_new(const struct qm_meta *meta, int64_t 
     put_num(w, meta->next_instance);
     put_snum(w, meta->created);
     put_snum(w, meta->last_clean_stop);
-    put_le(w, (uint64_t)home, 8);
+    put_le(w, home, 8);
     put_num(w, meta->fs_rows);
     put_num(w, meta->affix_rows);
     return w;
@@ -271,7 +271,8 @@ void qm_image_put_fs(struct qm_image_writer *w, const struct qidmap_fs *fs)
     uint32_t state = (fs->retired ? QM_STATE_RETIRED : 0) |
                      (fs->left_budget ? QM_STATE_LEFT_BUDGET : 0) |
                      (fs->has_bound ? QM_STATE_HAS_BOUND : 0) | (fs->chosen ? QM_STATE_CHOSEN : 0) |
-                     (fs->met_many ? QM_STATE_MET_MANY : 0);
+                     (fs->met_many ? QM_STATE_MET_MANY : 0) |
+                     (fs->marker_open ? QM_STATE_MARKER_OPEN : 0);
     uint32_t fields = fields_of(fs, state, w->created);
     uint32_t i;
 
@@ -554,6 +555,7 @@ static void take_fs(struct reader *r, uint32_t before, int64_t created, struct q
     fs->has_bound = (state & QM_STATE_HAS_BOUND) != 0;
     fs->chosen = (state & QM_STATE_CHOSEN) != 0;
     fs->met_many = (state & QM_STATE_MET_MANY) != 0;
+    fs->marker_open = (state & QM_STATE_MARKER_OPEN) != 0;
     fs->fsid_count = take_small(r, QIDMAP_FSID_COUNT);
     for (i = 0; i < fs->fsid_count && !r->bad; i++) {
         fs->fsid[i].kind = take_small(r, 255);
@@ -606,7 +608,7 @@ int qm_image_read(struct qm_bytes bytes, const struct qm_image_sink *sink)
 {
     struct reader r = {bytes.data, bytes.size, FALSE, NULL};
     struct qm_meta m;
-    int64_t home;
+    uint64_t home;
     uint64_t version = take_le(&r, 1);
     int e;
 
@@ -622,7 +624,7 @@ int qm_image_read(struct qm_bytes bytes, const struct qm_image_sink *sink)
     m.next_instance = take_num(&r);
     m.created = take_snum(&r);
     m.last_clean_stop = take_snum(&r);
-    home = (int64_t)take_le(&r, 8);
+    home = take_le(&r, 8);
     m.fs_rows = take_num(&r);
     m.affix_rows = take_num(&r);
     if (r.bad || m.affix_budget == 0)

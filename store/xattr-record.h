@@ -13,9 +13,9 @@
 /* An image that is being written. */
 struct qm_image_writer;
 
-/* `home`: when the directory was born, 0: not known. `brief`: strings of more than 8 bytes become
- * digests. meta->fs_rows and affix_rows are the rows that will follow. */
-struct qm_image_writer *qm_image_writer_new(const struct qm_meta *meta, int64_t home,
+/* `home`: digest of what tells the directory from a copy, or 0. `brief`: strings of more than 8
+ * bytes become digests. meta->fs_rows and affix_rows are the rows that will follow. */
+struct qm_image_writer *qm_image_writer_new(const struct qm_meta *meta, uint64_t home,
                                             gboolean brief);
 void qm_image_put_fs(struct qm_image_writer *w, const struct qidmap_fs *fs); /* ascending */
 void qm_image_put_affix(struct qm_image_writer *w, uint32_t n, uint32_t fs, uint64_t top);
@@ -24,7 +24,7 @@ GByteArray *qm_image_writer_end(struct qm_image_writer *w);
 
 /* What a reader calls for each row; what is not 0 ends the reading. */
 struct qm_image_sink {
-    int (*meta)(const struct qm_meta *meta, int64_t home, void *data);
+    int (*meta)(const struct qm_meta *meta, uint64_t home, void *data);
     int (*fs)(const struct qidmap_fs *fs, void *data);
     int (*affix)(uint32_t n, uint32_t fs, uint64_t top, void *data);
     void *data;

@@ -56,6 +56,19 @@ exits 0 "and that dump can be loaded"
 run verify --store "lmdb:$tmp/copy"
 exits 0 "the replaced store is right"
 
+# a damaged one can be replaced, and its files are kept
+data=$(echo "$tmp"/copy/gen.*/data.mdb)
+truncate -s 9000 "$data"
+run load "$tmp/dump" --store "lmdb:$tmp/copy"
+exits 3 "a damaged store is not replaced unasked"
+run load "$tmp/dump" --store "lmdb:$tmp/copy" --replace --yes
+exits 0 "a damaged store is replaced when asked"
+kept=$(sed -n 's/^what was there: //p' <<<"$out")
+is "$(wc -c <"$kept/data.mdb")" 9000 "its files are kept"
+says 'begin far behind' "and the counters jump"
+run verify --store "lmdb:$tmp/copy"
+exits 0 "the new store is right"
+
 # damaged dumps
 lines=$(wc -l <"$tmp/dump")
 bad=
@@ -85,6 +98,33 @@ run load --store "lmdb:$tmp/none"
 exits 2 "no file"
 run load /dev/null --store "lmdb:$tmp/none"
 exits 1 "an empty dump"
+cp "$tmp/dump" "$tmp/no-end" && sed -i '$d' "$tmp/no-end"
+run load "$tmp/no-end" --store "lmdb:$tmp/none"
+exits 1 "a dump without its end"
+complains "$tmp/no-end: " "and the file is named"
+
+# another backend
+mkdir "$tmp/plain" "$tmp/plain2"
+"$builddir/tests/make-dump" 0 >"$tmp/small"
+"$builddir/tests/make-dump" 3 >"$tmp/full"
+run load "$tmp/small" --store "xattr:$tmp/plain" --latest
+if [ "$status" != 0 ]; then
+    skip "load into an xattr: store" "no user xattrs in the temporary directory: $err"
+else
+    run dump --store "xattr:$tmp/plain" --json
+    is "$out" "$(cat "$tmp/small")" "an xattr: store gives the dump back that it was made of"
+    run load "$tmp/small" --store "xattr:$tmp/plain" --replace --yes
+    exits 0 "and it can be replaced"
+    run load "$tmp/full" --store "xattr:$tmp/plain" --replace --yes
+    exits 3 "rows of the full map do not go into an xattr: store"
+    complains 'lmdb:' "and lmdb: is named"
+    run verify --store "xattr:$tmp/plain"
+    exits 0 "what was there is as it was"
+    run load "$tmp/full" --store "xattr:$tmp/plain2"
+    exits 3 "nor into a new one"
+    run load "$tmp/small" --store "xattr:$tmp/plain2"
+    exits 0 "and another dump can be loaded there"
+fi
 
 # killed while it loads: 20,000 rows, so that there is something to interrupt
 "$builddir/tests/make-dump" 20000 >"$tmp/big" || bail_out "make-dump failed"

@@ -132,6 +132,14 @@ is "$(member policy <<<"$out")" deny "the new row has the policy"
 run fs show --store "$store" 1
 says '^retired ' "the old one is retired"
 
+# clones of which nothing but their names is known
+make_dump=$(find_program make-dump) || bail_out "no make-dump: run make check first"
+"$make_dump" 1 "lmdb:$tmp/clones" clone >/dev/null || bail_out "make-dump"
+run fs list --store "lmdb:$tmp/clones"
+is "$(grep -c ',duplicate-by-names ' <<<"$out")" 2 "fs list names clones that only names tell apart"
+run fs show --store "lmdb:$tmp/clones" 2
+says 'told apart by its device and mount path only' "and fs show says what that means"
+
 if ! have_mounts; then
     skip "fs alias" "$(have_root && echo "no mounts allowed" || echo "no root")"
     tap_done

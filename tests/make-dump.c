@@ -23,16 +23,17 @@ static int fail(const struct qidmap_error *error)
     return 1;
 }
 
-/* Usage: make-dump ROWS [URI]; the store is in memory, or that of the URI, which is kept. */
+/* Usage: make-dump ROWS [URI [clone]]; the store is in memory, or that of the URI, which is kept.
+ * With a third word there is a clone of the filesystem, too, of which nothing more is known. */
 int main(int argc, char **argv)
 {
     static struct qidmap_item items[BATCH];
-    static struct qidmap_identity identity;
+    static struct qidmap_identity identity, pair[2];
     struct qidmap_params params = QIDMAP_PARAMS_INIT;
     struct qidmap_error error;
     qidmap_store *store;
     uint64_t rows = argc > 1 ? strtoull(argv[1], NULL, 10) : 1, i = 0;
-    uint32_t fs;
+    uint32_t fs, two[2];
 
     params.affix_budget = 1;
     if (qidmap_store_open(argc > 2 ? argv[2] : "memory:", QIDMAP_OPEN_WRITE | QIDMAP_OPEN_CREATE,
@@ -45,6 +46,10 @@ int main(int argc, char **argv)
     identity.fsid[0].size = 16;
     memset(identity.fsid[0].bytes, 7, 16);
     if (qidmap_register(store, &identity, 1, &fs, &error) != 0)
+        return fail(&error);
+    pair[0] = pair[1] = identity;
+    pair[1].superblock = 1;
+    if (argc > 3 && qidmap_register(store, pair, 2, two, &error) != 0)
         return fail(&error);
     items[0].fs = fs;
     items[0].ino = 1;

@@ -38,8 +38,12 @@ if command -v mergerfs >/dev/null; then
         is "$(what m)" "$id" "the same instance while it is mounted"
         detach m
         mergerfs src:src2 m
-        [ "$(what m)" != "$id" ]
-        is $? 0 "another one after a remount"
+        if printf '6.8\n%s\n' "$(uname -r)" | sort -VC; then
+            [ "$(what m)" != "$id" ]
+            is $? 0 "another one after a remount"
+        else # the mount may get the id and the device number of the one before
+            skip "another one after a remount" "no unique mount ids in this kernel"
+        fi
     fi
     detach m
     mergerfs -o use_ino,inodecalc=path-hash src:src2 m

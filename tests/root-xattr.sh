@@ -66,7 +66,7 @@ for kind in ext4-256 ext4-128 ext4-ea_inode xfs btrfs tmpfs; do
     fi
     # ---- room
     mkdir "$mnt/room"
-    setfattr -n user.other -v "$(printf '%0100d' 0)" "$mnt/room"
+    setfattr -n trusted.other -v "$(printf '%0100d' 0)" "$mnt/room"
     out=$(QIDMAP_TEST_XATTR_DIR=$mnt/room "$top_builddir/tests/unit-xattr" -p /xattr/real-room 2>&1)
     if grep -q '^ok 1 ' <<<"$out" && ! grep -q SKIP <<<"$out"; then
         ok "$kind: 100 affix entries over 16 filesystems, and as many more as fit"
@@ -74,7 +74,7 @@ for kind in ext4-256 ext4-128 ext4-ea_inode xfs btrfs tmpfs; do
         not_ok "$kind: 100 affix entries over 16 filesystems, and as many more as fit" "$out"
     fi
     grep -E '^# (room|[0-9]+ entries)' <<<"$out" | sed "s/^# /# $kind: /"
-    is "$(getfattr --only-values -n user.other "$mnt/room" 2>/dev/null | wc -c)" 100 \
+    is "$(getfattr --only-values -n trusted.other "$mnt/room" 2>/dev/null | wc -c)" 100 \
         "$kind: the other xattr is still there"
     "$top_builddir/tools/qidmapctl" dump --store "xattr:$mnt/room" >"$tmp/dump.1"
 

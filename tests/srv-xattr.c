@@ -262,7 +262,7 @@ static void hidden_everywhere(struct fixture *f, gconstpointer data)
     g_free(other->store);
     other->store = g_strconcat("xattr:", inner, NULL);
     if (!server_start(other)) {
-        g_test_skip("no xattr: store can be kept in the temporary directory");
+        g_test_skip("no user xattrs in the temporary directory");
         server_free(other);
         return;
     }

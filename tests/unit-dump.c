@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <glib.h>
 #include <glib/gstdio.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -75,8 +76,8 @@ static qidmap_store *sample(const char *uri)
 {
     qidmap_store *store = fixture_open(uri, FIXTURE_WRITE, 3);
     struct qidmap_identity id = fixture_identity(9, QIDMAP_POLICY_AFFIX);
-    struct qidmap_object o = {.fs = 2, .kind = QIDMAP_OBJECT_HANDLE, .handle_size = 128,
-                              .handle_type = -7};
+    struct qidmap_object o = {
+        .fs = 2, .kind = QIDMAP_OBJECT_HANDLE, .handle_size = 128, .handle_type = -7};
     uint32_t fs;
     uint64_t path, i;
 
@@ -89,7 +90,8 @@ static qidmap_store *sample(const char *uri)
     id.fsid[1].size = 16;
     memset(id.fsid[1].bytes, 0xab, 16);
     memset(id.hints.marker, 0xab, 16);
-    g_strlcpy(id.hints.source, "/dev/\xff\"\\x41\\\t\x7f\xc3\xa9\xed\xa0\x80", sizeof(id.hints.source));
+    g_strlcpy(id.hints.source, "/dev/\xff\"\\x41\\\t\x7f\xc3\xa9\xed\xa0\x80",
+              sizeof(id.hints.source));
     memset(id.hints.mount_path, '\n', sizeof(id.hints.mount_path) - 1);
     id.hints.root_btime_ns = -5;
     id.hints.st_dev = UINT64_MAX;
@@ -97,7 +99,6 @@ static qidmap_store *sample(const char *uri)
     g_assert_cmpint(qidmap_register(store, &id, 1, &fs, &error), ==, 0);
     for (i = 0; i < 8; i++) {
         g_assert_cmpint(qidmap_map(store, 1, i << 58 | 9, &path), ==, 0);
-        g_assert_cmpint(qidmap_map(store, 2, UINT64_MAX - i, &path), ==, 0);
         o.handle[127] = (uint8_t)i;
         g_assert_cmpint(qidmap_map_object(store, &o, &path), ==, 0);
     }
@@ -146,7 +147,7 @@ static void test_round_trip(void)
 
         g_assert_cmpint(strncmp(old, new, (size_t)(end - old)), ==, 0);
     }
-    g_assert_cmpint(qidmap_map(store, 2, 5, &path), ==, 0); /* and it goes on */
+    g_assert_cmpint(qidmap_map(store, 5, 5, &path), ==, 0); /* and it goes on */
     qidmap_store_close(store);
     g_assert_cmpint(load(uri, 0, first->str, NULL), ==, -EEXIST);
     fixture_remove(dir);
@@ -202,8 +203,7 @@ static void test_flipped(void)
             g_error("byte %zu changed: result %d (%s)", i, e, e ? error.text : "loaded");
         text->str[i] = byte;
     }
-    g_assert_cmpint(load(
-                        "memory:", 0, text->str, &store), ==, 0);
+    g_assert_cmpint(load("memory:", 0, text->str, &store), ==, 0);
     qidmap_store_close(store);
 }
 
@@ -235,7 +235,8 @@ static void test_reordered(void)
     }
 }
 
-/* ---- dumps that lie, with a right checksum ----------------------------------------------------- */
+/* ---- dumps that lie, with a right checksum -----------------------------------------------------
+ */
 
 /* Replaces `from` by `to` everywhere, and puts the right end behind the rows. */
 static char *lie(const char *text, const char *from, const char *to)
@@ -309,6 +310,10 @@ static void test_lies(void)
         {"\"row\":\"affix\"", "\"row\":\"damaged\"", "damaged store"},
         {"\"weak\":false", "\"weak\":0", "weak"},
         {"\"weak\":false", "\"weak\":null", "a kind"},
+        {"\"alias\":0", "\"alias\":9", "which is not there"},
+        {"\"met\":\"", "\"met\":\"9 8", "no store"},
+        {"\"met\":\"", "\"met\":\"x ", "met"},
+        {"\"chosen\":false,", "", "chosen"},
     };
     qidmap_store *store = sample("memory:");
     g_autoptr(GString) text = dump(store);
@@ -342,7 +347,8 @@ static void test_lies(void)
     }
 }
 
-/* ---- counters ---------------------------------------------------------------------------------- */
+/* ---- counters ----------------------------------------------------------------------------------
+ */
 
 static void test_counters(void)
 {
@@ -354,7 +360,7 @@ static void test_counters(void)
     uint64_t path;
 
     /* Ids that were given after the dump. */
-    g_assert_cmpint(qidmap_map(store, 2, 1000, &path), ==, 0);
+    g_assert_cmpint(qidmap_map(store, 1, UINT64_MAX, &path), ==, 0);
     g_assert_cmpint(qidmap_map(store, 5, 1000, &path), ==, 0);
     qidmap_store_stats(store, &then, NULL);
     qidmap_store_close(store);
@@ -400,8 +406,20 @@ static void test_errors(void)
     g_assert_cmpint(qidmap_load("memory:", NULL, NULL, &store, &error), ==, -EINVAL);
 }
 
+/* What tests/data/make-golden.sh keeps. */
+static int golden(void)
+{
+    qidmap_store *store = sample("memory:");
+    g_autoptr(GString) text = dump(store);
+
+    qidmap_store_close(store);
+    return fwrite(text->str, 1, text->len, stdout) == text->len && fflush(stdout) == 0 ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "--golden") == 0)
+        return golden();
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/dump/round-trip", test_round_trip);
     g_test_add_func("/dump/truncated", test_truncated);

@@ -327,7 +327,7 @@ static void test_old_kernel(void)
         qm_features.getfsuuid = FALSE;
         identify(paths[i], &old);
         qm_features.unique_id = FALSE;
-        qm_features.handle_fid = FALSE;
+        qm_features.bare_handle = FALSE;
         if (now.policy != QIDMAP_POLICY_EPHEMERAL) {
             struct qidmap_identity oldest;
             identify(paths[i], &oldest);

@@ -16,12 +16,26 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <glib.h>
 #include <glib/gstdio.h>
 
 static const struct mount_settings settings; /* the defaults, without markers */
+
+static gboolean old_kernel; /* statx(2) is that of Linux 6.7 */
+
+/* Stands before the C library's for the test, the server and the store. */
+int statx(int fd, const char *restrict path, int flags, unsigned mask, struct statx *restrict stx)
+{
+    unsigned lacking = old_kernel ? STATX_MNT_ID_UNIQUE | STATX_SUBVOL : 0;
+    int rc = (int)syscall(SYS_statx, fd, path, flags, mask & ~lacking, stx);
+
+    if (rc == 0)
+        stx->stx_mask &= ~lacking;
+    return rc;
+}
 
 static gboolean own_mounts; /* this process has a mount namespace of its own */
 
@@ -186,7 +200,7 @@ static void test_mounts(void)
     g_autofree char *first = g_build_filename(t.dir, "e0", NULL);
     g_autofree char *second = g_build_filename(t.dir, "e3", NULL);
     if (mount("qidmap", first, "tmpfs", 0, "size=64k") != 0) {
-        g_test_skip("needs mounts");
+        g_test_skip("no mounts allowed");
         remove_tree(&t);
         return;
     }
@@ -240,6 +254,50 @@ static void test_mounts(void)
 
     umount2(second, 0);
     umount2(first, 0);
+    remove_tree(&t);
+}
+
+/*
+ * Before Linux 6.8 a mount that comes takes the id and the device number of the one that left, and
+ * looks the same in the table; whoever asks in the very moment must not be told the old one's ids.
+ */
+static void test_reused_numbers(void)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+    struct tree t;
+    guint64 last = 0;
+    guint reused = 0;
+
+    if (!own_mounts) {
+        g_test_skip("no root");
+        return;
+    }
+    make_tree(&t);
+    g_autofree char *path = g_build_filename(t.dir, "e0", NULL);
+    old_kernel = TRUE;
+    start(&t, QID_MULTIDEVS_REMAP);
+    for (int i = 0; i < 400; i++) {
+        struct statx stx;
+        struct qid qid;
+        if (mount("qidmap", path, "tmpfs", 0, "size=64k") != 0) {
+            g_test_skip("no mounts allowed");
+            break;
+        }
+        int fd = open(path, O_PATH);
+        g_assert_cmpint(statx(fd, "", AT_EMPTY_PATH, QID_STATX_MASK, &stx), ==, 0);
+        guint64 key = stx.stx_mnt_id << 32 | stx.stx_dev_minor;
+        reused += key == last;
+        last = key;
+        g_assert_cmpint(qid_from_stat(t.exp, fd, &stx, &qid), ==, 0);
+        close(fd);
+        guint64 *id = g_new(guint64, 1);
+        *id = qid.path;
+        g_assert_true(g_hash_table_add(seen, id));
+        g_assert_cmpint(umount2(path, 0), ==, 0);
+    }
+    g_test_message("%u times the numbers were those of the one before", reused);
+    stop(&t);
+    old_kernel = FALSE;
     remove_tree(&t);
 }
 
@@ -298,5 +356,6 @@ int main(int argc, char **argv)
     g_test_add_func("/qid/bad-exports", test_bad_exports);
     g_test_add_func("/qid/hidden", test_hidden);
     g_test_add_func("/qid/mounts", test_mounts);
+    g_test_add_func("/qid/reused-numbers", test_reused_numbers);
     return g_test_run();
 }

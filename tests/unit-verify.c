@@ -29,8 +29,8 @@ struct fixture {
 
 static const struct qm_bytes nothing = {NULL, 0};
 
-/* fs 1: affix, two entries, then the full map; fs 2: handles; fs 3: ephemeral, one inode in the full
- * map; fs 4: affix, one entry. Their inodes and ids: */
+/* fs 1: affix, two entries, then the full map; fs 2: handles; fs 3: ephemeral, one inode in the
+ * full map; fs 4: affix, one entry. Their inodes and ids: */
 #define HIGH(n) ((uint64_t)(n) << 58 | 9)
 static uint64_t full_id, handle_id, ephemeral_id;
 static struct qidmap_object handle_object;
@@ -104,7 +104,8 @@ static void teardown(struct fixture *f)
     g_free(f->backup);
 }
 
-/* ---- below the library ------------------------------------------------------------------------- */
+/* ---- below the library -------------------------------------------------------------------------
+ */
 
 static void put(struct qm_txn *txn, enum qm_table table, const struct qm_record *r)
 {
@@ -113,8 +114,8 @@ static void put(struct qm_txn *txn, enum qm_table table, const struct qm_record 
 
 static void del(struct qm_txn *txn, enum qm_table table, const struct qm_record *r)
 {
-    g_assert_cmpint(
-        txn->backend->ops->del(txn, table, (struct qm_bytes){r->key, r->key_size}), ==, 0);
+    g_assert_cmpint(txn->backend->ops->del(txn, table, (struct qm_bytes){r->key, r->key_size}), ==,
+                    0);
 }
 
 static void get_meta(struct qm_txn *txn, struct qm_meta *meta)
@@ -149,9 +150,9 @@ static gboolean get_fs(struct qm_txn *txn, uint32_t number, struct qidmap_fs *fs
     gboolean has_full;
 
     qm_record_fs(&r, &probe, FALSE);
-    g_assert_cmpint(txn->backend->ops->get(txn, QM_TABLE_FS, (struct qm_bytes){r.key, r.key_size},
-                                           &value),
-                    ==, 0);
+    g_assert_cmpint(
+        txn->backend->ops->get(txn, QM_TABLE_FS, (struct qm_bytes){r.key, r.key_size}, &value), ==,
+        0);
     g_assert_cmpint(qm_parse_fs((struct qm_bytes){r.key, r.key_size}, value, fs, &has_full), ==, 0);
     return has_full;
 }
@@ -226,7 +227,8 @@ static void put_entry(struct qm_txn *txn, uint32_t fs, uint32_t n, uint64_t top)
     add_rows(txn, 1, 0, 0);
 }
 
-/* ---- ways to break a store --------------------------------------------------------------------- */
+/* ---- ways to break a store ---------------------------------------------------------------------
+ */
 
 static void fs_flipped(struct qm_txn *txn)
 {
@@ -391,8 +393,7 @@ static void ranges_overlap(struct qm_txn *txn)
     meta.next_affix = 101;
     put_meta(txn, &meta);
     /* Below the range of n, at its far end. */
-    put_entry(txn, 4, 100,
-              ((top + 1) << (qm_affix_bits(100) - qm_affix_bits(n))) - 1);
+    put_entry(txn, 4, 100, ((top + 1) << (qm_affix_bits(100) - qm_affix_bits(n))) - 1);
 }
 
 static void two_ids(struct qm_txn *txn)
@@ -613,11 +614,86 @@ static void bound_reserved(struct qm_txn *txn)
     put_full(txn, &object, 802);
 }
 
+static void wrong_key(struct qm_txn *txn)
+{
+    struct qidmap_object object = {.fs = 2, .kind = QIDMAP_OBJECT_INODE, .ino = 9};
+    struct qm_meta meta;
+
+    get_meta(txn, &meta);
+    meta.next_serial++;
+    put_meta(txn, &meta);
+    put_full(txn, &object, qm_full_path(meta.next_serial - 1));
+}
+
 static void id_small(struct qm_txn *txn)
 {
     struct qidmap_object object = {.fs = 1, .kind = QIDMAP_OBJECT_PLACEHOLDER, .ino = 9, .ino2 = 9};
 
     put_full(txn, &object, 17);
+}
+
+/* fs 4 is retired, and the alias of fs 1; then that is made wrong. */
+static void alias(struct qm_txn *txn, gboolean retired, uint32_t of, uint32_t policy)
+{
+    struct qidmap_fs fs, other;
+    struct qm_record r;
+    struct qm_meta meta;
+    gboolean has_full = get_fs(txn, 1, &fs);
+
+    get_fs(txn, 4, &other);
+    if (retired) {
+        qm_record_fsid(&r, &other.fsid[0], 4);
+        del(txn, QM_TABLE_FSID, &r);
+        get_meta(txn, &meta);
+        meta.fsid_rows--;
+        put_meta(txn, &meta);
+        other.retired = 1;
+    }
+    if (policy)
+        other.policy = policy;
+    put_fs(txn, &other, FALSE);
+    fs.alias = of;
+    put_fs(txn, &fs, has_full);
+}
+
+static void alias_right(struct qm_txn *txn)
+{
+    alias(txn, TRUE, 4, 0);
+}
+
+static void alias_nowhere(struct qm_txn *txn)
+{
+    alias(txn, TRUE, 77, 0);
+}
+
+static void alias_alive(struct qm_txn *txn)
+{
+    alias(txn, FALSE, 4, 0);
+}
+
+static void alias_policy(struct qm_txn *txn)
+{
+    alias(txn, TRUE, 4, QIDMAP_POLICY_HANDLE);
+}
+
+static void alias_ring(struct qm_txn *txn)
+{
+    struct qidmap_fs fs;
+
+    alias(txn, TRUE, 4, 0);
+    get_fs(txn, 4, &fs);
+    fs.alias = 1;
+    put_fs(txn, &fs, FALSE);
+}
+
+static void alias_shared(struct qm_txn *txn)
+{
+    struct qidmap_fs fs;
+
+    alias(txn, TRUE, 4, 0);
+    get_fs(txn, 2, &fs);
+    fs.alias = 4;
+    put_fs(txn, &fs, TRUE);
 }
 
 #define YES TRUE
@@ -633,7 +709,8 @@ static const struct way {
     {"fs-flipped", fs_flipped, QIDMAP_PROBLEM_ROW, NO, "table fs: the row with key 00000004"},
     {"affix-flipped", affix_flipped, QIDMAP_PROBLEM_ROW, NO, "table affix: the row with key"},
     {"full-flipped", full_flipped, QIDMAP_PROBLEM_ROW, NO, "table full: the row with key"},
-    {"byaffix-flipped", byaffix_flipped, QIDMAP_PROBLEM_AFFIX, YES, "not what its affix entry says"},
+    {"byaffix-flipped", byaffix_flipped, QIDMAP_PROBLEM_AFFIX, YES,
+     "not what its affix entry says"},
     {"byfull-flipped", byfull_flipped, QIDMAP_PROBLEM_FULL, YES, "not what the full map says"},
     {"fsid-flipped", fsid_flipped, QIDMAP_PROBLEM_IDENTITY, YES, "not what the filesystem says"},
     {"meta-flipped", meta_flipped, QIDMAP_PROBLEM_RECORD, NO, "wrong checksum"},
@@ -646,7 +723,8 @@ static const struct way {
     {"byaffix-wrong", byaffix_wrong, QIDMAP_PROBLEM_AFFIX, YES, "not what its affix entry says"},
     {"affix-missing", affix_missing, QIDMAP_PROBLEM_AFFIX, NO, "filesystem 4 that is not there"},
     {"fsid-missing", fsid_missing, QIDMAP_PROBLEM_IDENTITY, YES, "of filesystem 4 is missing"},
-    {"fsid-orphan", fsid_orphan, QIDMAP_PROBLEM_IDENTITY, YES, "filesystem 4, which does not have it"},
+    {"fsid-orphan", fsid_orphan, QIDMAP_PROBLEM_IDENTITY, YES,
+     "filesystem 4, which does not have it"},
     {"id-twice", id_twice, QIDMAP_PROBLEM_TWICE, NO, "is given twice: to handle 1:"},
     {"index-twice", index_twice, QIDMAP_PROBLEM_TWICE, NO, "belongs to two affix entries"},
     {"overlap", ranges_overlap, QIDMAP_PROBLEM_OVERLAP, NO, "cover the same inodes"},
@@ -655,7 +733,8 @@ static const struct way {
     {"next-fs", low_fs, QIDMAP_PROBLEM_COUNTER, YES, "next_fs is at 4, and 4 was given"},
     {"next-affix", low_affix, QIDMAP_PROBLEM_COUNTER, YES, "next_affix is at 5"},
     {"next-serial", low_serial, QIDMAP_PROBLEM_COUNTER, YES, "next_serial is at 129"},
-    {"next-instance", low_instance, QIDMAP_PROBLEM_COUNTER, YES, "next_instance is at 1, and 1 was"},
+    {"next-instance", low_instance, QIDMAP_PROBLEM_COUNTER, YES,
+     "next_instance is at 1, and 1 was"},
     {"counter-wild", counter_wild, QIDMAP_PROBLEM_COUNTER, NO, "outside of its range"},
     {"full-count", full_count, QIDMAP_PROBLEM_COUNT, YES, "table full has"},
     {"affix-count", affix_count, QIDMAP_PROBLEM_COUNT, YES, "table affix has 3 rows"},
@@ -673,10 +752,17 @@ static const struct way {
     {"bound-unsaid", bound_unsaid, QIDMAP_PROBLEM_FLAG, NO, "does not say so"},
     {"bound-twice", bound_twice, QIDMAP_PROBLEM_TWICE, NO, "is given twice: to inode 9"},
     {"bound-reserved", bound_reserved, QIDMAP_PROBLEM_ROW, NO, "802, which is given to nobody"},
+    {"alias-nowhere", alias_nowhere, QIDMAP_PROBLEM_ALIAS, NO, "filesystem 77, which is not there"},
+    {"alias-alive", alias_alive, QIDMAP_PROBLEM_ALIAS, NO, "its own identity still"},
+    {"alias-policy", alias_policy, QIDMAP_PROBLEM_ALIAS, NO, "which has another policy"},
+    {"alias-ring", alias_ring, QIDMAP_PROBLEM_ALIAS, NO, "in a ring"},
+    {"alias-shared", alias_shared, QIDMAP_PROBLEM_ALIAS, NO, "more than one alias"},
+    {"wrong-key", wrong_key, QIDMAP_PROBLEM_FLAG, NO, "it is known by another key"},
     {"id-small", id_small, QIDMAP_PROBLEM_ROW, NO, "17, which is given to nobody"},
 };
 
-/* ---- the tests --------------------------------------------------------------------------------- */
+/* ---- the tests ---------------------------------------------------------------------------------
+ */
 
 struct found {
     const struct way *way;
@@ -699,7 +785,8 @@ static void note(void *data, const struct qidmap_problem *p)
 static void verify(struct fixture *f, gboolean repair, struct found *found,
                    struct qidmap_verify_result *result)
 {
-    struct qidmap_verify_options options = {.size = sizeof(options), .problem = note, .data = found};
+    struct qidmap_verify_options options = {
+        .size = sizeof(options), .problem = note, .data = found};
     GError *error = NULL;
 
     memset(result, 0, sizeof(*result));
@@ -764,8 +851,10 @@ static void test_clean(gconstpointer lmdb)
     g_assert_cmpuint(result.problems, ==, 0);
     g_assert_cmpuint(result.fs_rows, ==, 4);
     g_assert_cmpuint(result.affix_rows, ==, 3);
-    g_assert_cmpuint(result.full_rows, ==, 8);
+    g_assert_cmpuint(result.full_rows, ==, 6);
+    break_it(&f, alias_right); /* an alias is nothing wrong */
     verify(&f, TRUE, &found, &result);
+    g_assert_cmpstr(found.all->str, ==, "");
     g_assert_cmpuint(result.problems, ==, 0);
     g_assert_cmpstr(result.backup, ==, "");
     g_assert_false(g_file_test(f.backup, G_FILE_TEST_EXISTS));
@@ -824,7 +913,8 @@ static void test_uri(void)
 {
     struct fixture f;
     struct found found = {.way = &ways[12], .all = g_string_new(NULL)};
-    struct qidmap_verify_options options = {.size = sizeof(options), .problem = note, .data = &found};
+    struct qidmap_verify_options options = {
+        .size = sizeof(options), .problem = note, .data = &found};
     struct qidmap_verify_result result = {.size = sizeof(result)};
     struct qidmap_error error;
     qidmap_store *store;
@@ -912,13 +1002,13 @@ static void test_progress(void)
     struct qidmap_verify_options options = {.size = sizeof(options), .progress = stop};
     struct qidmap_verify_result result = {.size = sizeof(result)};
     qidmap_store *store = fixture_open("memory:", FIXTURE_WRITE, 1);
-    uint32_t fs = fixture_register(store, 1, QIDMAP_POLICY_HANDLE);
+    uint32_t fs = fixture_register(store, 1, QIDMAP_POLICY_AFFIX);
     unsigned calls = 0;
     struct qidmap_error error;
     uint64_t path, i;
 
     for (i = 0; i < 200; i++)
-        g_assert_cmpint(qidmap_map(store, fs, i, &path), ==, 0);
+        g_assert_cmpint(qidmap_map(store, fs, i << 56 | i, &path), ==, 0);
     options.data = &calls;
     g_assert_cmpint(qidmap_store_verify(store, &options, &result, &error), ==, -ECANCELED);
     g_assert_cmpuint(calls, ==, 2);

@@ -23,16 +23,18 @@
 static char *dir; /* where there is one to open and lock; its real xattrs stay as they are */
 static char *uri;
 static const struct qm_xattr_sys *real_sys;
+static gboolean with_epoch; /* a dump tells the number of commits, too */
 
 static void begin(void)
 {
     fake_reset();
     qm_xattr_sys = &fake_sys;
+    with_epoch = FALSE;
 }
 
 /* ---- what a store says ----------------------------------------------------------------------- */
 
-/* Rows and counters as text; times, and how often it was written, left out. */
+/* Rows and counters as text; times left out. */
 static char *dump(qidmap_store *store)
 {
     GString *out = g_string_new(NULL);
@@ -41,8 +43,9 @@ static char *dump(qidmap_store *store)
     qidmap_iter *iter;
 
     g_assert_cmpint(qidmap_store_stats(store, &stats, NULL), ==, 0);
-    g_string_printf(out, "%lu %lu %lu;", (unsigned long)stats.next_fs,
-                    (unsigned long)stats.next_affix, (unsigned long)stats.next_instance);
+    g_string_printf(out, "%lu %lu %lu %lu;", with_epoch ? (unsigned long)stats.epoch : 0ul,
+                    (unsigned long)stats.next_fs, (unsigned long)stats.next_affix,
+                    (unsigned long)stats.next_instance);
     g_assert_cmpint(qidmap_iter_open(store, &iter, NULL), ==, 0);
     while (qidmap_iter_next(iter, &row, NULL) == 1) {
         struct qidmap_fs fs = {.size = sizeof(fs)};
@@ -392,6 +395,7 @@ static void make_store(void)
     uint32_t fs[3], i;
 
     begin();
+    with_epoch = TRUE; /* the state before the last commit is another one */
     store = fixture_open(uri, FIXTURE_WRITE, 0);
     for (i = 0; i < 3; i++)
         fs[i] = fixture_register(store, (uint8_t)(i + 1), QIDMAP_POLICY_AFFIX);
@@ -674,6 +678,46 @@ static void test_real_room(void)
 
 /* ---- what there is no place for -------------------------------------------------------------- */
 
+static int text_write(void *data, const void *bytes, size_t size)
+{
+    g_string_append_len(data, bytes, (gssize)size);
+    return 0;
+}
+
+static long text_read(void *data, void *buffer, size_t size)
+{
+    GString *text = data;
+    size_t n = MIN(size, text->len);
+
+    memcpy(buffer, text->str, n);
+    g_string_erase(text, 0, (gssize)n);
+    return (long)n;
+}
+
+/* More entries than the budget of other backends are no damage, and a dump of them goes there. */
+static void budget_goes_along(qidmap_store *store, uint32_t fs)
+{
+    struct qidmap_verify_result found = {.size = sizeof(found)};
+    struct qidmap_load_options options = {.size = sizeof(options), .read = text_read};
+    struct qidmap_error error = {0, ""};
+    GString *text = g_string_new(NULL);
+    qidmap_store *other = NULL;
+    uint64_t path, same, i;
+
+    g_assert_cmpint(qidmap_store_verify(store, NULL, &found, &error), ==, 0);
+    g_assert_cmpuint(found.problems, ==, 0);
+    g_assert_cmpint(qidmap_dump(store, text_write, NULL, text, &error), ==, 0);
+    options.data = text;
+    g_assert_cmpint(qidmap_load("memory:", &options, NULL, &other, &error), ==, 0);
+    for (i = 0; i < 30; i++) {
+        g_assert_cmpint(qidmap_find(store, fs, (i + 1) << 56 | 3, &path), ==, 0);
+        g_assert_cmpint(qidmap_find(other, fs, (i + 1) << 56 | 3, &same), ==, 0);
+        g_assert_cmpuint(path, ==, same);
+    }
+    qidmap_store_close(other);
+    g_string_free(text, TRUE);
+}
+
 static void test_no_full_map(void)
 {
     struct qidmap_identity id = fixture_identity(3, QIDMAP_POLICY_HANDLE);
@@ -697,6 +741,7 @@ static void test_no_full_map(void)
     map_ok(store, fs, UINT64_C(200) << 56 | 9); /* goes on */
     g_assert_cmpint(qidmap_register(store, &id, 1, &other, &error), ==, -EOPNOTSUPP);
     g_assert_nonnull(strstr(error.text, "lmdb:"));
+    budget_goes_along(store, fs);
     qidmap_store_close(store);
 }
 
@@ -785,6 +830,43 @@ static void test_open(void)
     refuses(QIDMAP_OPEN_READ, -EEXIST, "user.virtfs.system.qidmap.");
 }
 
+/* ---- copies ---------------------------------------------------------------------------------- */
+
+/* The same xattrs on another directory: the store opens, what is known is the same, and no number
+ * that the original gives from now on is given there. */
+static void test_copy(void)
+{
+    g_autofree char *other = fixture_dir(), *other_uri = g_strconcat("xattr:", other, NULL);
+    struct qidmap_stats stats = {.size = sizeof(stats)};
+    qidmap_store *store;
+    uint64_t path, again, next, at_copy;
+    uint32_t fs;
+
+    begin();
+    store = fixture_open(uri, FIXTURE_WRITE, 0);
+    fs = fixture_register(store, 1, QIDMAP_POLICY_AFFIX);
+    g_assert_cmpint(qidmap_map(store, fs, 7, &path), ==, 0);
+    qidmap_store_close(store);
+    store = fixture_open(uri, FIXTURE_WRITE, 0); /* where it was: no leap */
+    qidmap_store_stats(store, &stats, NULL);
+    next = stats.next_affix;
+    g_assert_cmpuint(next, ==, 5);
+    qidmap_store_close(store);
+    store = fixture_open(other_uri, FIXTURE_WRITE, 0);
+    g_assert_cmpint(qidmap_map(store, fs, 7, &again), ==, 0);
+    g_assert_cmpuint(again, ==, path);
+    map_ok(store, fs, UINT64_C(3) << 60 | 1);
+    qidmap_store_stats(store, &stats, NULL);
+    at_copy = stats.next_affix;
+    g_assert_cmpuint(at_copy, >, next + 1000);
+    qidmap_store_close(store);
+    store = fixture_open(other_uri, FIXTURE_WRITE, 0); /* it is at home there now */
+    qidmap_store_stats(store, &stats, NULL);
+    g_assert_cmpuint(stats.next_affix, ==, at_copy);
+    qidmap_store_close(store);
+    fixture_remove(other);
+}
+
 /* ---- readers beside a writer ----------------------------------------------------------------- */
 
 static gpointer read_on(gpointer stop)
@@ -800,7 +882,7 @@ static gpointer read_on(gpointer stop)
         if (code == -EAGAIN)
             continue;
         g_assert_cmpint(code, ==, 0);
-        sscanf(text, "%*u %lu", &next);
+        sscanf(text, "%*u %*u %lu", &next);
         g_assert_cmpuint(next, >=, last);
         last = next;
         reads++;
@@ -896,6 +978,7 @@ int main(int argc, char **argv)
         g_test_add_func("/xattr/real-room", test_real_room);
     g_test_add_func("/xattr/no-full-map", test_no_full_map);
     g_test_add_func("/xattr/open", test_open);
+    g_test_add_func("/xattr/copy", test_copy);
     g_test_add_func("/xattr/readers", test_readers);
     g_test_add_func("/xattr/virtfs", test_virtfs);
     status = g_test_run();

@@ -37,9 +37,7 @@ static char *certainty(const struct qidmap_fs *row)
     GString *out = g_string_new(sureness(row));
     if (row->flags & QIDMAP_IDENTITY_DUPLICATE) {
         gboolean apart = discriminator(&row->hints) != NULL;
-        g_string_append(out, apart                                     ? ",duplicate"
-                             : (row->flags & QIDMAP_IDENTITY_READONLY) ? ",duplicate-by-names"
-                                                                       : ",duplicate");
+        g_string_append(out, apart ? ",duplicate" : ",duplicate-by-names");
     }
     if (row->alias != 0) {
         g_string_append_printf(out, ",alias-of-%u", row->alias);

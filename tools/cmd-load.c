@@ -69,8 +69,8 @@ int cmd_load(const struct cmd *cmd, int argc, char **argv)
         {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
     struct load l = {line, STDIN_FILENO};
-    struct qidmap_load_options how = {.size = sizeof how, .read = read_in, .progress = tell,
-                                      .data = &l};
+    struct qidmap_load_options how = {
+        .size = sizeof how, .read = read_in, .progress = tell, .data = &l};
     struct qidmap_load_result result = {.size = sizeof result};
     struct qidmap_error error;
     g_autofree char *uri = NULL;
@@ -109,7 +109,14 @@ int cmd_load(const struct cmd *cmd, int argc, char **argv)
         close(l.fd);
     }
     if (r < 0) {
-        cmd_error("%s", error.text);
+        gboolean is_input = strcmp(options.rest[0], "-") == 0;
+        g_autofree char *shown =
+            is_input ? g_strdup("standard input") : cmd_escape(options.rest[0], TRUE);
+        if (r == -EBADMSG) { /* what is wrong is wrong with the file */
+            cmd_error("%s: %s", shown, error.text);
+        } else {
+            cmd_error("%s", error.text);
+        }
         return r == -EBADMSG ? CMD_TROUBLE : r == -EINVAL ? CMD_USAGE : CMD_CANNOT;
     }
     show_result(&result, options.json);

@@ -52,14 +52,9 @@ static char *describe(const struct qidmap_identity *identity)
 
 /* What the map is asked for: the inode, or on filesystems of that policy the file handle. Where a
  * placeholder was found, the object has its inodes already. */
-static int object_of(const struct qidmap_fs *row, int fd, guint64 ino, struct qidmap_object *object)
+static int object_of(const struct qidmap_fs *row, int fd, mode_t mode, guint64 ino,
+                     struct qidmap_object *object)
 {
-    union {
-        struct file_handle handle;
-        char room[sizeof(struct file_handle) + QIDMAP_HANDLE_BYTES];
-    } u;
-    int mount_id;
-
     object->fs = row->fs;
     if (object->kind == QIDMAP_OBJECT_PLACEHOLDER) {
         return 0;
@@ -69,20 +64,7 @@ static int object_of(const struct qidmap_fs *row, int fd, guint64 ino, struct qi
     if (row->policy != QIDMAP_POLICY_HANDLE) {
         return 0;
     }
-    memset(&u, 0, sizeof u);
-    u.handle.handle_bytes = QIDMAP_HANDLE_BYTES;
-    if (name_to_handle_at(fd, "", &u.handle, &mount_id, AT_EMPTY_PATH | AT_HANDLE_FID) < 0) {
-        u.handle.handle_bytes = QIDMAP_HANDLE_BYTES;
-        if (name_to_handle_at(fd, "", &u.handle, &mount_id, AT_EMPTY_PATH) < 0) {
-            return -errno;
-        }
-    }
-    object->kind = QIDMAP_OBJECT_HANDLE;
-    object->ino = 0;
-    object->handle_type = u.handle.handle_type;
-    object->handle_size = (guint8)u.handle.handle_bytes;
-    memcpy(object->handle, u.handle.f_handle, u.handle.handle_bytes);
-    return 0;
+    return qidmap_object_by_handle(row->fs, fd, "", S_ISDIR(mode) ? 0 : ino, object);
 }
 
 static void print_path(const struct lookup *lookup, const char *path, guint32 fs, guint64 ino,
@@ -139,7 +121,7 @@ static int lookup_fd(const struct lookup *lookup, const char *path, int fd)
     if (qidmap_fs_get(lookup->store, fs, &row, &error) < 0) {
         return cmd_fail(&error);
     }
-    code = object_of(&row, fd, st.st_ino, &object);
+    code = object_of(&row, fd, st.st_mode, st.st_ino, &object);
     if (code == 0) {
         code = qidmap_find_object(lookup->store, &object, &qid_path);
     }

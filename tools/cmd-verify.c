@@ -83,10 +83,8 @@ int cmd_verify(const struct cmd *cmd, int argc, char **argv)
         {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
     struct verify v = {line, FALSE};
-    struct qidmap_verify_options how = {.size = sizeof how,
-                                        .problem = show_problem,
-                                        .progress = tell,
-                                        .data = &v};
+    struct qidmap_verify_options how = {
+        .size = sizeof how, .problem = show_problem, .progress = tell, .data = &v};
     struct qidmap_verify_result result = {.size = sizeof result};
     struct qidmap_error error;
     g_autofree char *uri = NULL;

@@ -243,28 +243,19 @@ static gboolean has_handle_keys(const struct survey_fs *fs)
 }
 
 /* The file handle, where the ids of the filesystem are made from it. */
-static gboolean read_handle(int fd, const char *name, struct survey_special *special,
+static gboolean read_handle(const struct met *met, struct survey_special *special,
                             guint8 bytes[QIDMAP_HANDLE_BYTES])
 {
-    union {
-        struct file_handle handle;
-        char room[sizeof(struct file_handle) + QIDMAP_HANDLE_BYTES];
-    } u;
-    int flags = name[0] == '\0' ? AT_EMPTY_PATH : 0;
-    int mount_id;
+    struct qidmap_object object;
+    guint64 ino = S_ISDIR(met->st.stx_mode) ? 0 : met->st.stx_ino;
 
-    memset(&u, 0, sizeof u);
-    u.handle.handle_bytes = QIDMAP_HANDLE_BYTES;
-    if (name_to_handle_at(fd, name, &u.handle, &mount_id, flags | AT_HANDLE_FID) < 0) {
-        u.handle.handle_bytes = QIDMAP_HANDLE_BYTES;
-        if (name_to_handle_at(fd, name, &u.handle, &mount_id, flags) < 0) {
-            return FALSE;
-        }
+    if (qidmap_object_by_handle(0, met->fd, met->name, ino, &object) != 0) {
+        return FALSE;
     }
     special->kind = QIDMAP_OBJECT_HANDLE;
-    special->handle_type = u.handle.handle_type;
-    special->handle_size = (guint8)u.handle.handle_bytes;
-    memcpy(bytes, u.handle.f_handle, u.handle.handle_bytes);
+    special->handle_type = object.handle_type;
+    special->handle_size = object.handle_size;
+    memcpy(bytes, object.handle, object.handle_size);
     return TRUE;
 }
 
@@ -306,7 +297,7 @@ static guint32 meet_file(struct walk *walk, const struct met *met)
     gboolean added;
 
     survey->n_names++;
-    if (has_handle_keys(where) && read_handle(met->fd, met->name, &special, handle)) {
+    if (has_handle_keys(where) && read_handle(met, &special, handle)) {
         added = survey_add(survey, fs, st->stx_ino, met->holder, &special, handle);
         survey->n_full_likely += added;
     } else if (read_placeholder(walk, met, &special)) {

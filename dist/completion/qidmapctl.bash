@@ -11,7 +11,7 @@ _qidmapctl() {
     fi
     case $prev in
     --store)
-        mapfile -t COMPREPLY < <(compgen -W "lmdb:" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "lmdb: xattr: virtfs:" -- "$cur")
         compopt -o nospace
         return
         ;;

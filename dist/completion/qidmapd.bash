@@ -31,7 +31,7 @@ _qidmapd() {
         return
         ;;
     --store)
-        mapfile -t COMPREPLY < <(compgen -W "lmdb: memory:" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "lmdb: xattr: memory:" -- "$cur")
         compopt -o nospace
         return
         ;;

@@ -5,9 +5,12 @@
 #include "tests/crash/lab.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 uint64_t lab_random(struct lab_random *r)
 {
@@ -106,6 +109,21 @@ static gboolean G_GNUC_PRINTF(2, 3) broken(struct check *c, const char *format, 
     return FALSE;
 }
 
+void lab_prepare(const char *uri)
+{
+    if (g_str_has_prefix(uri, "xattr:")) {
+        g_autofree char *parent = g_path_get_dirname(uri + 6);
+        int fd = -1;
+
+        (void)mkdir(uri + 6, 0700);
+        fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0) {
+            (void)fsync(fd);
+            close(fd);
+        }
+    }
+}
+
 static gboolean open_store(struct check *c, gboolean anything_told, gboolean *opened)
 {
     struct qidmap_error error = {0, ""};
@@ -113,6 +131,8 @@ static gboolean open_store(struct check *c, gboolean anything_told, gboolean *op
     int e;
 
     params.affix_budget = 4;
+    if (!anything_told)
+        lab_prepare(c->uri);
     e = qidmap_store_open(c->uri, QIDMAP_OPEN_WRITE, NULL, &c->store, &error);
     *opened = e == 0;
     if (e == -ENOENT && !anything_told)
@@ -302,6 +322,28 @@ static gboolean go_on(struct check *c)
     return TRUE;
 }
 
+static void first_problem(void *data, const struct qidmap_problem *problem)
+{
+    GString *text = data;
+
+    if (text->len == 0)
+        g_string_append(text, problem->text);
+}
+
+/* Whoever looks at all of it finds nothing. */
+static gboolean check_verified(struct check *c)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    struct qidmap_verify_options options = {
+        .size = sizeof(options), .problem = first_problem, .data = text};
+    struct qidmap_verify_result found = {.size = sizeof(found)};
+    struct qidmap_error error = {0, ""};
+
+    if (qidmap_verify(c->uri, &options, &found, &error) != 0)
+        return broken(c, "cannot be verified: %s", error.text);
+    return found.problems == 0 || broken(c, "verify: %s", text->str);
+}
+
 gboolean lab_check(const char *uri, const struct lab_told *told, size_t count, uint64_t position,
                    uint64_t seed, gboolean *opened, GString *why)
 {
@@ -338,7 +380,7 @@ gboolean lab_check(const char *uri, const struct lab_told *told, size_t count, u
         return broken(&c, "does not open again: %s", error.text);
     ok = check_rows(&c) && check_told(&c, "opened again", step);
     qidmap_store_close(c.store);
-    return ok;
+    return ok && check_verified(&c);
 }
 
 void lab_tally_print(const char *part, const char *scenario, const char *place, const char *backend,

@@ -49,12 +49,15 @@ struct lab_told *lab_journal_read(const char *path, size_t *count, GString *why)
  *   - has no id for two objects and no object with two ids;
  *   - has every filesystem and every id that was told before, unchanged;
  *   - goes on, and gives nothing that was told to anything else, neither before nor after it was
- *     closed and opened again (that, for one seed in four).
+ *     closed and opened again, and then verified (that, for one seed in four).
  * TRUE: kept. FALSE: `why` says what is broken. Changes the store. `opened` (may be NULL) gets
  * whether there was a store.
  */
 gboolean lab_check(const char *uri, const struct lab_told *told, size_t count, uint64_t position,
                    uint64_t seed, gboolean *opened, GString *why);
+
+/* What must be there before a store can be made: for xattr: its directory. */
+void lab_prepare(const char *uri);
 
 /* What a run tried and found, printed as a line of the table. */
 struct lab_tally {

@@ -10,7 +10,7 @@ store_images=$tmp
 
 make_image() { # TYPE FILE: an empty filesystem
     case $1 in
-    ext4) truncate -s 24M "$2" && mkfs.ext4 -q -F -J size=4 -E lazy_itable_init=0 "$2" ;;
+    ext4) truncate -s 24M "$2" && mkfs.ext4 -q -F -b 4096 -J size=4 -E lazy_itable_init=0 "$2" ;;
     # Smaller than what xfsprogs likes; the variables tell it that this is a test.
     xfs) truncate -s 64M "$2" && { TEST_DIR=1 TEST_DEV=1 QA_CHECK_FS=1 mkfs.xfs -q -f "$2" 2>/dev/null ||
         { truncate -s 320M "$2" && mkfs.xfs -q -f "$2"; }; } ;;

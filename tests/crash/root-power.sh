@@ -27,15 +27,17 @@ for type in ${CRASH_TYPES:-ext4 xfs btrfs}; do
         skip "power cuts on $type" "no $type in this kernel"
         continue
     fi
-    for backend in ${CRASH_BACKENDS:-lmdb}; do
-        for scenario in ${CRASH_SCENARIOS:-all}; do
+    for backend in ${CRASH_BACKENDS:-lmdb xattr}; do
+        scenarios=${CRASH_SCENARIOS:-all}
+        [ "$backend" != xattr ] || scenarios="affix reopen load" # it has no full map
+        for scenario in $scenarios; do
             if ! record_power "$type" "$backend" --scenario "$scenario" --seed "$seed" \
                 --rounds "${CRASH_ROUNDS:-5}"; then
                 not_ok "$backend on $type, $scenario: the workload runs on a disk that logs"
                 continue
             fi
             if replay_power "$type" "$backend" --scenario "$scenario" --seed "$seed" \
-                --states "${CRASH_STATES:-100}" --subsets "${CRASH_SUBSETS:-4}"; then
+                --states "${CRASH_STATES:-$([ "$backend" = xattr ] && echo 40 || echo 100)}" --subsets "${CRASH_SUBSETS:-4}"; then
                 ok "$backend on $type, $scenario: what was told holds after every power cut"
             else
                 not_ok "$backend on $type, $scenario: what was told holds after every power cut"

@@ -297,6 +297,67 @@ static void run_reopen(void)
     }
 }
 
+static int dump_write(void *data, const void *bytes, size_t size)
+{
+    g_string_append_len(data, bytes, (gssize)size);
+    return 0;
+}
+
+static long dump_read(void *data, void *buffer, size_t size)
+{
+    GString *text = data;
+    size_t n = MIN(size, text->len);
+
+    memcpy(buffer, text->str, n);
+    g_string_erase(text, 0, (gssize)n);
+    return (long)n;
+}
+
+/* A dump of the store takes the place of the store. What was there is dumped once more, onto the
+ * disk of the journal. */
+static void replace(void)
+{
+    g_autofree char *backup = g_strconcat(journal, ".backup", NULL);
+    struct qidmap_load_options options = {
+        .size = sizeof(options), .flags = QIDMAP_LOAD_REPLACE, .read = dump_read, .backup = backup};
+    struct qidmap_error error = {0, ""};
+    GString *text = g_string_new(NULL);
+    int e = qidmap_dump(store, dump_write, NULL, text, &error);
+
+    if (e != 0) {
+        g_string_free(text, TRUE);
+        failed(error.text, e);
+        return;
+    }
+    qidmap_store_close(store);
+    store = NULL;
+    (void)unlink(backup);
+    options.data = text;
+    e = qidmap_load(uri, &options, NULL, &store, &error);
+    g_string_free(text, TRUE);
+    if (e == 0)
+        return;
+    store = NULL;
+    failures++;
+    if (!tolerate)
+        die(1, "load", error.text);
+    open_store();
+    ask_again();
+}
+
+static void run_load(void)
+{
+    unsigned i;
+
+    for (i = 0; i < (unsigned)rounds; i++) {
+        map_one(401 + i / 3, QIDMAP_OBJECT_INODE, range(i % 3 * 8));
+        if (!g_str_has_prefix(uri, "xattr:"))
+            map_batch(402, i);
+        if (i % 2)
+            replace();
+    }
+}
+
 static gboolean wants(const char *name)
 {
     return strcmp(scenario, name) == 0 || strcmp(scenario, "all") == 0;
@@ -308,7 +369,7 @@ int main(int argc, char **argv)
         {"store", 0, 0, G_OPTION_ARG_STRING, &uri, "The store", "URI"},
         {"journal", 0, 0, G_OPTION_ARG_FILENAME, &journal, "Where what was told goes", "FILE"},
         {"log", 0, 0, G_OPTION_ARG_FILENAME, &log_file, "Whose size is the position", "FILE"},
-        {"scenario", 0, 0, G_OPTION_ARG_STRING, &scenario, "affix, full, group, reopen, all",
+        {"scenario", 0, 0, G_OPTION_ARG_STRING, &scenario, "affix, full, reopen, load, group, all",
          "NAME"},
         {"seed", 0, 0, G_OPTION_ARG_INT64, &seed, "Of the random numbers", "N"},
         {"rounds", 0, 0, G_OPTION_ARG_INT, &rounds, "How much of each", "N"},
@@ -336,6 +397,7 @@ int main(int argc, char **argv)
     told = g_array_new(FALSE, FALSE, sizeof(struct lab_told));
     numbers = g_hash_table_new(NULL, NULL);
 
+    lab_prepare(uri);
     open_store();
     if (wants("affix"))
         run_affix(0);
@@ -343,6 +405,8 @@ int main(int argc, char **argv)
         run_full(0);
     if (wants("reopen"))
         run_reopen();
+    if (wants("load"))
+        run_load();
     if (wants("group"))
         run_group();
     qidmap_store_close(store);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Fuzz target: a dump from anywhere. Promise: no bytes make the reader read beyond them, and what is
- * loaded is a store that verify calls right, and whose dump is loaded again to the same.
+ * Fuzz target: a dump from anywhere. Promise: no bytes make the reader read beyond them, and what
+ * is loaded is a store that verify calls right, and whose dump is loaded again to the same.
  *
  * Input: a byte; where it is odd, the closing line is made to fit, so that the rows are reached.
  */

@@ -16,6 +16,7 @@ guest_need
 for program in root-identity unit-identity; do
     "$builddir/tests/$program" -l >/dev/null 2>&1 || bail_out "$builddir/tests/$program does not run"
 done
+"$builddir/tests/lib/identify" / >/dev/null 2>&1 || bail_out "$builddir/tests/lib/identify does not run"
 "$builddir/src/qidmapd" --version >/dev/null || bail_out "no qidmapd"
 "$builddir/tools/qidmapctl" --version >/dev/null || bail_out "no qidmapctl"
 
@@ -26,8 +27,9 @@ echo "kernel: $(uname -r)"
 
 # TAP of a test becomes results of this one.
 run_tap() { # NAME COMMAND...
-    local name=$1 line status
+    local name=$1 line status begin
     shift
+    begin=$(cut -d. -f1 /proc/uptime)
     chroot /host /usr/bin/env TMPDIR=/mnt PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/mnt \
         top_srcdir="$SRCDIR" srcdir="$SRCDIR" top_builddir="$BUILDDIR" \
         QIDMAPD="$BUILDDIR/src/qidmapd" QIDMAPCTL="$BUILDDIR/tools/qidmapctl" "$@" \
@@ -42,6 +44,7 @@ run_tap() { # NAME COMMAND...
         esac
     done </tmp/tap
     [ "$status" = 0 ] || { fail "$name ends well"; cat /tmp/err; }
+    echo "$name: took $(($(cut -d. -f1 /proc/uptime) - begin)) s"
 }
 run_tap unit-identity "$BUILDDIR/tests/unit-identity" --tap
 run_tap root-identity "$BUILDDIR/tests/root-identity" --tap
@@ -51,17 +54,17 @@ done
 GUEST
 
 scripts=
-for name in root-btrfs.sh root-overlay.sh; do
-    [ ! -e "$top_srcdir/tests/$name" ] || scripts="$scripts $name"
+for name in ${QIDMAP_GUEST_SCRIPTS:-root-btrfs root-overlay root-clones root-fuse root-readdir root-xattr}; do
+    scripts="$scripts $name.sh"
 done
 
 server_start / memory: || bail_out "the server does not start: $(tail "$qidmapd_log")"
 QIDMAP_GUEST_MEMORY=${QIDMAP_GUEST_MEMORY:-1536}
-QIDMAP_GUEST_TIMEOUT=${QIDMAP_GUEST_TIMEOUT:-400}
+QIDMAP_GUEST_TIMEOUT=${QIDMAP_GUEST_TIMEOUT:-700}
 guest_run "$tmp/script" "${guest_server[@]}" "SRCDIR=$top_srcdir" "BUILDDIR=$top_builddir" \
     "SCRIPTS=$scripts"
 is "$?" 0 "the script ended well"
-grep '^kernel: ' "$guest_output" | sed 's/^/# /'
+grep -E '^kernel: |: took [0-9]+ s$' "$guest_output" | sed 's/^/# /'
 check "the guest's kernel is another one than the host's" \
     sh -c "! grep -qx 'kernel: $(uname -r)' '$guest_output'"
 server_stop

@@ -93,7 +93,10 @@ guest_run() {
             ;;
         '@@ok '*) ok "${line#@@ok }" ;;
         '@@not_ok '*) not_ok "${line#@@not_ok }" ;;
-        '@@skip '*) skip "${line%% # SKIP *}" "${line#* # SKIP }" ;;
+        '@@skip '*)
+            line=${line#@@skip }
+            skip "${line%% # SKIP *}" "${line#* # SKIP }"
+            ;;
         *)
             printf '%s\n' "$line" >>"$guest_output"
             [ -z "$guest_show" ] || tap_diag "guest: $line"
