@@ -262,7 +262,7 @@ void expect_text(struct client *c, guint32 fid, const char *text)
 
     if (rc != 0)
         fail("Tread: %s", rc_name(rc));
-    if (data->len != strlen(text) || memcmp(data->data, text, data->len) != 0)
+    if (data->len != strlen(text) || (data->len > 0 && memcmp(data->data, text, data->len) != 0))
         fail("the file holds '%.*s', expected '%s'", (int)data->len, (const char *)data->data,
              text);
     g_byte_array_unref(data);

@@ -29,10 +29,16 @@ stop_qidmapd TERM
 diod=$(PATH=$PATH:/usr/sbin command -v diod)
 if [ -n "$diod" ]; then
     port=$(free_port)
+    # the port of one that was killed may be in use for a moment more
     cat >"$tmp/revive" <<END
 [ ! -e "$tmp/diod.pid" ] || kill -KILL "\$(cat "$tmp/diod.pid")" 2>/dev/null
-"$diod" -f -n -c /dev/null -l 127.0.0.1:$port -e "$tmp/diod" >>"$tmp/diod.log" 2>&1 &
-echo \$! >"$tmp/diod.pid"
+for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    "$diod" -f -n -c /dev/null -l 127.0.0.1:$port -e "$tmp/diod" >>"$tmp/diod.log" 2>&1 &
+    echo \$! >"$tmp/diod.pid"
+    sleep 0.3
+    [ ! -e "/proc/\$!/fd/0" ] || exit 0
+done
+exit 1
 END
     on_exit 'kill -KILL "$(cat "$tmp/diod.pid")" 2>/dev/null'
     listens() { port_in_use "$port"; }

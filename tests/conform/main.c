@@ -52,7 +52,7 @@ static gboolean load_known(const char *path)
     g_autofree char *text = NULL;
     g_auto(GStrv) lines = NULL;
 
-    known = g_hash_table_new(g_str_hash, g_str_equal);
+    known = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     if (path == NULL)
         return TRUE;
     if (!g_file_get_contents(path, &text, NULL, NULL)) {
@@ -100,7 +100,6 @@ static void prepare(void)
 {
     const char *at = env.at;
     struct client *c;
-    g_autofree char *work = NULL;
     guint32 fid;
     int rc;
 
@@ -134,6 +133,7 @@ static struct result run_case(const struct conform_case *c)
 {
     struct result r = {.c = c, .reason = g_hash_table_lookup(known, c->name)};
     GString *text = g_string_new("");
+    g_autofree char *at = g_strdelimit(g_strdup(c->name), "/", '-');
     const char *lack = missing(c);
     gint64 began = g_get_monotonic_time();
     int out[2], status = 0;
@@ -143,10 +143,10 @@ static struct result run_case(const struct conform_case *c)
 
     if (lack != NULL) {
         r.outcome = SKIPPED;
-        r.text = g_strdup(lack);
+        r.text = g_string_free(g_string_assign(text, lack), FALSE);
         return r;
     }
-    env.at = g_strdelimit(g_strdup(c->name), "/", '-');
+    env.at = at;
     if (pipe2(out, O_CLOEXEC) != 0)
         g_error("pipe: %s", g_strerror(errno));
     fflush(NULL);
@@ -163,6 +163,7 @@ static struct result run_case(const struct conform_case *c)
     if (WIFSIGNALED(status))
         g_string_append_printf(text, "the case ended with signal %d%s", WTERMSIG(status),
                                WTERMSIG(status) == SIGALRM ? ": it did not come to its end" : "");
+    env.at = NULL;
     r.ms = (g_get_monotonic_time() - began) / 1000;
     r.text = g_string_free(text, FALSE);
     r.outcome = WIFEXITED(status) && WEXITSTATUS(status) == 0    ? PASSED
@@ -320,6 +321,7 @@ static gboolean parse(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    g_autofree char *work = NULL;
     gboolean good = TRUE, gone = FALSE;
 
     if (!parse(argc, argv))
@@ -331,7 +333,7 @@ int main(int argc, char **argv)
         return 0;
     }
     umask(0);
-    env.work = g_strdup_printf("conform.%d", (int)getpid());
+    env.work = work = g_strdup_printf("conform.%d", (int)getpid());
     report_begin(options.json);
     for (gsize i = 0; i < G_N_ELEMENTS(areas) && !gone; i++)
         for (const struct conform_case *c = areas[i]; c->name != NULL && !gone; c++) {
@@ -358,5 +360,6 @@ int main(int argc, char **argv)
     else if (env.writable)
         clean_up();
     good = report_end() && good && !gone;
+    g_hash_table_unref(known);
     return good ? 0 : 1;
 }

@@ -38,6 +38,7 @@ void samples_prepare(struct client *c)
     client_mknod(c, WORK, "s-remove", S_IFREG | 0644, 0, 0, NULL);
     client_mkdir(c, WORK, "s-dir", 0755, NULL);
     client_symlink(c, WORK, "s-link", "s-file", NULL);
+    put(c, 0, "s-file"); /* where a field that is cut off is taken to be 0, this is what is met */
     put(c, FILE_FID, "s-file");
     put(c, OPEN_FID, "s-file");
     put(c, DIR_FID, "s-dir");

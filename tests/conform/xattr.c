@@ -28,7 +28,8 @@ static void expect_value(struct client *c, guint32 fid, const char *name, const 
 
     if (rc != 0)
         fail("%s: %s", name, rc_name(rc));
-    if (value->len != strlen(text) || memcmp(value->data, text, value->len) != 0)
+    if (value->len != strlen(text) ||
+        (value->len > 0 && memcmp(value->data, text, value->len) != 0))
         fail("%s is '%.*s', expected '%s'", name, (int)value->len, (const char *)value->data, text);
 }
 
