@@ -862,8 +862,10 @@ static enum qm_origin find_origin(const struct qm_lmdb_dir *dir, guint64 number)
 {
     enum qm_origin origin = qm_lmdb_origin_read(dir->gen_fd, number);
 
-    return origin == QM_ORIGIN_OPEN && qm_lmdb_dir_is_older(dir, number) ? QM_ORIGIN_COPIED
-                                                                         : origin;
+    /* Where a later generation was whole, ids may have come out of it. */
+    return dir->newer || (origin == QM_ORIGIN_OPEN && qm_lmdb_dir_is_older(dir, number))
+               ? QM_ORIGIN_COPIED
+               : origin;
 }
 
 /* Looks at the pages before LMDB follows them. Where a clean stop left the very file as it is, or a

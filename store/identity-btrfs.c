@@ -49,15 +49,6 @@ G_STATIC_ASSERT(sizeof(struct fs_info) == sizeof(struct btrfs_ioctl_fs_info_args
 
 #define DEVICES_MAX 1024
 
-static gboolean is_zero(const guint8 *bytes, gsize size)
-{
-    for (gsize i = 0; i < size; i++) {
-        if (bytes[i] != 0)
-            return FALSE;
-    }
-    return TRUE;
-}
-
 /* The block device that stands for the filesystem in the hints: of the lowest device id. Mountinfo
  * names whichever was scanned last. */
 static void find_device(struct qm_probe *probe, int fd, const struct fs_info *info)
@@ -104,7 +95,7 @@ int qm_rung_btrfs(struct qm_probe *probe, const struct qidmap_identify_options *
         return code;
     }
     gboolean has_metadata =
-        (info.flags & BTRFS_FS_INFO_FLAG_METADATA_UUID) && !is_zero(info.metadata_uuid, 16);
+        (info.flags & BTRFS_FS_INFO_FLAG_METADATA_UUID) && !qm_is_zero(info.metadata_uuid, 16);
     memcpy(bytes, has_metadata ? info.metadata_uuid : info.fsid, 16);
     find_device(probe, fd, &info);
 
@@ -114,7 +105,7 @@ int qm_rung_btrfs(struct qm_probe *probe, const struct qidmap_identify_options *
         qm_say(answer, "BTRFS_IOC_GET_SUBVOL_INFO: %s", g_strerror(-code));
         return code;
     }
-    if (!is_zero((const guint8 *)subvol.uuid, 16)) {
+    if (!qm_is_zero((const guint8 *)subvol.uuid, 16)) {
         memcpy(bytes + 16, subvol.uuid, 16);
     } else {
         guint64 tree = GUINT64_TO_LE(subvol.treeid);

@@ -125,15 +125,6 @@ static gboolean ceph_new_form(const char *source, guint8 uuid[16], char **name)
     return TRUE;
 }
 
-static gboolean is_zero(const guint8 *bytes, gsize size)
-{
-    for (gsize i = 0; i < size; i++) {
-        if (bytes[i] != 0)
-            return FALSE;
-    }
-    return TRUE;
-}
-
 int qm_ceph_answer(const struct qm_mount *mount, struct qm_answer *answer)
 {
     g_autofree char *name = NULL;
@@ -153,7 +144,7 @@ int qm_ceph_answer(const struct qm_mount *mount, struct qm_answer *answer)
             name = g_strdup("");
     }
     answer->flags = QIDMAP_IDENTITY_UNTESTED;
-    if (!is_zero(uuid, 16)) {
+    if (!qm_is_zero(uuid, 16)) {
         for (guint i = 0; i < 16; i++)
             snprintf(cluster + 2 * i, 3, "%02x", uuid[i]);
     } else { /* the monitors, as they were typed: statfs(2) would ask them, and may wait */

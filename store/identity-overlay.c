@@ -309,12 +309,6 @@ static gboolean have_clones(const GArray *list)
     return FALSE;
 }
 
-static void settle(struct qm_probe *probe, guint32 policy, const char *why)
-{
-    probe->policy = policy;
-    g_strlcpy(probe->why, why, sizeof probe->why);
-}
-
 /* Why handles do not tell the files of this overlay apart; NULL where they do. */
 static const char *no_handles(const struct qm_layers *layers, const struct look *look)
 {
@@ -343,14 +337,14 @@ static void decide(struct qm_probe *probe)
     for (guint i = 0; layers->list != NULL && i < layers->list->len; i++) {
         const struct layer *layer = &g_array_index(layers->list, struct layer, i);
         if (strcmp(layer->type, "overlay") == 0 && layer->policy != QIDMAP_POLICY_AFFIX) {
-            settle(probe, QIDMAP_POLICY_DENY,
-                   "an overlay over an overlay without xino: its files share inode numbers and "
-                   "handles; mount the lower one with xino=on");
+            qm_settle(probe, QIDMAP_POLICY_DENY,
+                      "an overlay over an overlay without xino: its files share inode numbers and "
+                      "handles; mount the lower one with xino=on");
             return;
         }
         if (is_remote_layer(layer->type) && layer->policy == QIDMAP_POLICY_EPHEMERAL) {
-            settle(probe, QIDMAP_POLICY_EPHEMERAL,
-                   "an overlay over FUSE whose inode numbers are counters");
+            qm_settle(probe, QIDMAP_POLICY_EPHEMERAL,
+                      "an overlay over FUSE whose inode numbers are counters");
             return;
         }
         has_btrfs = has_btrfs || strcmp(layer->type, "btrfs") == 0;
@@ -360,17 +354,17 @@ static void decide(struct qm_probe *probe)
     const char *problem = no_handles(layers, &look);
 
     if (has_btrfs) { /* subvolumes share inode numbers, and an overlay does not know them */
-        settle(probe, problem == NULL ? QIDMAP_POLICY_HANDLE : QIDMAP_POLICY_EPHEMERAL,
-               problem == NULL ? "an overlay over btrfs" : problem);
+        qm_settle(probe, problem == NULL ? QIDMAP_POLICY_HANDLE : QIDMAP_POLICY_EPHEMERAL,
+                  problem == NULL ? "an overlay over btrfs" : problem);
     } else if (look.foreign_seen) {
-        settle(probe, problem == NULL ? QIDMAP_POLICY_HANDLE : QIDMAP_POLICY_EPHEMERAL,
-               problem == NULL ? "an overlay over several filesystems without xino" : problem);
+        qm_settle(probe, problem == NULL ? QIDMAP_POLICY_HANDLE : QIDMAP_POLICY_EPHEMERAL,
+                  problem == NULL ? "an overlay over several filesystems without xino" : problem);
     } else if (look.file_seen || layers->options.xino || (layers->list != NULL && same)) {
-        settle(probe, QIDMAP_POLICY_AFFIX,
-               "an overlay with xino, or with all its layers on one filesystem");
+        qm_settle(probe, QIDMAP_POLICY_AFFIX,
+                  "an overlay with xino, or with all its layers on one filesystem");
     } else {
-        settle(probe, problem == NULL ? QIDMAP_POLICY_HANDLE : QIDMAP_POLICY_EPHEMERAL,
-               problem == NULL ? "an overlay over several filesystems, empty so far" : problem);
+        qm_settle(probe, problem == NULL ? QIDMAP_POLICY_HANDLE : QIDMAP_POLICY_EPHEMERAL,
+                  problem == NULL ? "an overlay over several filesystems, empty so far" : problem);
     }
 }
 

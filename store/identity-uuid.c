@@ -48,12 +48,6 @@ struct xfs_geometry_v1 {
 #define XFS_FSGEOMETRY_V1 _IOR('X', 100, struct xfs_geometry_v1)
 G_STATIC_ASSERT(sizeof(struct xfs_geometry_v1) == 112);
 
-static gboolean is_zero(const guint8 uuid[16])
-{
-    static const guint8 zero[16];
-    return memcmp(uuid, zero, 16) == 0;
-}
-
 gboolean qm_generic_uuid(int fd, guint8 uuid[16])
 {
     struct generic_uuid answer;
@@ -63,7 +57,8 @@ gboolean qm_generic_uuid(int fd, guint8 uuid[16])
         return FALSE;
     }
     memset(&answer, 0, sizeof answer);
-    if (ioctl(fd, GENERIC_GETFSUUID, &answer) != 0 || answer.size != 16 || is_zero(answer.uuid))
+    if (ioctl(fd, GENERIC_GETFSUUID, &answer) != 0 || answer.size != 16 ||
+        qm_is_zero(answer.uuid, 16))
         return FALSE;
     memcpy(uuid, answer.uuid, 16);
     return TRUE;
@@ -75,7 +70,8 @@ static gboolean ext4_uuid(int fd, guint8 uuid[16])
 
     memset(&answer, 0, sizeof answer);
     answer.head.size = 16;
-    if (ioctl(fd, EXT4_GETFSUUID, &answer) != 0 || answer.head.size != 16 || is_zero(answer.uuid))
+    if (ioctl(fd, EXT4_GETFSUUID, &answer) != 0 || answer.head.size != 16 ||
+        qm_is_zero(answer.uuid, 16))
         return FALSE;
     memcpy(uuid, answer.uuid, 16);
     return TRUE;
@@ -86,7 +82,7 @@ static gboolean xfs_uuid(int fd, guint8 uuid[16])
     struct xfs_geometry_v1 answer;
 
     memset(&answer, 0, sizeof answer);
-    if (ioctl(fd, XFS_FSGEOMETRY_V1, &answer) != 0 || is_zero(answer.uuid))
+    if (ioctl(fd, XFS_FSGEOMETRY_V1, &answer) != 0 || qm_is_zero(answer.uuid, 16))
         return FALSE;
     memcpy(uuid, answer.uuid, 16);
     return TRUE;

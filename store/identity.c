@@ -89,6 +89,15 @@ gboolean qm_uuid_parse(const char *text, guint8 bytes[16])
     return TRUE;
 }
 
+gboolean qm_is_zero(const guint8 *bytes, gsize size)
+{
+    for (gsize i = 0; i < size; i++) {
+        if (bytes[i] != 0)
+            return FALSE;
+    }
+    return TRUE;
+}
+
 gboolean qm_boot_id(guint8 bytes[16], char text[37])
 {
     g_autofree char *content = NULL;
@@ -184,7 +193,7 @@ static void visit_run(void *data)
     visit->marked = qm_marker_read(visit->root, visit->is_fuse, &visit->marker, &visit->why);
 }
 
-static void settle(struct qm_probe *probe, guint32 policy, const char *why)
+void qm_settle(struct qm_probe *probe, guint32 policy, const char *why)
 {
     probe->policy = policy;
     g_strlcpy(probe->why, why, sizeof probe->why);
@@ -193,14 +202,15 @@ static void settle(struct qm_probe *probe, guint32 policy, const char *why)
 static void settle_fuse(struct qm_probe *probe, enum qm_fuse_inodes inodes)
 {
     if (strcmp(probe->mount->type, "virtiofs") == 0) /* nodes of the host's, not a library's */
-        settle(probe, QIDMAP_POLICY_AFFIX, "inode numbers are those of the host");
+        qm_settle(probe, QIDMAP_POLICY_AFFIX, "inode numbers are those of the host");
     else if (inodes == QM_FUSE_OWN)
-        settle(probe, QIDMAP_POLICY_AFFIX, "FUSE with inode numbers of its own");
+        qm_settle(probe, QIDMAP_POLICY_AFFIX, "FUSE with inode numbers of its own");
     else if (inodes == QM_FUSE_COUNTED)
-        settle(probe, QIDMAP_POLICY_EPHEMERAL, "FUSE whose inode numbers are a counter (use_ino?)");
+        qm_settle(probe, QIDMAP_POLICY_EPHEMERAL,
+                  "FUSE whose inode numbers are a counter (use_ino?)");
     else
-        settle(probe, QIDMAP_POLICY_EPHEMERAL,
-               "FUSE that shows no file from which its inode numbers could be judged");
+        qm_settle(probe, QIDMAP_POLICY_EPHEMERAL,
+                  "FUSE that shows no file from which its inode numbers could be judged");
 }
 
 /* Reads the marker, and looks at the files of FUSE. */
@@ -256,9 +266,9 @@ int qm_probe_nature(struct qm_probe *probe)
 {
     const struct qm_mount *mount = probe->mount;
 
-    settle(probe, QIDMAP_POLICY_AFFIX, "its inode numbers last");
+    qm_settle(probe, QIDMAP_POLICY_AFFIX, "its inode numbers last");
     if (qm_is_ephemeral_type(mount->type)) {
-        settle(probe, QIDMAP_POLICY_EPHEMERAL, "its files do not outlive the boot");
+        qm_settle(probe, QIDMAP_POLICY_EPHEMERAL, "its files do not outlive the boot");
         g_strlcpy(probe->marker_text, "not asked for", sizeof probe->marker_text);
         return 0;
     }
@@ -270,12 +280,12 @@ int qm_probe_nature(struct qm_probe *probe)
     } else if (strcmp(mount->type, "cifs") == 0 || strcmp(mount->type, "smb3") == 0) {
         g_autofree char *made_up = qm_mount_option(mount->options, "noserverino");
         if (made_up != NULL)
-            settle(probe, QIDMAP_POLICY_EPHEMERAL,
-                   "noserverino: the client makes up inode numbers");
+            qm_settle(probe, QIDMAP_POLICY_EPHEMERAL,
+                      "noserverino: the client makes up inode numbers");
     } else if (strcmp(mount->type, "btrfs") != 0 && (probe->stx.stx_dev_major != mount->major ||
                                                      probe->stx.stx_dev_minor != mount->minor)) {
-        settle(probe, QIDMAP_POLICY_EPHEMERAL,
-               "its files show device numbers that are not its own");
+        qm_settle(probe, QIDMAP_POLICY_EPHEMERAL,
+                  "its files show device numbers that are not its own");
     }
     return 0;
 }

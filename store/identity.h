@@ -113,6 +113,11 @@ struct qm_answer {
     char text[256];
 };
 
+/* Decides the policy, and says why. */
+void qm_settle(struct qm_probe *probe, guint32 policy, const char *why);
+
+gboolean qm_is_zero(const guint8 *bytes, gsize size);
+
 /* Fills answer->fsid; helpers for rungs. */
 void qm_answer_set(struct qm_answer *answer, guint32 kind, const void *bytes, gsize size);
 void qm_answer_digest(struct qm_answer *answer, guint32 kind, const char *const *parts);

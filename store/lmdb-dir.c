@@ -34,11 +34,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -47,6 +49,7 @@
 #include "store/place.h"
 
 #define FIRST_GENERATION "gen.1"
+#define LOCK_FILE_SIZE   16384 /* 64 bytes for each of 254 readers, and two more */
 #define GENERATION_LAST  999999999ul
 
 static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -282,20 +285,33 @@ static void take_name(struct qm_lmdb_dir *dir, const char *name)
     dir->env_path = g_build_filename(dir->path, name, NULL);
 }
 
-/* A copy may have come without LMDB's lock file. Where root only reads, the one that it makes must
- * belong to the user whose store it is. */
-static void make_lock_file(const struct qm_lmdb_dir *dir)
+/* LMDB's lock file, where it is not there yet. LMDB writes to it through a map, and makes it with a
+ * hole: a disk without room is a signal then, and on btrfs again at each change of a page that was
+ * written out. So it gets its blocks now, and changes them in place. */
+static int make_lock_file(const struct qm_lmdb_dir *dir, int gen_fd)
 {
     struct stat st;
-    int fd;
+    int fd, e, flags = 0;
 
-    if (geteuid() != 0 || fstat(dir->gen_fd, &st) != 0 || st.st_uid == 0)
-        return;
-    fd = openat(dir->gen_fd, "lock.mdb", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return; /* it is there, or LMDB says what is wrong */
-    (void)!fchown(fd, st.st_uid, st.st_gid);
+    fd = openat(gen_fd, "lock.mdb", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) /* where it cannot be made, LMDB says what is wrong */
+        return errno == ENOSPC || errno == EDQUOT ? -errno : 0;
+    if (ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0) {
+        flags |= FS_NOCOW_FL;
+        (void)ioctl(fd, FS_IOC_SETFLAGS, &flags); /* btrfs knows it */
+    }
+    do {
+        e = fallocate(fd, 0, 0, LOCK_FILE_SIZE) == 0 ? 0 : -errno;
+    } while (e == -EINTR);
+    if (e == -EOPNOTSUPP || e == -ENOSYS)
+        e = 0;
+    if (e != 0)
+        (void)unlinkat(gen_fd, "lock.mdb", 0);
+    /* Where root only reads, it must belong to the user whose store it is. */
+    if (e == 0 && !dir->write && geteuid() == 0 && fstat(gen_fd, &st) == 0 && st.st_uid != 0)
+        (void)!fchown(fd, st.st_uid, st.st_gid);
     close(fd);
+    return e;
 }
 
 /* Opens the current generation. A writer may switch, and take the old one away, meanwhile. */
@@ -315,9 +331,11 @@ static int enter(struct qm_lmdb_dir *dir, GError **error)
             if (e == 0) {
                 dir->gen_fd = fd;
                 take_name(dir, name);
-                if (!dir->write)
-                    make_lock_file(dir);
-                return check_parts(dir, error);
+                e = check_parts(dir, error);
+                if (e == 0 && make_lock_file(dir, fd) != 0)
+                    e = qm_set_error(error, ENOSPC,
+                                     "no room for the file lock.mdb, which readers need, too");
+                return e;
             }
             if (fd >= 0)
                 close(fd);
@@ -404,6 +422,9 @@ void qm_lmdb_dir_note(struct qm_lmdb_dir *dir, guint64 transaction)
 
     (void)!pwrite(dir->lock_fd, text, strlen(text), 0);
     dir->noted[0] = '\0';
+    if (dir->newer)
+        qm_lmdb_dir_clean(dir);
+    dir->newer = FALSE;
 }
 
 gboolean qm_lmdb_dir_is_older(const struct qm_lmdb_dir *dir, guint64 transaction)
@@ -505,6 +526,15 @@ static int make_generation(struct qm_lmdb_dir *dir, const char *name)
 
     if (e == 0 && mkdirat(dir->fd, name, 0700) != 0)
         e = -errno;
+    if (e == 0) {
+        int fd = open_generation(dir, name);
+
+        e = fd < 0 ? fd : make_lock_file(dir, fd);
+        if (fd >= 0)
+            close(fd);
+        if (e != 0)
+            (void)remove_generation(dir, name);
+    }
     return e;
 }
 
@@ -659,13 +689,22 @@ static void clean_at_open(struct qm_lmdb_dir *dir)
 {
     g_autoptr(GPtrArray) names = generations(dir);
     gboolean renamed;
+    guint i;
 
     if (names->len <= 1)
         return;
-    if (set_current(dir, dir->name, dir->gen_fd, &renamed) == 0)
-        qm_lmdb_dir_clean(dir);
-    else
+    for (i = 0; i < names->len; i++) {
+        const char *name = g_ptr_array_index(names, i);
+        g_autofree char *origin = g_build_filename(name, "origin", NULL);
+
+        if (strtoul(name + 4, NULL, 10) > strtoul(dir->name + 4, NULL, 10) &&
+            faccessat(dir->fd, origin, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+            dir->newer = TRUE;
+    }
+    if (set_current(dir, dir->name, dir->gen_fd, &renamed) != 0)
         dir->unsure = TRUE;
+    else if (!dir->newer) /* else after a commit, which moves the counters on */
+        qm_lmdb_dir_clean(dir);
 }
 
 /* ---- the directory itself ----------------------------------------------------------------------

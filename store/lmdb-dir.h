@@ -21,6 +21,7 @@ struct qm_lmdb_dir {
     gboolean fresh; /* the environment is to be made; then qm_lmdb_dir_publish() */
     gboolean write;
     char noted[128]; /* what the last writer noted in the lock file, "gen.N TRANSACTION", or "" */
+    gboolean newer;  /* a later generation was there when it was opened, whole and not current */
     gboolean unsure; /* a switch may or may not be on the disk: no generation goes away */
 };
 

@@ -103,7 +103,8 @@ static int read_self(int root, gboolean is_fuse, struct qm_marker *self)
 
 int qm_marker_read(int root, gboolean is_fuse, struct qm_marker *marker, const char **why)
 {
-    static const char *const names[] = {QM_MARKER_TRUSTED, QM_MARKER_USER};
+    const char *const names[] = {is_fuse ? QM_MARKER_FUSE_TRUSTED : QM_MARKER_TRUSTED,
+                                 is_fuse ? QM_MARKER_FUSE_USER : QM_MARKER_USER};
     guint8 bytes[QM_MARKER_SIZE + 1];
     struct qm_marker self;
     gboolean have_self = FALSE;
@@ -138,6 +139,7 @@ int qm_marker_read(int root, gboolean is_fuse, struct qm_marker *marker, const c
 struct job {
     int root;
     gboolean is_fuse;
+    gboolean keep; /* one that has come since takes its place */
     int result;
     struct qm_marker marker;
 };
@@ -155,20 +157,25 @@ static int write_marker(struct job *job)
     guint8 bytes[QM_MARKER_SIZE];
     const char *why;
     char link[64];
-    int rc = read_self(job->root, job->is_fuse, &job->marker);
+    const char *trusted = job->is_fuse ? QM_MARKER_FUSE_TRUSTED : QM_MARKER_TRUSTED;
+    const char *user = job->is_fuse ? QM_MARKER_FUSE_USER : QM_MARKER_USER;
+    int rc;
 
+    if (job->keep && qm_marker_read(job->root, job->is_fuse, &job->marker, &why) == 0)
+        return 0;
+    rc = read_self(job->root, job->is_fuse, &job->marker);
     if (rc < 0)
         return rc;
     if (getrandom(job->marker.uuid, sizeof job->marker.uuid, 0) != sizeof job->marker.uuid)
         return errno != 0 ? -errno : -EIO;
     qm_marker_encode(&job->marker, bytes);
     snprintf(link, sizeof link, "/proc/self/fd/%d", job->root);
-    if (setxattr(link, QM_MARKER_TRUSTED, bytes, sizeof bytes, 0) == 0) {
-        removexattr(link, QM_MARKER_USER);
+    if (setxattr(link, trusted, bytes, sizeof bytes, 0) == 0) {
+        removexattr(link, user);
     } else {
         if (errno != EPERM && errno != EACCES && errno != EOPNOTSUPP)
             return -errno;
-        if (setxattr(link, QM_MARKER_USER, bytes, sizeof bytes, 0) != 0)
+        if (setxattr(link, user, bytes, sizeof bytes, 0) != 0)
             return -errno;
     }
     int fd = open(link, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -239,6 +246,7 @@ static void note(struct qidmap_identity *identity, const guint8 uuid[16])
 
 int qm_mark(int fd, struct qidmap_identity *identity, struct qidmap_error *error)
 {
+    static const guint8 zero[16];
     g_autoptr(GPtrArray) mounts = qm_mountinfo_read(NULL);
     struct qm_probe probe;
 
@@ -257,6 +265,7 @@ int qm_mark(int fd, struct qidmap_identity *identity, struct qidmap_error *error
         struct job *job = g_new0(struct job, 1);
         job->root = root;
         job->is_fuse = probe.is_fuse;
+        job->keep = probe.is_fuse && memcmp(identity->hints.marker, zero, sizeof zero) == 0;
         rc = qm_patiently(job_run, job, job_free, QM_PATIENCE_MS);
         if (rc == 0) {
             rc = job->result;

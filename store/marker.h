@@ -25,6 +25,9 @@
 #define QM_MARKER_SIZE    40
 #define QM_MARKER_TRUSTED "trusted.qidmap.marker"
 #define QM_MARKER_USER    "user.virtfs.system.qidmap.marker" /* where trusted is not allowed */
+/* On FUSE: it may show the root of another filesystem, whose marker must not be overwritten. */
+#define QM_MARKER_FUSE_TRUSTED "trusted.qidmap.fuse"
+#define QM_MARKER_FUSE_USER    "user.virtfs.system.qidmap.fuse"
 
 struct qm_marker {
     guint8 uuid[16];

@@ -272,10 +272,11 @@ int qidmap_explain(int fd, const struct qidmap_identify_options *options,
 /*
  * Writes a new marker to the root of the filesystem that `fd` is on: an xattr with a random uuid,
  * the root's own inode and generation, and a checksum, so that a marker copied to another inode
- * shows itself. A marker that is there is replaced. On success identity->hints.marker has it, and,
- * where nothing better than names identified the filesystem, identity->fsid[] as well.
- * Errors: -EROFS, -EOPNOTSUPP (no xattrs there), -ENODEV (the mount does not show the root),
- * -EPERM, -ENOSPC.
+ * shows itself. A marker that is there is replaced; but on FUSE one that `identity` does not know
+ * is taken: two FUSE filesystems may show one folder, which has been marked by the other. On
+ * success identity->hints.marker has it, and, where nothing better than names identified the
+ * filesystem, identity->fsid[] as well. Errors: -EROFS, -EOPNOTSUPP (no xattrs there), -ENODEV (the
+ * mount does not show the root), -EPERM, -ENOSPC.
  */
 int qidmap_mark(int fd, struct qidmap_identity *identity, struct qidmap_error *error);
 

@@ -352,6 +352,17 @@ struct work {
     struct qm_meta meta;
 };
 
+static gboolean is_known_by_marker(const struct qidmap_identity *id)
+{
+    uint32_t i;
+
+    for (i = 0; i < MIN(id->count, QIDMAP_FSID_COUNT); i++) {
+        if (id->fsid[i].kind == QIDMAP_FSID_MARKER)
+            return TRUE;
+    }
+    return FALSE;
+}
+
 /* Whether the filesystem that identity i stands for wants a marker of its own; the identity by
  * which it can get one, else NULL. */
 static gboolean wants_marker(const struct work *w, size_t i, size_t *by)
@@ -364,6 +375,10 @@ static gboolean wants_marker(const struct work *w, size_t i, size_t *by)
 
     if (!w->reg->can_mark || id->policy == QIDMAP_POLICY_EPHEMERAL ||
         id->policy == QIDMAP_POLICY_DENY)
+        return FALSE;
+    /* Several FUSE filesystems may show one folder, and have one marker for ever: a new one for one
+     * of them is one for all. Their names tell them apart. */
+    if (has && is_known_by_marker(id))
         return FALSE;
     if (!d->copied && (has || (!d->duplicate && !qm_identity_is_weak(id))))
         return FALSE;

@@ -49,9 +49,9 @@ struct qidmap_store {
     uint64_t session; /* number of this time of writing */
     uint8_t boot[16]; /* the boot whose predecessors' rows were dropped */
     gboolean boot_known;
-    gboolean swept; /* rows of the full map that a crash left behind are gone */
+    gboolean swept;  /* rows of the full map that a crash left behind are gone */
     uint64_t opened; /* epoch at the opening */
-    int blocked;    /* what qm_store_ready() gave when the role was taken */
+    int blocked;     /* what qm_store_ready() gave when the role was taken */
     struct qm_floor floor;
     gint64 retry_at;           /* monotonic time, us: nothing is tried again before */
     gint64 pause, pause_first; /* us */

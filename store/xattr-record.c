@@ -268,11 +268,10 @@ static void put_met(struct qm_image_writer *w, const uint32_t *met, uint32_t cou
 void qm_image_put_fs(struct qm_image_writer *w, const struct qidmap_fs *fs)
 {
     const struct qidmap_hints *h = &fs->hints;
-    uint32_t state = (fs->retired ? QM_STATE_RETIRED : 0) |
-                     (fs->left_budget ? QM_STATE_LEFT_BUDGET : 0) |
-                     (fs->has_bound ? QM_STATE_HAS_BOUND : 0) | (fs->chosen ? QM_STATE_CHOSEN : 0) |
-                     (fs->met_many ? QM_STATE_MET_MANY : 0) |
-                     (fs->marker_open ? QM_STATE_MARKER_OPEN : 0);
+    uint32_t state =
+        (fs->retired ? QM_STATE_RETIRED : 0) | (fs->left_budget ? QM_STATE_LEFT_BUDGET : 0) |
+        (fs->has_bound ? QM_STATE_HAS_BOUND : 0) | (fs->chosen ? QM_STATE_CHOSEN : 0) |
+        (fs->met_many ? QM_STATE_MET_MANY : 0) | (fs->marker_open ? QM_STATE_MARKER_OPEN : 0);
     uint32_t fields = fields_of(fs, state, w->created);
     uint32_t i;
 

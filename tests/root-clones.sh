@@ -114,14 +114,14 @@ umount m
 
 # ---- what libblkid reads ---------------------------------------------------------------------
 by_device() { # TYPE COMMAND...
-    local type=$1 id
+    local type=$1 id error
     shift
     if ! have_fs "$type"; then
         skip "$type: known by its device" "no $type in this kernel"
         return
     fi
-    if ! command -v "$1" >/dev/null || ! "$@" >/dev/null 2>&1 || ! mount -o loop -t "$type" image m; then
-        skip "$type: known by its device" "no tools for $type"
+    if ! error=$("$@" 2>&1 >/dev/null) || ! error=$(mount -o loop -t "$type" image m 2>&1); then
+        not_ok "$type: known by its device" "$error"
         return
     fi
     id=$(what m)

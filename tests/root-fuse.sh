@@ -74,7 +74,7 @@ if command -v bindfs >/dev/null; then
     esac
     marker=$("$identify" --mark m)
     is "$(what m)" "marker:$marker" "marked it is known by its marker"
-    is "$(getfattr -n trusted.qidmap.marker -e hex --only-values src | wc -c)" 40 \
+    is "$(getfattr -n trusted.qidmap.fuse -e hex --only-values src | wc -c)" 40 \
         "the marker is 40 bytes on the root"
     "$identify" --register "lmdb:$tmp/store" m >/dev/null
     marked=$("$identify" --register "lmdb:$tmp/store" m)
@@ -83,8 +83,8 @@ if command -v bindfs >/dev/null; then
     is "$("$identify" --register "lmdb:$tmp/store" m2)" "$marked" "elsewhere it finds its row"
     # A copy of the folder, marker and all, is another filesystem.
     cp -a src copy
-    setfattr -n trusted.qidmap.marker \
-        -v "0x$(getfattr -n trusted.qidmap.marker -e hex src 2>/dev/null | sed -n 's/.*=0x//p')" copy
+    setfattr -n trusted.qidmap.fuse \
+        -v "0x$(getfattr -n trusted.qidmap.fuse -e hex src 2>/dev/null | sed -n 's/.*=0x//p')" copy
     bindfs copy m
     case "$(what m)" in
     weak:*) ok "a copied marker shows itself" ;;
@@ -97,7 +97,7 @@ if command -v bindfs >/dev/null; then
     is "${both#* }" "$marked" "beside it the original keeps its row"
     [ "${both% *}" != "$marked" ]
     is $? 0 "and the copy gets another"
-    setfattr -n trusted.qidmap.marker -v '0s////' copy
+    setfattr -n trusted.qidmap.fuse -v '0s////' copy
     case "$(what m)" in
     weak:*) ok "nonsense in its place is no marker" ;;
     *) not_ok "nonsense in its place is no marker" "$(what m)" ;;

@@ -8,6 +8,9 @@
 # The filesystems are FUSE ones with chosen inode numbers (tests/lib/inofs.c). `memory:` in the same
 # place must change ids: it shows that the comparison can fail.
 
+if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
+    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
+fi
 set -u
 . "$(dirname "$0")/lib.sh"
 build=$top_builddir

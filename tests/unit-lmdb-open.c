@@ -405,6 +405,25 @@ static void test_rot(struct fixture *f, gconstpointer unused G_GNUC_UNUSED)
     g_assert_cmpuint(refused, >, 8); /* seven tables, and more than a page of rows */
 }
 
+/* LMDB writes to its lock file through a map: a hole in it would be a signal on a full disk. */
+static void test_lock_file(struct fixture *f, gconstpointer unused G_GNUC_UNUSED)
+{
+    static const unsigned flags[] = {QIDMAP_OPEN_READ, QIDMAP_OPEN_WRITE};
+    g_autofree char *file = g_build_filename(f->gen, "lock.mdb", NULL);
+    struct stat st;
+    size_t i;
+
+    for (i = 0; i <= G_N_ELEMENTS(flags); i++) {
+        g_assert_cmpint(stat(file, &st), ==, 0);
+        g_assert_cmpint(st.st_size, ==, 16384); /* LMDB asks for no more */
+        g_assert_cmpint(st.st_blocks * 512, >=, 16384);
+        if (i == G_N_ELEMENTS(flags))
+            break;
+        g_assert_cmpint(g_unlink(file), ==, 0);
+        qidmap_store_close(fixture_open(f->uri, flags[i], 0));
+    }
+}
+
 /* A copy that was made while a writer wrote is walked: whole, or refused. */
 static void test_live_copy(struct fixture *f, gconstpointer unused G_GNUC_UNUSED)
 {
@@ -583,6 +602,29 @@ static int run_switch(const char *uri)
     return 0;
 }
 
+/* `current` names an older generation again, which a reader had kept. */
+static void test_set_back(struct fixture *f, gconstpointer unused G_GNUC_UNUSED)
+{
+    qidmap_store *store = fixture_open(f->uri, QIDMAP_OPEN_WRITE, 0);
+    struct qidmap_stats s;
+    uint64_t path;
+    int fd;
+
+    shell("cd %s; cp -a gen.1 kept", f->dir);
+    switch_generation(store, UINT64_C(23) << 58);
+    g_assert_cmpint(qidmap_map(store, 1, UINT64_C(24) << 58, &path), ==, 0);
+    qidmap_store_close(store);
+    shell("cd %s; mv kept gen.1; echo gen.1 >current", f->dir);
+    /* the origin of a generation that was never away */
+    fd = open(f->gen, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    g_assert_cmpint(qm_lmdb_origin_write(fd, FALSE, 1), ==, 0);
+    close(fd);
+    s = before(f);
+    g_assert_cmpuint(leapt(f, &s), >=, UINT64_C(1) << 32);
+    s = before(f);
+    g_assert_cmpuint(leapt(f, &s), ==, 0);
+}
+
 /* What a switch leaves that was cut short: taken away by the next writer, and by no reader. */
 static void test_leftovers(struct fixture *f, gconstpointer unused G_GNUC_UNUSED)
 {
@@ -713,10 +755,12 @@ int main(int argc, char **argv)
     add("/lmdb-open/older-in-place", test_older_in_place);
     add("/lmdb-open/load-over-copy", test_load_over_copy);
     add("/lmdb-open/rot", test_rot);
+    add("/lmdb-open/lock-file", test_lock_file);
     add("/lmdb-open/live-copy", test_live_copy);
     add("/lmdb-open/dump", test_dump);
     add("/lmdb-open/switch", test_switch);
     add("/lmdb-open/reader-switch", test_reader_switch);
+    add("/lmdb-open/set-back", test_set_back);
     add("/lmdb-open/leftovers", test_leftovers);
     add("/lmdb-open/rights", test_rights);
     add("/lmdb-open/current", test_current);

@@ -158,7 +158,7 @@ static void every_call(gconstpointer data)
 {
     const char *backend = "lmdb";
     unsigned way = GPOINTER_TO_UINT(data);
-    static const char *const scenarios[] = {"affix", "full", "reopen"};
+    static const char *const scenarios[] = {"affix", "full", "reopen", "load"};
     struct lab_tally tally = {0, 0, 0, lab_now()};
     unsigned nth, calls, i;
 
