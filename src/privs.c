@@ -215,6 +215,27 @@ int privs_become_group(struct privs_user *user, uint32_t gid)
     return switch_to(user, gid);
 }
 
+void privs_suspend(struct privs_pause *pause)
+{
+    pause->user = NULL;
+    if (!act_for_others || current_user == NULL || current_user->uid == 0)
+        return;
+    pause->user = privs_user_ref(current_user);
+    pause->gid = current_gid;
+    (void)privs_become(NULL); /* where it fails the user's rights must do */
+}
+
+int privs_resume(struct privs_pause *pause)
+{
+    int error = 0;
+
+    if (pause->user != NULL)
+        error = switch_to(pause->user, pause->gid);
+    privs_user_unref(pause->user);
+    pause->user = NULL;
+    return error;
+}
+
 void privs_thread_end(void)
 {
     privs_user_unref(current_user);

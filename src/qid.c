@@ -26,6 +26,7 @@
 
 #include "src/log.h"
 #include "src/mount.h"
+#include "src/privs.h"
 #include "store/qidmap.h"
 
 #define QID_VERSION           1
@@ -349,6 +350,22 @@ static void warn_once(struct qid_export *exp, const struct statx *stx)
                 exp->name, first, second);
 }
 
+static int map_object(struct qid_export *exp, const struct qidmap_object *object, uint64_t *path)
+{
+    struct privs_pause pause;
+    int rc = qidmap_find_object(exp->store, object, path);
+
+    if (rc != -ENOENT)
+        return rc;
+    privs_suspend(&pause);
+    rc = qidmap_map_object(exp->store, object, path);
+    int error = privs_resume(&pause);
+    if (error != 0)
+        return error;
+    watch_store(exp, rc);
+    return rc;
+}
+
 /*
  * A btrfs snapshot shows a nested subvolume as an empty directory with inode number 2, and so all
  * of them: the key is the inode of the directory it is in, and its d_ino there.
@@ -363,7 +380,7 @@ static int map_placeholder(struct qid_export *exp, uint32_t fs, uint64_t parent_
     object.kind = QIDMAP_OBJECT_PLACEHOLDER;
     object.ino = parent_ino;
     object.ino2 = d_ino;
-    return qidmap_map_object(exp->store, &object, path);
+    return map_object(exp, &object, path);
 }
 
 /* Finds parent and d_ino of a placeholder that is open as `fd`: from its name there, since nothing
@@ -420,7 +437,12 @@ static int map_inode(struct qid_export *exp, uint32_t fs, uint64_t ino, uint64_t
 
     if (rc != -ENOENT)
         return rc;
+    struct privs_pause pause;
+    privs_suspend(&pause); /* the store is the daemon's */
     rc = qidmap_map(exp->store, fs, ino, path);
+    int error = privs_resume(&pause);
+    if (error != 0)
+        return error;
     watch_room(exp);
     watch_store(exp, rc);
     return rc;
@@ -461,7 +483,7 @@ static int map_file(struct qid_export *exp, const struct mount_entry *entry, int
         return map_inode(exp, entry->fs, stx->stx_ino, path);
     int rc = qidmap_object_by_handle(entry->fs, fd, "", S_ISDIR(stx->stx_mode) ? 0 : stx->stx_ino,
                                      &object);
-    return rc < 0 ? rc : qidmap_map_object(exp->store, &object, path);
+    return rc < 0 ? rc : map_object(exp, &object, path);
 }
 
 int qid_from_stat(struct qid_export *exp, int fd, const struct statx *stx, struct qid *qid)
@@ -730,11 +752,11 @@ static void map_all(struct listing *l)
 {
     struct qidmap_item *items = (struct qidmap_item *)(void *)l->items->data;
 
-    if (l->items->len > 0) {
-        int rc = qidmap_map_batch(l->exp->store, items, l->items->len);
-        if (rc < 0)
-            watch_store(l->exp, rc);
-    }
+    int rc = 0;
+    if (l->items->len > 0)
+        rc = qidmap_map_batch(l->exp->store, items, l->items->len);
+    if (rc < 0)
+        watch_store(l->exp, rc);
     for (guint i = 0; i < l->items->len; i++) {
         struct qid_dirent *e = &l->entries[g_array_index(l->item_owner, size_t, i)];
         e->result = items[i].result;
@@ -744,9 +766,11 @@ static void map_all(struct listing *l)
         return;
     g_autofree uint64_t *paths = g_new0(uint64_t, l->objects->len);
     g_autofree int32_t *results = g_new0(int32_t, l->objects->len);
-    int rc = qidmap_map_objects(l->exp->store,
-                                (const struct qidmap_object *)(const void *)l->objects->data,
-                                l->objects->len, paths, results);
+    rc = qidmap_map_objects(l->exp->store,
+                            (const struct qidmap_object *)(const void *)l->objects->data,
+                            l->objects->len, paths, results);
+    if (rc < 0)
+        watch_store(l->exp, rc);
     for (guint i = 0; i < l->objects->len; i++) {
         struct qid_dirent *e = &l->entries[g_array_index(l->object_owner, size_t, i)];
         e->result = rc == -ENOMEM ? rc : results[i];
@@ -800,10 +824,14 @@ int qid_from_dirents(struct qid_export *exp, int dir_fd, const struct statx *dir
     for (size_t i = 0; i < count; i++)
         prepare(&l, i);
     answer_questions(&l);
+    if (exp->multidevs == QID_MULTIDEVS_WARN)
+        return 0;
+    struct privs_pause pause;
+    privs_suspend(&pause);
     map_all(&l);
-    if (exp->multidevs != QID_MULTIDEVS_WARN)
-        watch_room(exp);
-    return 0;
+    rc = privs_resume(&pause);
+    watch_room(exp);
+    return rc;
 }
 
 /* ---- names that guests do not see ------------------------------------------------------------ */

@@ -22,6 +22,9 @@
  * number may read it meanwhile. A store handle must not be used in a child after fork(). A process
  * opens one store once: a second open gives -EBUSY. Stores on network filesystems are refused.
  *
+ * Rights: what may write to a store (mapping, registering, closing) must be called with the rights of
+ * the thread that opened it; a server whose threads act for users takes its own back for the call.
+ *
  * Memory: when none is left the process ends (glib's rule). Sizes that come from a store or from a
  * caller's data are limited and checked first.
  */

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# Promise: when the disk of the store takes no more, files that are known keep their ids over the
+# Promise: users who may not reach the store have ids like everybody, new ones included. When the disk of the store takes no more, files that are known keep their ids over the
 # wire, new ones are refused with an error, the daemon says so in its log, once, with what is wrong,
 # and gives no id away that is not stored.
 
@@ -17,6 +17,21 @@ inject=$builddir/tests/lib/.libs/inject.so
 [ -e "$inject" ] || skip_all "no tests/lib/inject.so in the build"
 ! ldd "$builddir/src/.libs/qidmapd" | grep -qE 'lib(a|t|ub)san' ||
     skip_all "sanitizers do not go with preloaded libraries"
+
+# The first who comes is somebody without any rights.
+chmod 755 "$tmp"
+mkdir "$tmp/plain"
+echo one >"$tmp/plain/file"
+chmod 700 "$tmp/plain/file"
+nobody() { # COMMAND...
+    LD_LIBRARY_PATH=$builddir/store/.libs setpriv --reuid 65534 --regid 65534 --clear-groups "$@" 2>&1
+}
+start_qidmapd --export "plain=$tmp/plain" --store "lmdb:$tmp/closed" --listen "unix:$tmp/open" ||
+    bail_out "qidmapd did not start: $(cat "$qidmapd_log")"
+chmod 666 "$tmp/open"
+is "$(stat -c %a "$tmp/closed")" 700 "nobody else reaches the store"
+is "$(nobody "$stat9p" "unix:$tmp/open" plain -R | wc -l)" 2 "a user without rights sees ids"
+stop_qidmapd
 
 # Each of these needs a row of its own: they differ in their high bits.
 tree=$tmp/fuse
