@@ -50,9 +50,10 @@ gboolean qm_identity_is_weak(const struct qidmap_identity *identity);
 /* Both name their device, by file, dm uuid or wwid, and it is the same. */
 gboolean qm_same_device(const struct qidmap_hints *a, const struct qidmap_hints *b);
 
-/* Brings a row up to date with what was seen: aliases, hints, last seen, flags. TRUE when something
- * changed that must be stored (a mere last_seen younger than a day is not). `row` is `fresh` when
- * it was just made: then policy and first_seen are set, too. `now`: seconds since 1970. */
+/* resolve-update.c: brings a row up to date with what was seen: aliases, hints, last seen, flags.
+ * TRUE when something changed that must be stored (a mere last_seen younger than a day is not).
+ * `row` is `fresh` when it was just made: then policy and first_seen are set, too. `now`: seconds
+ * since 1970. */
 gboolean qm_resolve_update(struct qidmap_fs *row, const struct qidmap_identity *identity,
                            gboolean fresh, gint64 now);
 

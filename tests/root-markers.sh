@@ -145,6 +145,13 @@ if command -v bindfs >/dev/null && [ -c /dev/fuse ] && [ -f ext4-b ]; then
             is "$(ids "$place")" "$(cat "$place.ids")" "FUSE, $round: $place keeps its ids"
         done
     done
+    "$(qidmapctl_program)" fs list --store "lmdb:$tmp/store-fuse" >list
+    is "$(awk '$2 ~ /^fuse/ && $4 ~ /^sure/ { print $7 }' list | sort -u)" marker \
+        "FUSE: fs list shows the marker where it says that the identity is sure"
+    number=$(awk '$2 ~ /^fuse/ && $4 ~ /^sure/ { print $1; exit }' list)
+    "$(qidmapctl_program)" fs show --store "lmdb:$tmp/store-fuse" "${number:-1}" >show
+    is "$(sed -nE 's/^(identified by|identity|also known as) +([a-z]+).*/\2/p' show | tr '\n' ' ')" \
+        "marker marker weak " "FUSE: fs show names the marker first"
     stop_qidmapd TERM
     all_down
 else

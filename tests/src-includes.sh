@@ -67,6 +67,10 @@ rule 'xattrs in their few places only' store '# *include *[<"](sys/xattr|attr/)'
     '^(xattr-slot|virtfs|identity-overlay|marker)\.[ch]$' '#include <sys/xattr.h>'
 rule 'libblkid in identity-blkid.c only' store '# *include *[<"]blkid' '^identity-blkid\.c$' \
     '#include <blkid/blkid.h>'
+rule 'what the resolver has inside, in resolve-* and resolve.c only' store \
+    '# *include *"store/resolve-group\.h' '^resolve(-[a-z]+)?\.[ch]$' '#include "store/resolve-group.h"'
+rule 'what a registration has inside, in register-* and register.c only' store \
+    '# *include *"store/register\.h' '^register(-[a-z]+)?\.[ch]$' '#include "store/register.h"'
 rule 'says nothing on stderr' store 'stderr|perror *\(|g_(print|printerr|message|warning|critical|log) *\(|syslog *\(' \
     '' '    fprintf (stderr, "x");'
 rule 'asks no environment' store '(^|[^a-z_])(secure_)?getenv *\(' '' '    char *x = getenv ("X");'
@@ -74,7 +78,9 @@ rule 'asks no environment' store '(^|[^a-z_])(secure_)?getenv *\(' '' '    char 
 rule 'of the library only store/qidmap.h' src '# *include *"store/([^q]|q[^i]|qid[^m]|qidmap[^.])' '' \
     '#include "store/map.h"'
 rule 'store/qidmap.h in few places' src '# *include *"store/qidmap\.h' \
-    '^(qid|mount|mount-[a-z]+)\.[ch]$' '#include "store/qidmap.h"'
+    '^(qid|mount)(-[a-z]+)?\.[ch]$' '#include "store/qidmap.h"'
+rule 'what the map of qids has inside, in qid-* and qid.c only' src '# *include *"src/qid-export\.h' \
+    '^qid(-[a-z]+)?\.[ch]$' '#include "src/qid-export.h"'
 rule 'no lmdb, no blkid, no json' src '# *include *[<"](lmdb|blkid|json-glib|xxhash)' '' \
     '#include <lmdb.h>'
 rule 'nothing of tools/ or tests/' src '# *include *[<"](tools|tests|bench)/' '' \

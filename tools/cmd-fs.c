@@ -77,7 +77,8 @@ static int count_rows(qidmap_store *store, GArray *numbers, GHashTable *full)
 static void print_line(const struct qidmap_fs *row, guint64 full)
 {
     g_autofree char *sure = certainty(row);
-    g_autofree char *id = row->fsid_count > 0 ? cmd_fsid_text(&row->fsid[0]) : g_strdup("-");
+    const struct qidmap_fsid *identity = cmd_fs_identity(row);
+    g_autofree char *id = identity != NULL ? cmd_fsid_text(identity) : g_strdup("-");
     g_autofree char *type = cmd_escape(row->hints.type, TRUE);
     g_autofree char *mount = cmd_escape(row->hints.mount_path, TRUE);
     g_autofree char *source =
@@ -85,7 +86,7 @@ static void print_line(const struct qidmap_fs *row, guint64 full)
 
     printf("%-4u %-9s %-9s %-14s %6u %9" G_GUINT64_FORMAT " %-9s %s %s %s\n", row->fs,
            type[0] != '\0' ? type : "-", qidmap_policy_name(row->policy), sure, row->affix_rows,
-           full, row->fsid_count > 0 ? qidmap_fsid_kind_name(row->fsid[0].kind) : "-", id,
+           full, identity != NULL ? qidmap_fsid_kind_name(identity->kind) : "-", id,
            source[0] != '\0' ? source : "-", mount[0] != '\0' ? mount : "-");
 }
 
@@ -140,9 +141,9 @@ static void print_field(const char *name, const char *value)
 static void print_notes(const struct qidmap_fs *row)
 {
     const char *apart = discriminator(&row->hints);
+    const struct qidmap_fsid *identity = cmd_fs_identity(row);
 
-    printf("identified by   %s\n",
-           row->fsid_count > 0 ? cmd_fsid_words(row->fsid[0].kind) : "nothing");
+    printf("identified by   %s\n", identity != NULL ? cmd_fsid_words(identity->kind) : "nothing");
     if (strcmp(sureness(row), "untested") == 0) {
         printf("                (no such server was at hand to try this on)\n");
     }
@@ -168,6 +169,14 @@ static void print_notes(const struct qidmap_fs *row)
     }
 }
 
+static void print_identity(const char *label, const struct qidmap_fsid *fsid)
+{
+    if (fsid != NULL) {
+        g_autofree char *id = cmd_fsid_text(fsid);
+        printf("%-15s %s %s\n", label, qidmap_fsid_kind_name(fsid->kind), id);
+    }
+}
+
 static void print_row(const struct qidmap_fs *row, guint64 full)
 {
     const struct qidmap_hints *hints = &row->hints;
@@ -180,10 +189,11 @@ static void print_row(const struct qidmap_fs *row, guint64 full)
            row->chosen ? ", chosen by the operator" : "");
     printf("certainty       %s\n", sure);
     print_notes(row);
+    print_identity("identity", cmd_fs_identity(row));
     for (guint32 i = 0; i < MIN(row->fsid_count, QIDMAP_FSID_COUNT); i++) {
-        g_autofree char *id = cmd_fsid_text(&row->fsid[i]);
-        printf("%-15s %s %s\n", i == 0 ? "identity" : "also known as",
-               qidmap_fsid_kind_name(row->fsid[i].kind), id);
+        if (&row->fsid[i] != cmd_fs_identity(row)) {
+            print_identity("also known as", &row->fsid[i]);
+        }
     }
     printf("affix entries   %u%s\n", row->affix_rows, row->left_budget ? " (gets no more)" : "");
     printf("full map rows   %" G_GUINT64_FORMAT "%s\n", full,

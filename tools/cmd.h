@@ -97,6 +97,10 @@ char *cmd_fsid_text(const struct qidmap_fsid *fsid);
 /* How the identity of a kind is found, in words; static storage. */
 const char *cmd_fsid_words(guint32 kind);
 
+/* The strongest identity of a row, which need not be the one it was first known by; NULL: it has
+ * none. */
+const struct qidmap_fsid *cmd_fs_identity(const struct qidmap_fs *row);
+
 /* How sure an identity is: "sure", "weak", "untested" or "ephemeral"; static storage. */
 const char *cmd_certainty(guint32 kind, guint32 flags, guint32 policy);
 

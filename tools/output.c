@@ -102,6 +102,34 @@ const char *cmd_fsid_words(guint32 kind)
     }
 }
 
+/* Less is stronger. Of those in the middle a row was known by the strongest one first. */
+static int weakness(guint32 kind)
+{
+    switch (kind) {
+    case QIDMAP_FSID_OVERRIDE:
+        return 0;
+    case QIDMAP_FSID_MARKER:
+        return 2;
+    case QIDMAP_FSID_WEAK:
+    case QIDMAP_FSID_EPHEMERAL:
+        return 3;
+    default:
+        return 1;
+    }
+}
+
+const struct qidmap_fsid *cmd_fs_identity(const struct qidmap_fs *row)
+{
+    const struct qidmap_fsid *best = NULL;
+
+    for (guint32 i = 0; i < MIN(row->fsid_count, QIDMAP_FSID_COUNT); i++) {
+        if (best == NULL || weakness(row->fsid[i].kind) < weakness(best->kind)) {
+            best = &row->fsid[i];
+        }
+    }
+    return best;
+}
+
 const char *cmd_certainty(guint32 kind, guint32 flags, guint32 policy)
 {
     if (kind == QIDMAP_FSID_EPHEMERAL || policy == QIDMAP_POLICY_EPHEMERAL) {

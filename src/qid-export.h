@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the parts of the map hand to each other: an export, and what is asked about it. For qid.c
+ * and qid-*.c alone; what the server may call is in qid.h.
+ */
+#ifndef QID_EXPORT_H
+#define QID_EXPORT_H
+
+#include <fcntl.h>
+#include <glib.h>
+#include <sys/stat.h>
+
+#include "src/mount.h"
+#include "src/qid.h"
+#include "store/qidmap.h"
+
+#define QID_VERSION 1
+
+/* A qid is made of what never changes: a server that does not answer need not be asked. */
+#define LOOK_FLAGS (AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC)
+
+struct qid_export {
+    char *name;
+    char *root_path;
+    int root_fd;
+    char *store_uri; /* NULL with multidevs=warn */
+    enum qid_multidevs multidevs;
+    struct mount_export *mounts;
+    qidmap_store *store; /* borrowed from the map */
+    struct statx root_stx;
+    int warned;           /* atomic */
+    int trouble;          /* atomic: the error of new mappings that was told last; 0: they go on */
+    gboolean little_room; /* the store is one whose room is watched */
+    int room_told;        /* atomic: 1: a tenth is left, 2: nothing */
+};
+
+/* ---- qid.c ----------------------------------------------------------------------------------- */
+
+uint8_t qid_type_of_mode(mode_t mode);
+
+/* The id of an object that is no inode; new ones are made with the daemon's rights. */
+int qid_map_object(struct qid_export *exp, const struct qidmap_object *object, uint64_t *path);
+
+/* Whether ids on this filesystem are made from file handles. */
+gboolean qid_wants_handle(const struct mount_entry *entry);
+
+/* ---- qid-store.c ----------------------------------------------------------------------------- */
+
+/* A guest that could reach the store could renumber everything: FALSE where it could. */
+gboolean qid_store_check_outside(const char *root_path, const char *uri, GError **error);
+
+/* The store of this URI, opened once however many exports share it: `stores` has those that are
+ * open, and is to free its elements with qid_store_free(). Borrowed. */
+qidmap_store *qid_store_open_once(GPtrArray *stores, const char *uri, GError **error);
+void qid_store_free(gpointer data);
+
+/* ---- qid-tell.c: from any thread ------------------------------------------------------------- */
+
+/* After what may have made new mappings: says once when a store with little room has less than a
+ * tenth of it left, and once when there is none. */
+void qid_watch_room(struct qid_export *exp);
+
+/* After what made, or should have made, new mappings, with its result: tells when they begin to
+ * fail, and when they go on. */
+void qid_watch_store(struct qid_export *exp, int rc);
+
+/* multidevs=warn: once for each export, which two filesystems share the space of inode numbers. */
+void qid_warn_once(struct qid_export *exp, const struct statx *stx);
+
+/* ---- qid-placeholder.c ----------------------------------------------------------------------- */
+
+/* Has the inode number of one, which can be something else on other filesystems. */
+gboolean qid_may_be_placeholder(const struct statx *stx);
+gboolean qid_is_placeholder(struct qid_export *exp, int fd, const struct statx *stx);
+
+/* The id of that whose parent has inode `parent_ino` and which is `d_ino` there. */
+int qid_map_placeholder(struct qid_export *exp, uint32_t fs, uint64_t parent_ino, uint64_t d_ino,
+                        uint64_t *path);
+
+/* The id of that which is open as `fd`. -ENODEV: it is none; -ESTALE: its name is gone. */
+int qid_map_open_placeholder(struct qid_export *exp, int fd, const struct statx *stx,
+                             uint64_t *path);
+
+#endif

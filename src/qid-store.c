@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The stores of the map: where a URI points to, that it is out of the guests' reach, and that one
+ * store is opened once, however many exports share it.
+ *
+ * Must not know of mounts, nor ask a store for anything.
+ */
+#include "config.h"
+
+#include "src/qid-export.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct open_store {
+    char *uri;
+    qidmap_store *store;
+};
+
+void qid_store_free(gpointer data)
+{
+    struct open_store *store = data;
+
+    qidmap_store_close(store->store);
+    g_free(store->uri);
+    g_free(store);
+}
+
+/* The real path of `path`, of which the last components may not exist yet. */
+static char *real_path(const char *path)
+{
+    g_autofree char *here = g_get_current_dir();
+    g_autofree char *head = g_canonicalize_filename(path, here);
+    g_autofree char *tail = g_strdup("");
+
+    for (;;) {
+        char *real = realpath(head, NULL);
+        if (real != NULL) {
+            char *whole = g_build_filename(real, tail, NULL);
+            free(real);
+            return whole;
+        }
+        g_autofree char *base = g_path_get_basename(head);
+        g_autofree char *dir = g_path_get_dirname(head);
+        if (strcmp(dir, head) == 0)
+            return g_build_filename(head, tail, NULL);
+        char *longer = tail[0] != '\0' ? g_build_filename(base, tail, NULL) : g_strdup(base);
+        g_free(tail);
+        tail = longer;
+        g_free(head);
+        head = g_steal_pointer(&dir);
+    }
+}
+
+/* The directory that a URI names, or NULL. */
+static const char *store_dir(const char *uri)
+{
+    static const char *const schemes[] = {"lmdb:", "xattr:"};
+
+    for (gsize i = 0; i < G_N_ELEMENTS(schemes); i++)
+        if (g_str_has_prefix(uri, schemes[i]))
+            return uri + strlen(schemes[i]);
+    return NULL;
+}
+
+/* A guest that could reach the store could renumber everything. The xattrs of the export's root are
+ * out of its reach, and so is the root itself; a directory below it could be removed. */
+gboolean qid_store_check_outside(const char *root_path, const char *uri, GError **error)
+{
+    gboolean xattr = g_str_has_prefix(uri, "xattr:");
+
+    if (store_dir(uri) == NULL)
+        return TRUE;
+    g_autofree char *store = real_path(store_dir(uri));
+    g_autofree char *root = real_path(root_path);
+    gsize size = strlen(root);
+
+    while (size > 0 && root[size - 1] == '/')
+        size--;
+    if (strncmp(store, root, size) != 0 || (store[size] != '/' && store[size] != '\0') ||
+        (xattr && (store[size] == '\0' || strcmp(store + size, "/") == 0)))
+        return TRUE;
+    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                "the store %s is inside the export %s, where guests could change it; "
+                "give %s",
+                store, root,
+                xattr ? "the export's root itself, or a directory outside of it"
+                      : "a directory outside of it");
+    return FALSE;
+}
+
+/* The store of this URI, opened once however many exports share it. */
+qidmap_store *qid_store_open_once(GPtrArray *stores, const char *uri, GError **error)
+{
+    struct qidmap_error problem;
+    qidmap_store *opened;
+    g_autofree char *key = g_strdup(uri);
+
+    if (store_dir(uri) != NULL) {
+        g_autofree char *real = real_path(store_dir(uri));
+        key[store_dir(uri) - uri] = '\0';
+        char *whole = g_strconcat(key, real, NULL);
+        g_free(key);
+        key = whole;
+    }
+    for (guint i = 0; i < stores->len; i++) {
+        struct open_store *store = g_ptr_array_index(stores, i);
+        if (strcmp(store->uri, key) == 0)
+            return store->store;
+    }
+    int rc =
+        qidmap_store_open(uri, QIDMAP_OPEN_WRITE | QIDMAP_OPEN_CREATE, NULL, &opened, &problem);
+    if (rc < 0) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-rc), "%s", problem.text);
+        return NULL;
+    }
+    struct open_store *store = g_new(struct open_store, 1);
+    store->uri = g_steal_pointer(&key);
+    store->store = opened;
+    g_ptr_array_add(stores, store);
+    return opened;
+}
