@@ -81,7 +81,7 @@ void qm_lmdb_room(struct qm_backend *backend, uint64_t *used, uint64_t *limit)
 {
     struct lmdb_backend *b = (struct lmdb_backend *)backend;
 
-    pthread_mutex_lock(&b->snapshots_lock); /* recover() changes the environment */
+    pthread_mutex_lock(&b->snapshots_lock); /* qm_lmdb_recover() changes the environment */
     *used = qm_lmdb_used(b);
     pthread_mutex_unlock(&b->snapshots_lock);
     *limit = QM_LMDB_MAP_LAST;
