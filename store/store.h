@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The handle of a store, as the files of this folder share it. store.c opens, loads, looks up and
- * closes; commit.c makes new mappings; register.c makes rows of filesystems; iter.c walks.
+ * The handle of a store, as the files of this folder share it. store.c opens and closes,
+ * store-load.c loads, lookup.c looks up; commit.c makes new mappings, recovery.c is for what goes
+ * wrong there; register.c makes rows of filesystems; iter.c walks.
  *
  * Locks, in the order in which they may be taken:
  *   the leader's role (`leading`; not a mutex: one thread has it, and only that one writes to the
@@ -74,10 +75,12 @@ struct qidmap_store *qm_store_open(const char *uri, unsigned flags,
                                    const struct qm_open_config *config, GError **error);
 /* Of a backend that is open for writing and has its rows; it is the store's from now on. */
 struct qidmap_store *qm_store_of(const char *uri, struct qm_backend *backend, GError **error);
+/* store-load.c: fills the tables in RAM of a new handle, and checks them. */
+int qm_store_load(struct qidmap_store *store, GError **error);
 void qm_store_close(struct qidmap_store *store);
 void qm_store_stats(struct qidmap_store *store, struct qidmap_stats *stats);
 
-/* Lookups: 0, -ENOENT or another errno. Make nothing. */
+/* lookup.c: 0, -ENOENT or another errno. Make nothing. */
 int qm_store_find(struct qidmap_store *store, uint32_t fs, uint64_t ino, uint64_t *path);
 int qm_store_find_object(struct qidmap_store *store, const struct qidmap_object *object,
                          uint64_t *path);
@@ -106,6 +109,8 @@ struct qm_want {
 
 /* commit.c: maps all, in one commit with whatever else waits. */
 void qm_store_map(struct qidmap_store *store, struct qm_want *wants, size_t count);
+
+/* recovery.c */
 
 /* Before something new is written: recovers from a failed commit, at most once in a while, and
  * raises the counters where that is due. 0, or why nothing can be written. By the leader. */

@@ -217,8 +217,8 @@ static void test_copies(struct fixture *f, gconstpointer unused G_GNUC_UNUSED)
         "cp -r store other; chmod -R go-w other; rm -r store; mv other store",
         "tar cf t store; rm -r store; tar xf t; rm t",
         /* over the files that are there: the same inodes */
-        "cp -a store other; for x in data.mdb origin; do cat other/gen.1/$x >store/gen.1/$x; done; "
-        "rm -r other",
+        ("cp -a store other; for x in data.mdb origin; do cat other/gen.1/$x >store/gen.1/$x; "
+         "done; rm -r other"),
         "cp -a store/gen.1/data.mdb d; cat d >store/gen.1/data.mdb; rm d",
         "rm store/gen.1/origin",
         "echo x >store/gen.1/origin",
