@@ -26,6 +26,7 @@
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 /* C forbids to make a function of a pointer to data; POSIX has dlsym() do just that. */
@@ -389,6 +390,60 @@ int mkdirat(int dir, const char *path, mode_t mode)
 {
     REAL(mkdirat);
     PLAIN("mkdir", -1, path, dir, path, mode);
+}
+
+int setxattr(const char *path, const char *name, const void *value, size_t size, int flags)
+{
+    REAL(setxattr);
+    int e = judge("setxattr", -1, path);
+
+    if (e == 0)
+        return real(path, name, value, size, flags);
+    if (left_behind(size))
+        (void)!real(path, name, value, left_behind(size), flags);
+    FAIL(e);
+}
+
+int lsetxattr(const char *path, const char *name, const void *value, size_t size, int flags)
+{
+    REAL(lsetxattr);
+    int e = judge("setxattr", -1, path);
+
+    if (e == 0)
+        return real(path, name, value, size, flags);
+    if (left_behind(size))
+        (void)!real(path, name, value, left_behind(size), flags);
+    FAIL(e);
+}
+
+int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
+{
+    REAL(fsetxattr);
+    int e = judge("setxattr", fd, NULL);
+
+    if (e == 0)
+        return real(fd, name, value, size, flags);
+    if (left_behind(size))
+        (void)!real(fd, name, value, left_behind(size), flags);
+    FAIL(e);
+}
+
+int removexattr(const char *path, const char *name)
+{
+    REAL(removexattr);
+    PLAIN("removexattr", -1, path, path, name);
+}
+
+int lremovexattr(const char *path, const char *name)
+{
+    REAL(lremovexattr);
+    PLAIN("removexattr", -1, path, path, name);
+}
+
+int fremovexattr(int fd, const char *name)
+{
+    REAL(fremovexattr);
+    PLAIN("removexattr", fd, NULL, fd, name);
 }
 
 #pragma GCC visibility pop
