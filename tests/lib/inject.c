@@ -155,6 +155,17 @@ static const char *path_of(int fd, char *room, size_t size)
     return room;
 }
 
+/* PATH:NAME, of an extended attribute. */
+static const char *attribute(int fd, const char *path, const char *name, char room[4096])
+{
+    char file[2048];
+    int saved = errno;
+
+    snprintf(room, 4096, "%s:%s", fd >= 0 ? path_of(fd, file, sizeof(file)) : path, name);
+    errno = saved;
+    return room;
+}
+
 /* Counts a call: 0, or the errno with which it is to fail. */
 static int judge(const char *call, int fd, const char *path)
 {
@@ -394,8 +405,9 @@ int mkdirat(int dir, const char *path, mode_t mode)
 
 int setxattr(const char *path, const char *name, const void *value, size_t size, int flags)
 {
+    char room[4096];
     REAL(setxattr);
-    int e = judge("setxattr", -1, path);
+    int e = judge("setxattr", -1, attribute(-1, path, name, room));
 
     if (e == 0)
         return real(path, name, value, size, flags);
@@ -406,8 +418,9 @@ int setxattr(const char *path, const char *name, const void *value, size_t size,
 
 int lsetxattr(const char *path, const char *name, const void *value, size_t size, int flags)
 {
+    char room[4096];
     REAL(lsetxattr);
-    int e = judge("setxattr", -1, path);
+    int e = judge("setxattr", -1, attribute(-1, path, name, room));
 
     if (e == 0)
         return real(path, name, value, size, flags);
@@ -418,8 +431,9 @@ int lsetxattr(const char *path, const char *name, const void *value, size_t size
 
 int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
 {
+    char room[4096];
     REAL(fsetxattr);
-    int e = judge("setxattr", fd, NULL);
+    int e = judge("setxattr", -1, attribute(fd, NULL, name, room));
 
     if (e == 0)
         return real(fd, name, value, size, flags);
@@ -430,20 +444,23 @@ int fsetxattr(int fd, const char *name, const void *value, size_t size, int flag
 
 int removexattr(const char *path, const char *name)
 {
+    char room[4096];
     REAL(removexattr);
-    PLAIN("removexattr", -1, path, path, name);
+    PLAIN("removexattr", -1, attribute(-1, path, name, room), path, name);
 }
 
 int lremovexattr(const char *path, const char *name)
 {
+    char room[4096];
     REAL(lremovexattr);
-    PLAIN("removexattr", -1, path, path, name);
+    PLAIN("removexattr", -1, attribute(-1, path, name, room), path, name);
 }
 
 int fremovexattr(int fd, const char *name)
 {
+    char room[4096];
     REAL(fremovexattr);
-    PLAIN("removexattr", fd, NULL, fd, name);
+    PLAIN("removexattr", -1, attribute(fd, NULL, name, room), fd, name);
 }
 
 #pragma GCC visibility pop

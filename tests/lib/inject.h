@@ -10,7 +10,7 @@
  *                 open rename unlink mkdir setxattr removexattr; "all" (the default) for all of
  *                 them. Variants count as their base: pwrite64 is pwrite, openat is open,
  *                 fsetxattr is setxattr, and so on; open counts only where it may create a file
- *   path=TEXT     only where the path has TEXT in it
+ *   path=TEXT     only where the path has TEXT in it; that of an extended attribute is PATH:NAME
  *   nth=N         the Nth call that counts fails, from 1; 0 (the default): none, they are counted
  *   count=N       this many fail from there on [1]; 0: all
  *   error=NAME    EIO [EIO], ENOSPC, EDQUOT, EINTR, EROFS, or a number; KILL: the process gets
