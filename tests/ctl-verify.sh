@@ -51,8 +51,17 @@ says '^damaged: ' "and that the store is"
 run verify --store "$store" --json
 is "$(head -n 1 <<<"$out" | member kind)" structure "--json names the kind"
 cp "$tmp/data" "$data"
+# A row of a filesystem, in the page in use and in older ones.
+boot=$(cat /proc/sys/kernel/random/boot_id)
+found=0
+while IFS=: read -r at _; do
+    printf 'x' | dd of="$data" bs=1 seek="$at" conv=notrunc 2>/dev/null
+    found=$((found + 1))
+done < <(grep -abo "$boot" "$data")
+[ "$found" -gt 0 ] && ok "the rows hold the boot id" || not_ok "the rows hold the boot id"
+run verify --store "$store"
+is "$status" 1 "a changed byte of a row is trouble"
 deaths=
-reported=0
 for ((i = 0; i < 40; i++)); do
     at=$((4096 * (i % 12) + RANDOM % 4096))
     [ "$at" -lt "$size" ] || continue
@@ -60,14 +69,11 @@ for ((i = 0; i < 40; i++)); do
     dd if=/dev/urandom of="$data" bs=1 seek="$at" count=16 conv=notrunc 2>/dev/null
     run verify --store "$store"
     case $status in
-    0) ;;
-    1) reported=$((reported + 1)) ;;
-    3) ;;
+    0 | 1 | 3) ;; # most of the file may be free
     *) deaths="$deaths $at:$status" ;;
     esac
 done
 is "$deaths" "" "16 bytes changed anywhere: verify always comes back"
-[ "$reported" -gt 0 ] && ok "and tells of it ($reported times)" || not_ok "nothing was ever reported"
 cp "$tmp/data" "$data"
 rm "$tmp/store/current"
 run verify --store "$store"

@@ -415,6 +415,7 @@ static int recv_tag(struct client *c, guint16 tag, GByteArray **frame)
         if (client_frame_tag(*frame) == tag)
             return 0;
         g_hash_table_insert(c->parked, GUINT_TO_POINTER((guint)client_frame_tag(*frame)), *frame);
+        *frame = NULL; /* the table's now */
     }
 }
 
