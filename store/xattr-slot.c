@@ -566,6 +566,14 @@ int qm_xattr_settle(struct qm_xattr_dir *dir, const void *image, size_t size)
     return e == -ENOSPC ? sync_dir(dir) : e;
 }
 
+/* Names like this cannot be set here, and nothing was. After any other error something may be there
+ * nevertheless, and a store under other names would be a second one. */
+static gboolean is_denied(int code)
+{
+    return code == -EPERM || code == -EACCES || code == -EOPNOTSUPP || code == -EINVAL ||
+           code == -ENOSYS;
+}
+
 int qm_xattr_create(struct qm_xattr_dir *dir, gboolean begun, GError **error)
 {
     static const struct header creating = {.kind = KIND_CREATING};
@@ -575,7 +583,7 @@ int qm_xattr_create(struct qm_xattr_dir *dir, gboolean begun, GError **error)
     for (i = first; i <= last; i++) {
         dir->space = (enum qm_xattr_space)i;
         e = header_write(dir, 0, &creating);
-        if (e == 0 || e == -EROFS || is_full(e))
+        if (!is_denied(e))
             break;
     }
     dir->slot = -1;

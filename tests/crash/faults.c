@@ -6,9 +6,11 @@
  *
  * The workload runs under tests/lib/inject.c, again and again: first the first call fails, then the
  * second, and so on until a run has no call that fails. Each in several ways: once, from there on
- * for ever, torn in the middle, done and yet reported as failed, or the process killed.
+ * for ever, torn in the middle, done and yet reported as failed, or the process killed. An xattr
+ * store finds out by hundreds of trials how much room it has: of these only some fail, unless
+ * CRASH_FAULT_STEP is given.
  *
- * CRASH_SEED, CRASH_FAULT_STEP (each so manieth call), CRASH_ROUNDS
+ * CRASH_SEED, CRASH_FAULT_STEP (each so manieth call), CRASH_ROUNDS, CRASH_BACKENDS
  */
 #include "config.h"
 
@@ -18,37 +20,59 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "tests/crash/lab.h"
 #include "tests/lib/store-fixture.h"
 
 #define CALLS_LAST 20000u
+#define TRIAL      ":trusted.qidmap.t"
+#define TRIAL_USER ":user.virtfs.system.qidmap.t"
+#define TRIAL_STEP 17u
+
+/* What writes bytes; and how many of them a torn one leaves: part of a page of LMDB's, part of a
+ * header of an xattr store. */
+#define WRITES     "calls=write,pwrite,writev,pwritev,setxattr"
+#define TORN       " torn=700 " WRITES
+#define TORN_XATTR " torn=21 " WRITES
+#define NEEDS_ROOM " " WRITES ",fallocate,open,mkdir,ftruncate"
 
 static const struct {
     const char *name;
     const char *spec;
-    gboolean stay; /* the handle is used on after an error; else closed, and the store opened */
+    const char *xattr; /* in its place for an xattr store; NULL: the same */
+    gboolean stay;     /* the handle is used on after an error; else closed, and the store opened */
 } ways[] = {
-    {"eio", "error=EIO", FALSE},
-    {"eio-stay", "error=EIO", TRUE},
-    {"eio-on", "error=EIO count=0", TRUE},
-    {"eio-torn", "error=EIO torn=700 calls=write,pwrite,writev,pwritev", FALSE},
-    {"torn-stay", "error=EIO torn=700 calls=write,pwrite,writev,pwritev", TRUE},
-    {"eio-after", "error=EIO after=1", FALSE},
-    {"aft-stay", "error=EIO after=1", TRUE},
-    {"nospc", "error=ENOSPC", FALSE},
-    {"full-stay", "error=ENOSPC", TRUE},
-    {"nospc-on",
-     "error=ENOSPC count=0 calls=write,pwrite,writev,pwritev,fallocate,open,mkdir,"
-     "ftruncate",
-     TRUE},
-    {"killed", "error=KILL", FALSE},
+    {"eio", "error=EIO", NULL, FALSE},
+    {"eio-stay", "error=EIO", NULL, TRUE},
+    {"eio-on", "error=EIO count=0", NULL, TRUE},
+    {"eio-torn", "error=EIO" TORN, "error=EIO" TORN_XATTR, FALSE},
+    {"torn-stay", "error=EIO" TORN, "error=EIO" TORN_XATTR, TRUE},
+    {"eio-after", "error=EIO after=1", NULL, FALSE},
+    {"aft-stay", "error=EIO after=1", NULL, TRUE},
+    {"nospc", "error=ENOSPC", NULL, FALSE},
+    {"full-stay", "error=ENOSPC", NULL, TRUE},
+    {"nospc-on", "error=ENOSPC count=0" NEEDS_ROOM, NULL, TRUE},
+    {"killed", "error=KILL", NULL, FALSE},
+};
+
+static const struct {
+    const char *name;
+    const char *scenarios[5];
+} backends[] = {
+    {"lmdb", {"affix", "full", "reopen", "load", NULL}},
+    {"xattr", {"affix", "reopen", "load", NULL}}, /* it has no full map */
+};
+
+/* One test: a backend and a way. */
+struct combination {
+    unsigned backend, way;
 };
 
 static char *top;
 static guint64 seed;
-static unsigned step = 1, rounds = 3;
+static unsigned step_given, rounds = 3;
 
 static char *program(const char *name)
 {
@@ -71,18 +95,30 @@ static unsigned calls_in(const char *log)
     return n;
 }
 
+static const char *spec_of(const char *backend, unsigned way)
+{
+    return ways[way].xattr && strcmp(backend, "xattr") == 0 ? ways[way].xattr : ways[way].spec;
+}
+
+/* Can directories here hold an xattr store? */
+static gboolean has_xattrs(void)
+{
+    return setxattr(top, "trusted.qidmap-try", "1", 1, 0) == 0 ||
+           setxattr(top, "user.qidmap-try", "1", 1, 0) == 0;
+}
+
 /* One run with the nth call failing. Gives how many calls there were; violations go to `why`. */
 static unsigned one_run(const char *backend, const char *scenario, unsigned way, unsigned nth,
                         struct lab_tally *tally, GString *why)
 {
+    const char *fails = spec_of(backend, way);
     g_autofree char *dir = g_build_filename(top, "run", NULL);
     g_autofree char *store = g_strdup_printf("%s:%s/store", backend, dir);
     g_autofree char *journal = g_build_filename(top, "journal", NULL);
     g_autofree char *log = g_build_filename(top, "calls", NULL);
     g_autofree char *workload = program("crash/workload");
     g_autofree char *module = program("lib/.libs/inject.so");
-    g_autofree char *spec =
-        g_strdup_printf("path=%s nth=%u log=%s %s", dir, nth, log, ways[way].spec);
+    g_autofree char *spec = g_strdup_printf("path=%s nth=%u log=%s %s", dir, nth, log, fails);
     g_autofree char *count = g_strdup_printf("%u", rounds);
     g_autofree char *output = NULL;
     g_autofree struct lab_told *told = NULL;
@@ -154,22 +190,56 @@ static unsigned one_run(const char *backend, const char *scenario, unsigned way,
     return calls_in(log);
 }
 
+/* The calls of the run that just ended, a line for each. */
+static char **call_lines(void)
+{
+    g_autofree char *log = g_build_filename(top, "calls", NULL);
+    g_autofree char *text = NULL;
+
+    return g_strsplit(g_file_get_contents(log, &text, NULL, NULL) ? text : "", "\n", -1);
+}
+
+/* One of very many, and not this one's turn? */
+static gboolean left_out(char **lines, unsigned n_lines, unsigned nth)
+{
+    const char *line = nth <= n_lines ? lines[nth - 1] : "";
+
+    return step_given == 0 && (nth + seed) % TRIAL_STEP != 0 &&
+           (strstr(line, TRIAL) || strstr(line, TRIAL_USER));
+}
+
 static void every_call(gconstpointer data)
 {
-    const char *backend = "lmdb";
-    unsigned way = GPOINTER_TO_UINT(data);
-    static const char *const scenarios[] = {"affix", "full", "reopen", "load"};
+    const struct combination *c = data;
+    const char *backend = backends[c->backend].name, *scenario;
+    unsigned step = step_given ? step_given : 1;
+    unsigned way = c->way, nth, calls, i;
     struct lab_tally tally = {0, 0, 0, lab_now()};
-    unsigned nth, calls, i;
 
-    for (i = 0; i < G_N_ELEMENTS(scenarios); i++) {
+    if (strcmp(backend, "xattr") == 0 && !has_xattrs()) {
+        g_autofree char *why = g_strdup_printf("no extended attributes in %s", top);
+
+        g_test_skip(why);
+        return;
+    }
+    for (i = 0; (scenario = backends[c->backend].scenarios[i]); i++) {
+        g_autoptr(GString) calm = g_string_new("");
+        g_auto(GStrv) lines = NULL;
+        unsigned n_lines;
+
+        (void)one_run(backend, scenario, way, 0, &tally, calm); /* nothing fails */
+        g_assert_cmpstr(calm->str, ==, "");
+        lines = call_lines();
+        n_lines = g_strv_length(lines);
         for (nth = 1 + (unsigned)(seed % step); nth < CALLS_LAST; nth += step) {
             g_autoptr(GString) why = g_string_new("");
 
-            calls = one_run(backend, scenarios[i], way, nth, &tally, why);
+            if (left_out(lines, n_lines, nth))
+                continue;
+            calls = one_run(backend, scenario, way, nth, &tally, why);
             if (why->len > 0) {
-                g_test_message("violation: %s: call %u, %s: %s", scenarios[i], nth, ways[way].spec,
-                               why->str);
+                g_test_message("violation: %s, %s: call %u, %s: %s", backend, scenario, nth,
+                               spec_of(backend, way), why->str);
                 if (++tally.violations % 5 == 0)
                     break;
                 continue;
@@ -189,7 +259,10 @@ int main(int argc, char **argv)
 {
     const char *given = g_getenv("CRASH_SEED"), *text;
     g_autofree char **args = g_new0(char *, (gsize)argc + 2);
-    unsigned i;
+    static struct combination all[G_N_ELEMENTS(backends) * G_N_ELEMENTS(ways)];
+    const char *only = g_getenv("CRASH_BACKENDS");
+    g_auto(GStrv) chosen = g_strsplit(only ? only : "lmdb xattr", " ", -1);
+    unsigned b, i;
     int r, n = argc + 1;
 
     /* Keep going: all ways are tried, whatever one of them finds. */
@@ -199,17 +272,24 @@ int main(int argc, char **argv)
     g_test_init(&n, &argv, NULL);
     seed = given ? g_ascii_strtoull(given, NULL, 10) : g_random_int();
     if ((text = g_getenv("CRASH_FAULT_STEP")))
-        step = MAX((unsigned)atoi(text), 1);
+        step_given = (unsigned)atoi(text);
     if ((text = g_getenv("CRASH_ROUNDS")))
         rounds = (unsigned)atoi(text);
     g_test_message("seed %" G_GUINT64_FORMAT " (CRASH_SEED repeats this)", seed);
     if (access("/dev/shm", W_OK) == 0 && !g_getenv("TMPDIR"))
         g_setenv("TMPDIR", "/dev/shm", TRUE);
     top = fixture_dir();
-    for (i = 0; i < G_N_ELEMENTS(ways); i++) {
-        g_autofree char *name = g_strdup_printf("/crash/faults/%s", ways[i].name);
+    for (b = 0; b < G_N_ELEMENTS(backends); b++) {
+        if (!g_strv_contains((const char *const *)chosen, backends[b].name))
+            continue;
+        for (i = 0; i < G_N_ELEMENTS(ways); i++) {
+            struct combination *c = &all[b * G_N_ELEMENTS(ways) + i];
+            g_autofree char *name =
+                g_strdup_printf("/crash/faults/%s/%s", backends[b].name, ways[i].name);
 
-        g_test_add_data_func(name, GUINT_TO_POINTER(i), every_call);
+            *c = (struct combination){b, i};
+            g_test_add_data_func(name, c, every_call);
+        }
     }
     r = g_test_run();
     fixture_remove(top);

@@ -12,7 +12,12 @@
  * there is nothing to write. So the server sees inode numbers that are scattered over 64 bits
  * (tests/crash/scatter.c), and nearly every new file is a new mapping.
  *
- * CRASH_SEED, CRASH_KILLS: as for the other parts.
+ * With an lmdb: store beside the files, and with an xattr: store on the root of the exported tree.
+ * The latter has affix entries alone, fewer with each file, and may get full: a file that gets no
+ * id then is none that was told. So it is made anew, with an empty tree, after some kills, which
+ * come sooner.
+ *
+ * CRASH_SEED, CRASH_KILLS, CRASH_BACKENDS: as for the other parts.
  */
 #include "config.h"
 
@@ -24,13 +29,18 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "tests/crash/lab.h"
 #include "tests/lib/server.h"
 
-#define CLIENTS 4u
-#define MOUNTS  3u
+#define CLIENTS     4u
+#define MOUNTS      3u
+#define KILLS_XATTR 5u /* before a new xattr: store */
+
+enum backend { LMDB, XATTR };
+static const char *const names[] = {[LMDB] = "lmdb", [XATTR] = "xattr"};
 
 struct told {
     char *path;
@@ -43,6 +53,7 @@ struct load {
     unsigned dirs;
     unsigned next;   /* number of its next file */
     GPtrArray *told; /* of struct told: only this thread's while it runs */
+    gint answers;    /* how many came, ever; atomic */
     char *broken;    /* an id that changed under it */
     pthread_t thread;
 };
@@ -53,9 +64,9 @@ static unsigned kills = 10;
 
 static const char *dir_of(struct load *l, unsigned n)
 {
-    static const char *const names[] = {"a", "b", "c"};
+    static const char *const mounted[] = {"a", "b", "c"};
 
-    return l->dirs ? names[n % l->dirs] : "";
+    return l->dirs ? mounted[n % l->dirs] : "";
 }
 
 /* One file: created, walked to, and the id of both kept. FALSE: the server is gone. */
@@ -68,14 +79,20 @@ static gboolean one_file(struct load *l, struct client *c)
     guint32 fid = client_fid(c);
     struct client_qid made, found;
     struct told *t;
+    int e;
 
-    if (client_walk_path(c, ROOT_FID, fid, dir, NULL) != 0 ||
-        client_lcreate(c, fid, name, L_RDWR, 0600, &made) != 0)
+    if (client_walk_path(c, ROOT_FID, fid, dir, NULL) != 0)
+        return FALSE;
+    e = client_lcreate(c, fid, name, L_RDWR, 0600, &made);
+    if (e == ENOSPC) /* the store is full: nothing was told */
+        return client_clunk(c, fid) == 0;
+    if (e != 0)
         return FALSE;
     t = g_new(struct told, 1);
     t->path = g_strdup(path);
     t->id = made.path;
     g_ptr_array_add(l->told, t);
+    g_atomic_int_inc(&l->answers);
     if (client_clunk(c, fid) != 0)
         return FALSE;
     fid = client_fid(c);
@@ -204,7 +221,8 @@ static gboolean unmount_all(struct server *s)
     return ok;
 }
 
-static guint64 full_rows(struct server *s)
+/* What was written for the told ids: rows of the full map, or affix entries. */
+static guint64 rows_of(struct server *s, enum backend backend)
 {
     struct qidmap_stats stats = {.size = sizeof(stats)};
     struct qidmap_error error;
@@ -213,32 +231,67 @@ static guint64 full_rows(struct server *s)
     g_assert_cmpint(qidmap_store_open(s->store, QIDMAP_OPEN_READ, NULL, &store, &error), ==, 0);
     g_assert_cmpint(qidmap_store_stats(store, &stats, &error), ==, 0);
     qidmap_store_close(store);
-    return stats.full_rows;
+    return backend == LMDB ? stats.full_rows : stats.affix_rows;
 }
 
 /* ---- the test -------------------------------------------------------------------------------- */
 
-static void kill_under_load(gboolean mounts)
+static struct server *new_server(enum backend backend)
 {
     struct server *s = server_new("lmdb:", NULL);
+
+    if (backend == XATTR) {
+        g_free(s->store);
+        s->store = g_strconcat("xattr:", s->dir, NULL);
+    }
+    return s;
+}
+
+static void told_free(gpointer data)
+{
+    struct told *t = data;
+
+    g_free(t->path);
+    g_free(t);
+}
+
+/* Until anybody was told anything: a short life must not end before that, each time. */
+static void wait_for_answer(struct load *loads)
+{
+    gint64 deadline = g_get_monotonic_time() + 60 * G_TIME_SPAN_SECOND;
+
+    while (g_get_monotonic_time() < deadline) {
+        unsigned i;
+
+        for (i = 0; i < CLIENTS; i++) {
+            if (g_atomic_int_get(&loads[i].answers) > 0)
+                return;
+        }
+        g_usleep(500);
+    }
+}
+
+/* So many kills of one server on one store, which are added to the tally. FALSE: skipped. */
+static gboolean kill_one(enum backend backend, gboolean mounts, unsigned count,
+                         struct lab_tally *tally, GString *why)
+{
+    struct server *s = new_server(backend);
     struct load loads[CLIENTS];
-    struct lab_tally tally = {0, 0, 0, lab_now()};
-    g_autoptr(GString) why = g_string_new("");
     unsigned i, round, told = 0;
 
     memset(loads, 0, sizeof(loads));
     if (mounts && !make_images(s)) {
         g_test_skip(geteuid() != 0 ? "no root" : "no mounts allowed");
         server_free(s);
-        return;
+        return FALSE;
     }
     for (i = 0; i < CLIENTS; i++) {
         loads[i].s = s;
         loads[i].which = i;
         loads[i].dirs = mounts ? MOUNTS : 0;
-        loads[i].told = g_ptr_array_new();
+        loads[i].told = g_ptr_array_new_with_free_func(told_free);
     }
-    for (round = 0; round <= kills && why->len == 0; round++) {
+    for (round = 0; round <= count && why->len == 0; round++) {
         if (mounts && !mount_shuffled(s)) {
             g_string_append(why, "the filesystems do not mount again");
             break;
@@ -247,15 +300,18 @@ static void kill_under_load(gboolean mounts)
             g_string_append(why, "the server does not start again");
             break;
         }
-        if (round > 0)
+        if (round > 0) {
             verify(s, loads, why);
-        tally.states = round;
-        tally.stores = round;
-        if (round < kills) {
+            tally->states++;
+            tally->stores++;
+        }
+        if (round < count) {
             for (i = 0; i < CLIENTS; i++)
                 g_assert_cmpint(pthread_create(&loads[i].thread, NULL, load_main, &loads[i]), ==,
                                 0);
-            g_usleep(1000 + (gulong)lab_below(&rnd, 300000));
+            if (backend == XATTR)
+                wait_for_answer(loads);
+            g_usleep(1000 + (gulong)lab_below(&rnd, backend == XATTR ? 60000 : 300000));
             server_kill(s);
             for (i = 0; i < CLIENTS; i++)
                 pthread_join(loads[i].thread, NULL);
@@ -265,36 +321,82 @@ static void kill_under_load(gboolean mounts)
         if (mounts && !unmount_all(s))
             g_string_append(why, "the filesystems do not unmount");
     }
-    for (i = 0; i < CLIENTS; i++)
+    for (i = 0; i < CLIENTS; i++) {
         told += loads[i].told->len;
-    tally.violations = why->len > 0;
-    tally.seconds = lab_now() - tally.seconds;
-    lab_tally_print("kill -9", mounts ? "mounts" : "one fs", mounts ? "ext4" : "host", "lmdb", seed,
-                    &tally);
-    if (why->len > 0)
-        g_test_message("%s", why->str);
-    g_test_message("told %u ids, %" G_GUINT64_FORMAT " of the full map", told, full_rows(s));
-    g_assert_cmpstr(why->str, ==, "");
-    g_assert_cmpuint(told, >, kills);
-    g_assert_cmpuint(full_rows(s), >, told / 2); /* else there was nothing to lose */
+        g_ptr_array_unref(loads[i].told);
+        g_free(loads[i].broken);
+    }
+    tally->violations += why->len > 0;
+    if (why->len > 0) {
+        g_test_message("violation: %s: %s", names[backend], why->str);
+    } else {
+        guint64 rows = rows_of(s, backend);
+
+        g_test_message("told %u ids, with %" G_GUINT64_FORMAT " %s", told, rows,
+                       backend == LMDB ? "rows of the full map" : "affix entries");
+        /* Else there was nothing to lose. */
+        g_assert_cmpuint(told, >, backend == LMDB ? count : 0);
+        g_assert_cmpuint(rows, >, backend == LMDB ? told / 2 : 0);
+    }
     server_free(s);
+    return TRUE;
 }
 
-static void test_one(void)
+static void kill_under_load(enum backend backend, gboolean mounts)
 {
-    kill_under_load(FALSE);
+    struct lab_tally tally = {0, 0, 0, lab_now()};
+    g_autoptr(GString) why = g_string_new("");
+    unsigned done, count;
+
+    for (done = 0; done < kills && why->len == 0; done += count) {
+        count = backend == XATTR ? MIN(kills - done, KILLS_XATTR) : kills;
+        if (!kill_one(backend, mounts, count, &tally, why))
+            return;
+    }
+    tally.seconds = lab_now() - tally.seconds;
+    lab_tally_print("kill -9", mounts ? "mounts" : "one fs", mounts ? "ext4" : "host",
+                    names[backend], seed, &tally);
+    g_assert_cmpstr(why->str, ==, "");
 }
 
-static void test_mounts(void)
+/* Can the exported directory hold an xattr store? */
+static gboolean has_xattrs(void)
 {
-    kill_under_load(TRUE);
+    struct server *s = new_server(XATTR);
+    gboolean has = setxattr(s->dir, "trusted.qidmap-try", "1", 1, 0) == 0 ||
+                   setxattr(s->dir, "user.qidmap-try", "1", 1, 0) == 0;
+
+    server_free(s);
+    return has;
+}
+
+static void test_one(gconstpointer data)
+{
+    enum backend backend = GPOINTER_TO_UINT(data);
+
+    if (backend == XATTR && !has_xattrs())
+        g_test_skip("no extended attributes in the temporary folder");
+    else
+        kill_under_load(backend, FALSE);
+}
+
+static void test_mounts(gconstpointer data)
+{
+    enum backend backend = GPOINTER_TO_UINT(data);
+
+    if (backend == XATTR && !has_xattrs())
+        g_test_skip("no extended attributes in the temporary folder");
+    else
+        kill_under_load(backend, TRUE);
 }
 
 int main(int argc, char **argv)
 {
     g_autofree char *module = NULL;
     const char *given = g_getenv("CRASH_SEED"), *count = g_getenv("CRASH_KILLS");
-    const char *build = g_getenv("top_builddir");
+    const char *build = g_getenv("top_builddir"), *only = g_getenv("CRASH_BACKENDS");
+    g_auto(GStrv) chosen = g_strsplit(only ? only : "lmdb xattr", " ", -1);
+    unsigned i;
 
     g_test_init(&argc, &argv, NULL);
     rnd.state = seed = given ? g_ascii_strtoull(given, NULL, 10) : g_random_int();
@@ -303,7 +405,14 @@ int main(int argc, char **argv)
     module = g_build_filename(build ? build : ".", "tests/crash/.libs/scatter.so", NULL);
     g_setenv("LD_PRELOAD", module, TRUE); /* of the server: this program is running already */
     g_test_message("seed %" G_GUINT64_FORMAT " (CRASH_SEED repeats this)", seed);
-    g_test_add_func("/crash/kill9/one-filesystem", test_one);
-    g_test_add_func("/crash/kill9/mount-order", test_mounts);
+    for (i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *one = g_strdup_printf("/crash/kill9/%s/one-filesystem", names[i]);
+        g_autofree char *mounts = g_strdup_printf("/crash/kill9/%s/mount-order", names[i]);
+
+        if (!g_strv_contains((const char *const *)chosen, names[i]))
+            continue;
+        g_test_add_data_func(one, GUINT_TO_POINTER(i), test_one);
+        g_test_add_data_func(mounts, GUINT_TO_POINTER(i), test_mounts);
+    }
     return g_test_run();
 }

@@ -26,6 +26,7 @@
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 /* C forbids to make a function of a pointer to data; POSIX has dlsym() do just that. */
@@ -151,6 +152,17 @@ static const char *path_of(int fd, char *room, size_t size)
     snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
     n = readlink(link, room, size - 1);
     room[n > 0 ? n : 0] = '\0';
+    return room;
+}
+
+/* PATH:NAME, of an extended attribute. */
+static const char *attribute(int fd, const char *path, const char *name, char room[4096])
+{
+    char file[2048];
+    int saved = errno;
+
+    snprintf(room, 4096, "%s:%s", fd >= 0 ? path_of(fd, file, sizeof(file)) : path, name);
+    errno = saved;
     return room;
 }
 
@@ -389,6 +401,66 @@ int mkdirat(int dir, const char *path, mode_t mode)
 {
     REAL(mkdirat);
     PLAIN("mkdir", -1, path, dir, path, mode);
+}
+
+int setxattr(const char *path, const char *name, const void *value, size_t size, int flags)
+{
+    char room[4096];
+    REAL(setxattr);
+    int e = judge("setxattr", -1, attribute(-1, path, name, room));
+
+    if (e == 0)
+        return real(path, name, value, size, flags);
+    if (left_behind(size))
+        (void)!real(path, name, value, left_behind(size), flags);
+    FAIL(e);
+}
+
+int lsetxattr(const char *path, const char *name, const void *value, size_t size, int flags)
+{
+    char room[4096];
+    REAL(lsetxattr);
+    int e = judge("setxattr", -1, attribute(-1, path, name, room));
+
+    if (e == 0)
+        return real(path, name, value, size, flags);
+    if (left_behind(size))
+        (void)!real(path, name, value, left_behind(size), flags);
+    FAIL(e);
+}
+
+int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)
+{
+    char room[4096];
+    REAL(fsetxattr);
+    int e = judge("setxattr", -1, attribute(fd, NULL, name, room));
+
+    if (e == 0)
+        return real(fd, name, value, size, flags);
+    if (left_behind(size))
+        (void)!real(fd, name, value, left_behind(size), flags);
+    FAIL(e);
+}
+
+int removexattr(const char *path, const char *name)
+{
+    char room[4096];
+    REAL(removexattr);
+    PLAIN("removexattr", -1, attribute(-1, path, name, room), path, name);
+}
+
+int lremovexattr(const char *path, const char *name)
+{
+    char room[4096];
+    REAL(lremovexattr);
+    PLAIN("removexattr", -1, attribute(-1, path, name, room), path, name);
+}
+
+int fremovexattr(int fd, const char *name)
+{
+    char room[4096];
+    REAL(fremovexattr);
+    PLAIN("removexattr", -1, attribute(fd, NULL, name, room), fd, name);
 }
 
 #pragma GCC visibility pop

@@ -7,15 +7,16 @@
  *
  * QIDMAP_INJECT is a list of NAME=VALUE, separated by blanks:
  *   calls=A,B     which calls count: write pwrite writev fdatasync fsync msync ftruncate fallocate
- *                 open rename unlink mkdir; "all" (the default) for all of them. Variants count as
- *                 their base: pwrite64 is pwrite, openat is open, and so on; open counts only
- *                 where it may create a file
- *   path=TEXT     only where the path has TEXT in it
+ *                 open rename unlink mkdir setxattr removexattr; "all" (the default) for all of
+ *                 them. Variants count as their base: pwrite64 is pwrite, openat is open,
+ *                 fsetxattr is setxattr, and so on; open counts only where it may create a file
+ *   path=TEXT     only where the path has TEXT in it; that of an extended attribute is PATH:NAME
  *   nth=N         the Nth call that counts fails, from 1; 0 (the default): none, they are counted
  *   count=N       this many fail from there on [1]; 0: all
  *   error=NAME    EIO [EIO], ENOSPC, EDQUOT, EINTR, EROFS, or a number; KILL: the process gets
  *                 SIGKILL in place of the call
- *   torn=BYTES    a write that fails has written this many bytes first
+ *   torn=BYTES    a write that fails has written this many bytes first; an extended attribute has
+ *                 this many bytes of its value
  *   after=1       the call is made, and then reported as failed
  *   log=FILE      one line for each call that counts: its number, its name, the path
  */
