@@ -230,14 +230,13 @@ static gboolean is_right(const struct step *before, const struct step *after, gb
  * wrong. */
 static unsigned crash_everywhere(gboolean syncs_count, unsigned each, unsigned *tried)
 {
-    g_autoptr(GPtrArray) ops = g_ptr_array_ref(fake.ops);
+    g_autoptr(GPtrArray) ops = g_steal_pointer(&fake.ops);
     g_autoptr(GHashTable) durable = fake_table();
     g_autoptr(GPtrArray) pending = g_ptr_array_new();
     g_autoptr(GRand) rand = g_rand_new_with_seed(7);
     unsigned wrong = 0, i, k, at = 1;
 
     *tried = 0;
-    fake.ops = NULL;
     for (i = 0; i <= ops->len; i++) {
         const struct step *before, *after;
         unsigned combinations;
