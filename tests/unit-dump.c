@@ -216,7 +216,7 @@ static void test_reordered(void)
 
     qidmap_store_close(store);
     for (i = 0; i < count; i++) {
-        g_autofree char *all = NULL, *without = NULL, *twice = NULL;
+        g_autofree char *all = NULL, *twice = NULL;
         char *line = lines[i];
 
         lines[i] = g_strdup_printf("%s\n%s", line, line);

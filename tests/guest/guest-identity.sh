@@ -7,6 +7,10 @@
 # The guest mounts the host's root read-only through the server and runs the very tests of identities
 # that `make check-root` runs, as built on the host, with loop devices and mounts of its own.
 
+if [ -z "${QIDMAP_OWN_MOUNTS:-}" ] && unshare -m true 2>/dev/null; then
+    # Servers of other tests that export the root look at what is mounted here.
+    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
+fi
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
 [ "$(id -u)" = 0 ] || skip_all "needs root: the guest runs the host's programs"
