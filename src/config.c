@@ -18,16 +18,34 @@
 #define MSIZE_LIMIT     (64 * 1024 * 1024)
 
 /* What may be said for the daemon and for one export, by a word. */
-enum { MODE_MULTIDEVS, MODE_ON_DUPLICATE, MODE_BIND, MODE_WEAK, MODE_MARKERS, MODE_COUNT };
+enum {
+    MODE_MULTIDEVS,
+    MODE_ON_DUPLICATE,
+    MODE_BIND,
+    MODE_WEAK,
+    MODE_MARKERS,
+    MODE_SECURITY,
+    MODE_SQUASH,
+    MODE_SQUASH_USER,
+    MODE_XATTRS,
+    MODE_QID_VERSION,
+    MODE_COUNT
+};
 
-static const char *const mode_names[MODE_COUNT] = {"multidevs", "on-duplicate", "bind", "weak",
-                                                   "markers"};
-/* The default first. */
-static const char *const mode_words[MODE_COUNT][4] = {{"remap", "forbid", "warn", NULL},
-                                                      {"split", "refuse", NULL},
-                                                      {"same", "distinct", NULL},
-                                                      {"keep", "split", NULL},
-                                                      {"yes", "no", NULL}};
+static const char *const mode_names[MODE_COUNT] = {
+    "multidevs", "on-duplicate", "bind",        "weak",   "markers",
+    "security",  "squash",       "squash-user", "xattrs", "qid-version"};
+/* The default first; none: any text. */
+static const char *const mode_words[MODE_COUNT][4] = {
+    [MODE_MULTIDEVS] = {"remap", "forbid", "warn", NULL},
+    [MODE_ON_DUPLICATE] = {"split", "refuse", NULL},
+    [MODE_BIND] = {"same", "distinct", NULL},
+    [MODE_WEAK] = {"keep", "split", NULL},
+    [MODE_MARKERS] = {"yes", "no", NULL},
+    [MODE_SECURITY] = {"passthrough", "mapped-xattr", "squash", NULL},
+    [MODE_SQUASH] = {"all", "root", NULL},
+    [MODE_QID_VERSION] = {"stable", "mtime", NULL},
+};
 
 static void export_free(gpointer data)
 {
@@ -36,6 +54,7 @@ static void export_free(gpointer data)
     g_free(export->name);
     g_free(export->dir);
     g_free(export->store);
+    g_free(export->squash_user);
     g_free(export);
 }
 
@@ -70,7 +89,7 @@ static gboolean parse_mode(guint mode, const char *text, guint *value, GError **
         if (strcmp(text, words[*value]) == 0)
             return TRUE;
     *value = 0;
-    if (text == NULL)
+    if (text == NULL || words[0] == NULL)
         return TRUE;
     g_autofree char *all = g_strjoinv(", ", (char **)words);
     return fail(error, "%s: '%s' is none of %s", mode_names[mode], text, all);
@@ -91,7 +110,18 @@ static gboolean parse_modes(char *const texts[MODE_COUNT], struct settings_expor
         .split_weak = values[MODE_WEAK] == 1,
         .markers = values[MODE_MARKERS] == 0,
     };
-    return TRUE;
+    export->security = (struct security_settings){
+        .mode = (enum security_mode)values[MODE_SECURITY],
+        .squash_root_only = values[MODE_SQUASH] == 1,
+        .squash_user = texts[MODE_SQUASH_USER],
+        .xattrs = SECURITY_XATTR_ALL,
+    };
+    export->versions = (enum qid_versions)values[MODE_QID_VERSION];
+    if (export->security.mode != SECURITY_SQUASH &&
+        (texts[MODE_SQUASH] != NULL || texts[MODE_SQUASH_USER] != NULL))
+        return fail(error, "squash and squash-user are for security=squash");
+    return texts[MODE_XATTRS] == NULL ||
+           security_parse_xattrs(texts[MODE_XATTRS], &export->security.xattrs, error);
 }
 
 /* The first that says something. */
@@ -163,6 +193,8 @@ static gboolean add_export(struct settings *settings, const char *name, const ch
         return FALSE;
     export = g_new0(struct settings_export, 1);
     *export = parsed;
+    export->squash_user = g_strdup(parsed.security.squash_user);
+    export->security.squash_user = export->squash_user;
     export->name = g_strdup(name);
     export->dir = g_strdup(dir);
     export->store = g_strdup(store);
@@ -242,7 +274,8 @@ static gboolean read_export_group(GKeyFile *file, const char *group, const char 
                                   char *const default_modes[MODE_COUNT], GError **error)
 {
     static const char *const known[] = {
-        "dir", "store", "multidevs", "on-duplicate", "bind", "weak", "markers", "readonly", NULL};
+        "dir",      "store",    "multidevs", "on-duplicate", "bind",   "weak",        "markers",
+        "readonly", "security", "squash",    "squash-user",  "xattrs", "qid-version", NULL};
     g_autofree char *dir = get_string(file, group, "dir");
     g_autofree char *store = get_string(file, group, "store");
     char *own[MODE_COUNT], *modes[MODE_COUNT];
@@ -271,9 +304,10 @@ static gboolean read_export_group(GKeyFile *file, const char *group, const char 
 static gboolean read_file(const char *path, struct file_values *values, struct settings *settings,
                           const char *store, char *const modes[MODE_COUNT], GError **error)
 {
-    static const char *const known[] = {"listen",       "store",     "access", "multidevs",
-                                        "on-duplicate", "bind",      "weak",   "markers",
-                                        "threads",      "msize-max", "fs-id",  NULL};
+    static const char *const known[] = {
+        "listen",  "store",       "access",    "multidevs", "on-duplicate", "bind",   "weak",
+        "markers", "threads",     "msize-max", "fs-id",     "security",     "squash", "squash-user",
+        "xattrs",  "qid-version", NULL};
     char *defaults[MODE_COUNT];
     g_autoptr(GKeyFile) file = g_key_file_new();
     g_auto(GStrv) groups = NULL;
@@ -353,6 +387,17 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
          "Write an xattr to filesystems that nothing else tells apart: yes (default), no", "MODE"},
         {"access", 0, 0, G_OPTION_ARG_STRING, &args->access,
          "Who acts: client (the attached user, default) or trusted (the daemon)", "MODE"},
+        {"security", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_SECURITY],
+         "Owners and modes: passthrough (default), mapped-xattr (as QEMU), squash (one user)",
+         "MODE"},
+        {"squash", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_SQUASH],
+         "With --security=squash, who is another user on the host: all (default) or root", "WHO"},
+        {"squash-user", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_SQUASH_USER],
+         "That user: UID:GID, UID or name (default 65534:65534)", "USER"},
+        {"xattrs", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_XATTRS],
+         "xattrs for clients: all (default), none, or of user,system,security,trusted", "LIST"},
+        {"qid-version", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_QID_VERSION],
+         "Version of a file: stable (default), or mtime, for guests with cache=fscache", "MODE"},
         {"fs-id", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &args->fs_ids,
          "Identity of the filesystem mounted at PATH (repeatable)", "PATH=UUID"},
         {"threads", 0, 0, G_OPTION_ARG_INT, &args->threads, "At most N threads (default 64)", "N"},

@@ -9,6 +9,7 @@
 
 #include "src/conn.h"
 #include "src/proto.h"
+#include "src/security.h"
 
 static struct fid *fid_new(uint32_t number)
 {
@@ -163,6 +164,8 @@ int fid_qid_of(const struct fid *fid, int fd, struct statx *stx, struct qid *qid
 {
     int error = path_look(fd, stx);
 
+    if (error == 0)
+        error = fid->export->security->ops->look(fd, stx, false);
     return error != 0 ? error : qid_from_stat(fid->export->qids, fd, stx, qid);
 }
 
@@ -170,5 +173,7 @@ int fid_qid(const struct fid *fid, struct statx *stx, struct qid *qid)
 {
     int error = path_statx(fid->fd, stx);
 
+    if (error == 0)
+        error = fid->export->security->ops->look(fid->fd, stx, true);
     return error != 0 ? error : qid_from_stat(fid->export->qids, fid->fd, stx, qid);
 }

@@ -41,7 +41,7 @@ struct fid_xattr {
     char *name;
     uint8_t *bytes;
     size_t size;    /* declared */
-    size_t written; /* bytes that have come */
+    size_t written; /* bytes from the beginning that have come */
     int flags;      /* of setxattr(2) */
 };
 

@@ -24,6 +24,7 @@
 #include "src/privs.h"
 #include "src/qid.h"
 #include "src/quit.h"
+#include "src/security.h"
 #include "src/server.h"
 #include "src/settings.h"
 #include "src/worker.h"
@@ -47,7 +48,7 @@ static unsigned raise_descriptor_limit(void)
 }
 
 static gboolean open_export(const struct settings_export *from, struct path_export *to,
-                            struct qid_map *map, GError **error)
+                            struct qid_map *map, bool trusted, GError **error)
 {
     char *path = realpath(from->dir, NULL);
 
@@ -62,8 +63,13 @@ static gboolean open_export(const struct settings_export *from, struct path_expo
     to->name = from->name;
     to->dir = path; /* until the end of the process */
     to->readonly = from->readonly;
+    to->security = security_new(from->name, &from->security, trusted, error);
+    if (to->security == NULL)
+        return FALSE;
     to->qids = qid_map_add_export(map, from->name, path, to->root_fd, from->store, from->multidevs,
                                   &from->mounts, error);
+    if (to->qids != NULL)
+        qid_export_set_versions(to->qids, from->versions);
     return to->qids != NULL;
 }
 
@@ -72,7 +78,8 @@ static gboolean open_exports(const struct settings *settings, struct qid_map *ma
     server.export_count = settings->exports->len;
     server.exports = g_new0(struct path_export, server.export_count);
     for (size_t i = 0; i < server.export_count; i++)
-        if (!open_export(g_ptr_array_index(settings->exports, i), &server.exports[i], map, error))
+        if (!open_export(g_ptr_array_index(settings->exports, i), &server.exports[i], map,
+                         settings->trusted, error))
             return FALSE;
     return TRUE;
 }
@@ -108,6 +115,7 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
     }
     for (size_t i = 0; i < server.export_count; i++)
         log_info("export '%s': %s", server.exports[i].name, server.exports[i].dir);
+    security_tell_limits();
     log_info("ready");
     quit_tell_ready(settings->ready_fd);
     log_info("ending on signal %d", quit_wait());
@@ -147,6 +155,7 @@ int main(int argc, char **argv)
     umask(0);
     quit_prepare();
     privs_init(settings->trusted);
+    privs_user_set_threads(settings->threads);
     failed = path_init();
     if (failed != 0) {
         log_error("/proc/self/fd: %s; the daemon needs /proc", g_strerror(-failed));
@@ -179,6 +188,7 @@ out:
         if (server.exports[i].root_fd >= 0 && server.exports[i].dir != NULL)
             close(server.exports[i].root_fd);
         free((char *)server.exports[i].dir);
+        security_free(server.exports[i].security);
     }
     g_free(server.exports);
     settings_free(settings);

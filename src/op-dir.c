@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "src/op.h"
+#include "src/security.h"
 
 #define DENTS_SIZE   32768
 #define ENTRIES_MAX  (DENTS_SIZE / 24)
@@ -133,6 +134,7 @@ static int fill(struct fid *fid, uint64_t offset, struct wire_out *out, size_t r
         close(parent);
     if (error != 0)
         return error;
+    security_look_entries(fid->export->security, fid->fd, entries, count);
     for (size_t i = 0; i < count; i++)
         /* What vanished or is not shown is left out; a store that is full or broken is told. */
         if (entries[i].result != 0 && entries[i].result != -ENOENT && entries[i].result != -EXDEV &&

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "src/op.h"
+#include "src/security.h"
 
 #define CREATE_TRIES 16
 
@@ -108,35 +109,34 @@ int op_lopen(struct request *request)
 /* Opens or makes the regular file. A descriptor or a negative errno. */
 static int create(const struct fid *dir, const struct wire_msg *msg, int flags)
 {
+    const struct security_owner owner = {.user = dir->user, .gid = msg->gid};
     mode_t mode = msg->mode & 07777;
 
     for (int tries = 0; tries < CREATE_TRIES; tries++) {
-        struct stat st;
+        struct statx stx;
         int fd, got;
 
-        fd = openat(dir->fd, msg->name, (flags & ~O_TRUNC) | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+        fd = dir->export->security->ops->create(&owner, dir->fd, msg->name, flags & ~O_TRUNC, mode);
         if (fd >= 0)
             return fd;
-        if (errno == EPERM && (flags & O_NOATIME)) {
+        if (fd == -EPERM && (flags & O_NOATIME)) {
             flags &= ~O_NOATIME;
             continue;
         }
-        if (errno != EEXIST || (msg->flags & P9_DOTL_EXCL))
-            return -errno;
+        if (fd != -EEXIST || (msg->flags & P9_DOTL_EXCL))
+            return fd;
         fd = path_lookup(dir->fd, msg->name);
         if (fd == -ENOENT)
             continue;
         if (fd < 0)
             return fd;
-        if (fstat(fd, &st) < 0)
-            got = -errno;
-        else if (S_ISDIR(st.st_mode))
-            got = -EISDIR;
-        else {
-            got = check_type(st.st_mode & S_IFMT);
-            if (got == 0)
-                got = open_again(fd, flags);
-        }
+        got = path_look(fd, &stx);
+        if (got == 0)
+            got = dir->export->security->ops->look(fd, &stx, false);
+        if (got == 0)
+            got = S_ISDIR(stx.stx_mode) ? -EISDIR : check_type(stx.stx_mode & S_IFMT);
+        if (got == 0)
+            got = open_again(fd, flags);
         close(fd);
         return got;
     }
@@ -154,8 +154,6 @@ int op_lcreate(struct request *request)
     error = op_check_change(fid, msg->name, msg->name_len);
     if (error == 0 && fid->open)
         error = -EBUSY;
-    if (error == 0)
-        error = privs_become_group(fid->user, msg->gid);
     if (error != 0)
         return error;
     fd = create(fid, msg, flags);

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "src/op.h"
+#include "src/security.h"
 
 int op_check_change(const struct fid *dir, const char *name, size_t len)
 {
@@ -52,25 +53,27 @@ static int put_made(struct request *request, const struct fid *dir, const char *
     return error;
 }
 
-static int prepare(struct request *request)
+static struct security_owner owner_of(struct request *request)
 {
-    const struct wire_msg *msg = &request->msg;
-    struct fid *dir = op_fid(request);
-    int error = op_check_change(dir, msg->name, msg->name_len);
+    return (struct security_owner){.user = op_fid(request)->user, .gid = request->msg.gid};
+}
 
-    return error != 0 ? error : privs_become_group(dir->user, msg->gid);
+static const struct security_ops *kept_by(const struct fid *dir)
+{
+    return dir->export->security->ops;
 }
 
 int op_mkdir(struct request *request)
 {
     const struct wire_msg *msg = &request->msg;
     struct fid *dir = op_fid(request);
-    int error = prepare(request);
+    const struct security_owner owner = owner_of(request);
+    int error = op_check_change(dir, msg->name, msg->name_len);
 
+    if (error == 0)
+        error = kept_by(dir)->mkdir(&owner, dir->fd, msg->name, msg->mode & 07777);
     if (error != 0)
         return error;
-    if (mkdirat(dir->fd, msg->name, msg->mode & 07777) < 0)
-        return -errno;
     return put_made(request, dir, msg->name);
 }
 
@@ -78,17 +81,19 @@ int op_mknod(struct request *request)
 {
     const struct wire_msg *msg = &request->msg;
     struct fid *dir = op_fid(request);
+    const struct security_owner owner = owner_of(request);
     mode_t type = msg->mode & S_IFMT;
-    int error = prepare(request);
+    int error = op_check_change(dir, msg->name, msg->name_len);
 
     if (error != 0)
         return error;
     if (type != 0 && type != S_IFREG && type != S_IFIFO && type != S_IFSOCK && type != S_IFCHR &&
         type != S_IFBLK)
         return type == S_IFDIR ? -EPERM : -EINVAL;
-    if (mknodat(dir->fd, msg->name, msg->mode & (S_IFMT | 07777), makedev(msg->major, msg->minor)) <
-        0)
-        return -errno;
+    error = kept_by(dir)->mknod(&owner, dir->fd, msg->name, msg->mode & (S_IFMT | 07777),
+                                makedev(msg->major, msg->minor));
+    if (error != 0)
+        return error;
     return put_made(request, dir, msg->name);
 }
 
@@ -96,14 +101,17 @@ int op_symlink(struct request *request)
 {
     const struct wire_msg *msg = &request->msg;
     struct fid *dir = op_fid(request);
-    int error = prepare(request);
+    const struct security_owner owner = owner_of(request);
+    int error = op_check_change(dir, msg->name, msg->name_len);
 
+    if (error == 0 && msg->name2_len == 0)
+        error = -ENOENT;
+    if (error == 0 && msg->name2_len >= PATH_MAX)
+        error = -ENAMETOOLONG;
+    if (error == 0)
+        error = kept_by(dir)->symlink(&owner, dir->fd, msg->name, msg->name2);
     if (error != 0)
         return error;
-    if (msg->name2_len == 0)
-        return -ENOENT;
-    if (symlinkat(msg->name2, dir->fd, msg->name) < 0)
-        return -errno;
     return put_made(request, dir, msg->name);
 }
 

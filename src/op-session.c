@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "src/op.h"
+#include "src/security.h"
 
 int op_version(struct request *request)
 {
@@ -70,8 +71,9 @@ int op_attach(struct request *request)
     error = privs_become(NULL); /* the user is looked up by the daemon itself */
     if (error != 0)
         return error;
-    fid->user = privs_user_new(msg->uid, msg->name2);
-    error = privs_become(fid->user);
+    error = security_user(fid->export->security, msg->uid, msg->name2, &fid->user);
+    if (error == 0)
+        error = privs_become(fid->user);
     if (error != 0)
         return error;
     fd = fcntl(fid->export->root_fd, F_DUPFD_CLOEXEC, 0);

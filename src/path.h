@@ -16,12 +16,15 @@
 
 #include "src/qid.h"
 
+struct security; /* src/security.h */
+
 struct path_export {
     const char *name;
     const char *dir; /* absolute */
     int root_fd;     /* O_PATH */
     bool readonly;
     struct qid_export *qids;
+    struct security *security;
 };
 
 /* Opens /proc/self/fd, through which O_PATH descriptors are opened again. 0 or a negative errno. */

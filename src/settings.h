@@ -16,6 +16,7 @@
 
 #include "src/mount.h"
 #include "src/qid.h"
+#include "src/security.h"
 
 struct settings_export {
     char *name;
@@ -24,6 +25,9 @@ struct settings_export {
     enum qid_multidevs multidevs;
     struct mount_settings mounts;
     bool readonly;
+    struct security_settings security;
+    char *squash_user; /* what security.squash_user means */
+    enum qid_versions versions;
 };
 
 struct settings {
