@@ -37,6 +37,8 @@ void fid_xattr_free(struct fid_xattr *xattr)
         return;
     g_free(xattr->name);
     g_free(xattr->bytes);
+    if (xattr->taken > 0)
+        limit_give(xattr->account, LIMIT_MEMORY, xattr->taken);
     g_free(xattr);
 }
 

@@ -41,6 +41,8 @@ enum fid_kind {
 struct fid_xattr {
     char *name;
     uint8_t *bytes;
+    struct limit_account *account; /* LIMIT_MEMORY was taken from it for `bytes` */
+    size_t taken;
     size_t size;    /* declared */
     size_t written; /* bytes from the beginning that have come */
     int flags;      /* of setxattr(2) */

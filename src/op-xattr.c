@@ -21,6 +21,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "src/limit.h"
 #include "src/op.h"
 #include "src/security.h"
 
@@ -56,10 +57,37 @@ static size_t filter(const struct security *security, uint8_t *list, size_t size
     return kept;
 }
 
+static struct fid_xattr *value_new(const struct fid *fid)
+{
+    struct fid_xattr *value = g_new0(struct fid_xattr, 1);
+
+    value->account = fid->account;
+    return value;
+}
+
+/* Makes room for `size` bytes in place of what there was. 0 or -ENOMEM. */
+static int make_room(struct fid_xattr *value, size_t size)
+{
+    size_t need = size + 1 + sizeof *value;
+    int error;
+
+    if (value->taken > 0)
+        limit_give(value->account, LIMIT_MEMORY, value->taken);
+    value->taken = 0;
+    g_clear_pointer(&value->bytes, g_free);
+    error = limit_take(value->account, LIMIT_MEMORY, need, NULL);
+    if (error != 0)
+        return error;
+    value->taken = need;
+    value->bytes = g_malloc0(size + 1);
+    return 0;
+}
+
 /* Reads the value, or with an empty name the list. 0 or a negative errno. */
 static int read_value(const struct fid *fid, const char *name, struct fid_xattr *value)
 {
     char path[PATH_PROC_SIZE];
+    int error;
 
     path_proc(fid->fd, path);
     for (int tries = 0; tries < TRIES; tries++) {
@@ -69,9 +97,10 @@ static int read_value(const struct fid *fid, const char *name, struct fid_xattr 
             return -errno;
         if (n > XATTR_SIZE_MAX && n > XATTR_LIST_MAX)
             return -E2BIG;
-        g_free(value->bytes);
-        value->bytes = g_malloc((size_t)n + 1);
         value->size = 0;
+        error = make_room(value, (size_t)n);
+        if (error != 0)
+            return error;
         if (n == 0)
             return 0;
         n = name[0] != '\0' ? getxattr(path, name, value->bytes, (size_t)n)
@@ -102,7 +131,7 @@ int op_xattrwalk(struct request *request)
         error = security_xattr(fid->export->security, msg->name, &host, buffer);
     if (error != 0)
         return error;
-    value = g_new0(struct fid_xattr, 1);
+    value = value_new(newfid);
     error = read_value(fid, host, value);
     if (error != 0) {
         fid_xattr_free(value);
@@ -141,10 +170,14 @@ int op_xattrcreate(struct request *request)
         error = -E2BIG;
     if (error != 0)
         return error;
-    value = g_new0(struct fid_xattr, 1);
+    value = value_new(fid);
+    error = make_room(value, (size_t)msg->length);
+    if (error != 0) {
+        fid_xattr_free(value);
+        return error;
+    }
     value->name = g_strdup(host);
     value->size = (size_t)msg->length;
-    value->bytes = g_malloc0(value->size + 1);
     value->flags = (msg->flags & P9_XATTR_CREATE ? XATTR_CREATE : 0) |
                    (msg->flags & P9_XATTR_REPLACE ? XATTR_REPLACE : 0);
     fid->kind = FID_XATTR_WRITE;
