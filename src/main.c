@@ -116,6 +116,7 @@ static void accept_all(int fd)
 
 static gboolean serve(const struct settings *settings, struct listen_set *listeners, GError **error)
 {
+    bool all_mapped = true;
     int failed = worker_pool_start(settings->threads, (const int *)(void *)listeners->fds->data,
                                    listeners->fds->len, accept_all);
 
@@ -124,9 +125,11 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
                     g_strerror(-failed));
         return FALSE;
     }
-    for (size_t i = 0; i < server.export_count; i++)
+    for (size_t i = 0; i < server.export_count; i++) {
         log_info("export '%s': %s", server.exports[i].name, server.exports[i].dir);
-    security_tell_limits();
+        all_mapped &= server.exports[i].security->mode == SECURITY_MAPPED_XATTR;
+    }
+    security_tell_limits(all_mapped);
     log_info("ready");
     quit_tell_ready(settings->ready_fd);
     log_info("ending on signal %d", quit_wait());

@@ -225,7 +225,7 @@ int security_user(const struct security *security, uint32_t uid, const char *nam
         *user = privs_user_daemon(uid);
         return 0;
     }
-    if (security->squash != NULL && !security->squash_root_only) {
+    if (security->squash != NULL && (!security->squash_root_only || uid == 0)) {
         *user = privs_user_ref(security->squash);
         return 0;
     }
@@ -273,18 +273,20 @@ uint64_t security_needed_caps(const struct security *security)
            BIT(CAP_LINUX_IMMUTABLE) | BIT(CAP_SYS_RESOURCE);
 }
 
-void security_tell_limits(void)
+void security_tell_limits(bool all_mapped)
 {
     static const struct {
         unsigned cap;
+        bool mapped; /* counts with mapped-xattr, too */
         const char *what;
     } limits[] = {
-        {CAP_DAC_OVERRIDE, "files that it may not read or write itself"},
-        {CAP_DAC_READ_SEARCH, "more open files than its limit of descriptors"},
-        {CAP_CHOWN, "changes of owners"},
-        {CAP_FOWNER, "changes of others' files"},
-        {CAP_MKNOD, "device nodes"},
-        {CAP_SYS_ADMIN, "trusted.* and security.* xattrs"},
+        {CAP_SETUID, false, "to act for the clients' users"},
+        {CAP_DAC_OVERRIDE, true, "files that it may not read or write itself"},
+        {CAP_DAC_READ_SEARCH, true, "opening by file handle"},
+        {CAP_FOWNER, true, "changes of attributes of others' files"},
+        {CAP_CHOWN, false, "changes of owners"},
+        {CAP_MKNOD, false, "device nodes"},
+        {CAP_SYS_ADMIN, false, "trusted.* and security.* xattrs"},
     };
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3];
@@ -294,10 +296,11 @@ void security_tell_limits(void)
     if (syscall(SYS_capget, &header, caps) < 0)
         return;
     for (size_t i = 0; i < G_N_ELEMENTS(limits); i++)
-        if (!(caps[limits[i].cap / 32].effective & (1u << (limits[i].cap % 32))))
+        if (!(caps[limits[i].cap / 32].effective & (1u << (limits[i].cap % 32))) &&
+            (limits[i].mapped || !all_mapped))
             g_string_append_printf(text, "%s%s", text->len > 0 ? "; " : "", limits[i].what);
     if (text->len > 0)
-        log_info("running as uid %u without all capabilities; not possible: %s; see \"WITHOUT "
-                 "ROOT\" in qidmapd(8)",
+        log_info("running as uid %u without all capabilities; not possible: %s; see \"Without "
+                 "root\" in qidmapd(8)",
                  (unsigned)geteuid(), text->str);
 }

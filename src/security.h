@@ -112,8 +112,9 @@ void security_look_entries(const struct security *security, int dir_fd, struct q
  * them, and runs as root, does all that it can do. */
 uint64_t security_needed_caps(const struct security *security);
 
-/* Says once in the log what cannot be done without them. */
-void security_tell_limits(void);
+/* Says once in the log what cannot be done without them; `all_mapped`: all exports are of that
+ * mode, which needs few. */
+void security_tell_limits(bool all_mapped);
 
 extern const struct security_ops security_mapped; /* security-mapped.c */
 

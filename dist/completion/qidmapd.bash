@@ -26,6 +26,22 @@ _qidmapd() {
         mapfile -t COMPREPLY < <(compgen -W "yes no" -- "$cur")
         return
         ;;
+    --security)
+        mapfile -t COMPREPLY < <(compgen -W "passthrough mapped-xattr squash" -- "$cur")
+        return
+        ;;
+    --squash)
+        mapfile -t COMPREPLY < <(compgen -W "all root" -- "$cur")
+        return
+        ;;
+    --xattrs)
+        mapfile -t COMPREPLY < <(compgen -W "all none user system security trusted" -- "$cur")
+        return
+        ;;
+    --qid-version)
+        mapfile -t COMPREPLY < <(compgen -W "stable mtime" -- "$cur")
+        return
+        ;;
     --access)
         mapfile -t COMPREPLY < <(compgen -W "client trusted" -- "$cur")
         return
@@ -45,11 +61,11 @@ _qidmapd() {
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
-    --export | --fs-id | --threads | --msize-max | --ready-fd)
+    --export | --squash-user | --fs-id | --threads | --msize-max | --ready-fd)
         return
         ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "--config --export --store --listen --multidevs
-        --on-duplicate --bind --weak --markers --access --fs-id --threads --msize-max --ready-fd --debug --foreground --version --help" -- "$cur")
+        --on-duplicate --bind --weak --markers --security --squash --squash-user --xattrs --qid-version --access --fs-id --threads --msize-max --ready-fd --debug --foreground --version --help" -- "$cur")
 }
 complete -F _qidmapd qidmapd
