@@ -410,7 +410,7 @@ static void readonly_changes_nothing(void)
     g_assert_cmpint(client_read(c, open_fid, 0, 100, &bytes), ==, 0);
     g_assert_cmpmem(bytes->data, bytes->len, "text", 4);
     g_byte_array_unref(bytes);
-    g_assert_cmpint(client_write(c, open_fid, 0, 1, "X", NULL), >, 0);
+    g_assert_cmpint(client_write(c, open_fid, 0, 1, "X", &(guint32){0}), >, 0);
     {
         GPtrArray *entries;
 
