@@ -46,8 +46,9 @@ static int get_bytes(const char *path, const char *name, void *bytes, size_t siz
     ssize_t n =
         follow ? getxattr(path, name, room, sizeof room) : lgetxattr(path, name, room, sizeof room);
 
-    if (n < 0)
-        return errno == ENODATA || errno == EOPNOTSUPP || errno == ERANGE || errno == EPERM
+    if (n < 0) /* EACCES: not to be read, nor opened either, by a daemon that is not root */
+        return errno == ENODATA || errno == EOPNOTSUPP || errno == ERANGE || errno == EPERM ||
+                       errno == EACCES
                    ? 0
                    : -errno;
     if ((size_t)n != size)

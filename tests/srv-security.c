@@ -541,6 +541,166 @@ static void versions_by_mtime(void)
     fixture_teardown(&f, NULL);
 }
 
+/* ---- a daemon that is not root --------------------------------------------------------------- */
+
+#define DAEMON 54399u
+
+/* A server that runs as DAEMON, with just these capabilities (setpriv's words) or none. */
+static struct server *start_as_user(const char *caps, const char *const *extra)
+{
+    struct server *s = server_new("lmdb:", extra);
+    g_autofree char *wrapper = g_build_filename(s->tmp, "as-user", NULL);
+    const char *program = g_getenv("QIDMAPD") != NULL ? g_getenv("QIDMAPD") : "src/qidmapd";
+    g_autofree char *real = g_canonicalize_filename(program, NULL);
+    g_autofree char *old = g_strdup(g_getenv("QIDMAPD"));
+    g_autofree char *more = caps != NULL
+                                ? g_strdup_printf("--inh-caps %s --ambient-caps %s", caps, caps)
+                                : g_strdup("");
+    g_autofree char *text =
+        g_strdup_printf("#!/bin/sh\nexec setpriv --pdeathsig KILL --reuid %u --regid %u "
+                        "--clear-groups %s '%s' \"$@\"\n",
+                        DAEMON, DAEMON, more, real);
+
+    g_assert_true(g_file_set_contents(wrapper, text, -1, NULL));
+    g_assert_cmpint(g_chmod(wrapper, 0755), ==, 0);
+    g_assert_cmpint(chown(s->tmp, DAEMON, DAEMON), ==, 0);
+    g_assert_cmpint(chown(s->dir, DAEMON, DAEMON), ==, 0);
+    g_setenv("QIDMAPD", wrapper, TRUE);
+    if (!server_start(s))
+        g_error("the server does not start as another user");
+    if (old != NULL)
+        g_setenv("QIDMAPD", old, TRUE);
+    else
+        g_unsetenv("QIDMAPD");
+    return s;
+}
+
+static gboolean no_other_users(void)
+{
+    g_autofree char *setpriv = g_find_program_in_path("setpriv");
+    g_autofree char *here = g_get_current_dir();
+    struct stat st;
+
+    if (skip_unless_root())
+        return TRUE;
+    if (setpriv == NULL) {
+        g_test_skip("no setpriv");
+        return TRUE;
+    }
+    /* another user must reach the program */
+    for (char *at = here; strcmp(at, "/") != 0;) {
+        char *up = g_path_get_dirname(at);
+
+        g_assert_cmpint(stat(at, &st), ==, 0);
+        if (!(st.st_mode & S_IXOTH)) {
+            g_free(up);
+            g_test_skip("other users cannot reach the build folder");
+            return TRUE;
+        }
+        g_strlcpy(here, up, strlen(here) + 1);
+        g_free(up);
+        at = here;
+    }
+    return FALSE;
+}
+
+static void without_root(gconstpointer security)
+{
+    const char *extra[] = {"--security", security, NULL};
+    const gboolean is_mapped = strcmp(security, "mapped-xattr") == 0;
+    struct client_attr attr = {.uid = USER, .gid = OTHER, .mode = 0600};
+    g_autofree char *path = NULL, *log = NULL;
+    struct fixture f = {0};
+    struct client_qid q;
+    struct stat st;
+    guint32 fid;
+
+    if (no_other_users())
+        return;
+    f.s = start_as_user(NULL, extra);
+    if (is_mapped && no_xattrs(&f)) {
+        server_free(f.s);
+        return;
+    }
+    path = server_path(f.s, "roots");
+    make_file(f.s, "roots", "secret");
+    g_assert_cmpint(g_chmod(path, 0600), ==, 0);
+    f.c = client_as(&f, 0);
+    fid = walk_new(f.c, "");
+    g_assert_cmpint(client_lcreate(f.c, fid, "file", L_RDWR, 0644, &q), ==, 0);
+    g_assert_cmpint(client_write(f.c, fid, 0, 3, "abc", &(guint32){0}), ==, 0);
+    host_stat(&f, "file", &st);
+    g_assert_cmpuint(st.st_uid, ==, DAEMON);
+    g_assert_cmpint(client_mkdir(f.c, ROOT_FID, "dir", 0755, &q), ==, 0);
+    g_assert_cmpint(client_symlink(f.c, ROOT_FID, "link", "t", &q), ==, 0);
+    g_assert_cmpint(client_mknod(f.c, ROOT_FID, "fifo", S_IFIFO | 0600, 0, 0, &q), ==, 0);
+    g_assert_cmpint(client_mknod(f.c, ROOT_FID, "dev", S_IFCHR | 0600, 1, 3, &q), ==,
+                    is_mapped ? 0 : EPERM);
+    g_assert_cmpint(client_setattr(f.c, fid, SETATTR_UID | SETATTR_GID, &attr), ==,
+                    is_mapped ? 0 : EPERM);
+    g_assert_cmpint(client_setattr(f.c, fid, SETATTR_MODE, &attr), ==, 0);
+    g_assert_cmpint(client_setxattr(f.c, walk_new(f.c, "file"), "trusted.a", "1", 1, 0) != 0, ==,
+                    !is_mapped);
+    g_assert_cmpint(client_lopen(f.c, walk_new(f.c, "roots"), L_RDONLY, NULL), ==, EACCES);
+    client_close(f.c);
+    g_assert_true(g_file_get_contents(f.s->log, &log, NULL, NULL));
+    g_assert_nonnull(strstr(log, "files that it may not read or write itself"));
+    g_assert_cmpint(strstr(log, "device nodes") != NULL, ==, !is_mapped);
+    g_assert_cmpint(server_terminate(f.s), ==, 0);
+    server_free(f.s);
+}
+
+/* A service user that was given the capabilities does what root does, for each client's user, and
+ * its store stays its own. */
+static void with_capabilities_alone(void)
+{
+    static const char caps[] = "+setuid,+setgid,+chown,+dac_override,+dac_read_search,+fowner,"
+                               "+fsetid,+mknod,+sys_admin";
+    static const guint32 uids[] = {USER, 0, DAEMON, OTHER, 0, USER};
+    struct client_attr attr = {.uid = OTHER, .gid = USER};
+    struct fixture f = {0};
+    struct stat st;
+
+    if (no_other_users())
+        return;
+    f.s = start_as_user(caps, NULL);
+    g_assert_cmpint(g_chmod(f.s->dir, 01777), ==, 0);
+    make_file(f.s, "roots", "secret");
+    {
+        g_autofree char *path = server_path(f.s, "roots");
+
+        g_assert_cmpint(g_chmod(path, 0600), ==, 0);
+    }
+    f.c = client_as(&f, 0);
+    for (guint32 i = 0; i < G_N_ELEMENTS(uids); i++) {
+        g_autofree char *name = g_strdup_printf("f%u", i);
+        guint32 root = 100 + i, fid = 200 + i, secret = 300 + i;
+
+        g_assert_cmpint(client_attach(f.c, root, uids[i], f.s->aname, NULL), ==, 0);
+        g_assert_cmpint(client_walk_path(f.c, root, fid, "", NULL), ==, 0);
+        g_assert_cmpint(client_lcreate(f.c, fid, name, L_RDWR, 0600, NULL), ==, 0);
+        host_stat(&f, name, &st);
+        g_assert_cmpuint(st.st_uid, ==, uids[i]);
+        g_assert_cmpint(client_walk_path(f.c, root, secret, "roots", NULL), ==, 0);
+        g_assert_cmpint(client_lopen(f.c, secret, L_RDONLY, NULL), ==, uids[i] == 0 ? 0 : EACCES);
+        g_assert_cmpint(client_setattr(f.c, fid, SETATTR_UID | SETATTR_GID, &attr), ==,
+                        uids[i] == 0 ? 0 : EPERM);
+        g_assert_cmpint(client_mknod(f.c, root, "dev", S_IFCHR | 0600, 1, 3, NULL), ==,
+                        uids[i] == 0 ? 0 : EPERM);
+        if (uids[i] == 0)
+            g_assert_cmpint(client_unlinkat(f.c, root, "dev", 0), ==, 0);
+    }
+    client_close(f.c);
+    {
+        g_autofree char *store = g_build_filename(f.s->tmp, "store", "current", NULL);
+
+        g_assert_cmpint(stat(store, &st), ==, 0);
+        g_assert_cmpuint(st.st_uid, ==, DAEMON);
+    }
+    g_assert_cmpint(server_terminate(f.s), ==, 0);
+    server_free(f.s);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -559,5 +719,8 @@ int main(int argc, char **argv)
     g_test_add_func("/security/readonly/atime", readonly_keeps_atime_of_others);
     g_test_add_func("/security/xattrs", xattr_classes);
     g_test_add_func("/security/qid-version", versions_by_mtime);
+    g_test_add_data_func("/security/without-root", "passthrough", without_root);
+    g_test_add_data_func("/security/without-root-mapped", "mapped-xattr", without_root);
+    g_test_add_func("/security/capabilities", with_capabilities_alone);
     return g_test_run();
 }

@@ -409,6 +409,67 @@ static void users_do_not_mix(struct fixture *f, gconstpointer data)
     client_close(c);
 }
 
+static int attach_as(struct client *c, guint32 fid, const char *name, const char *aname)
+{
+    struct client_qid qid;
+
+    return client_rpc(c, TATTACH, "ddssd", fid, NOFID, name, aname, NONUNAME, "Q", &qid);
+}
+
+/* Linux attaches so with access=any, and for the mount itself: by a name, without a number. */
+static void names_are_users(struct fixture *f, gconstpointer data)
+{
+    static const struct {
+        const char *name;
+        guint32 uid;
+    } users[] = {{"nobody", 65534}, {"root", 0}, {"no-such-user-here", 65534}, {"", 65534}};
+    struct stat st;
+
+    (void)data;
+    if (skip_unless_root() || skip_for_peer(f->s, "diod is told not to ask"))
+        return;
+    g_assert_cmpint(g_chmod(f->s->dir, 01777), ==, 0);
+    for (guint32 i = 0; i < G_N_ELEMENTS(users); i++) {
+        g_autofree char *name = g_strdup_printf("f%u", i);
+        guint32 fid = 100 + i;
+
+        g_assert_cmpint(attach_as(f->c, fid, users[i].name, f->s->aname), ==, 0);
+        g_assert_cmpint(client_lcreate(f->c, fid, name, L_RDWR, 0600, NULL), ==, 0);
+        host_stat(f, name, &st);
+        g_assert_cmpuint(st.st_uid, ==, users[i].uid);
+    }
+}
+
+/* A user whom the host does not know has a private group of the same number: files are made with
+ * it and given to it, and to no other group. */
+static void private_groups_are_theirs(struct fixture *f, gconstpointer data)
+{
+    struct client_attr attr = {.gid = USER};
+    struct client *c;
+    struct stat st;
+    guint32 fid;
+
+    (void)data;
+    if (skip_unless_root() || skip_for_peer(f->s, "not ours"))
+        return;
+    open_dir(f, "pub", 0777, 0, 0);
+    c = client_as(f, USER);
+    fid = walk_new(c, "pub");
+    g_assert_cmpint(client_rpc(c, TLCREATE, "dsddd", fid, "file", (guint32)L_RDWR, 0644u, OTHER,
+                               "Qd", &(struct client_qid){0}, &(guint32){0}),
+                    ==, 0);
+    host_stat(f, "pub/file", &st);
+    g_assert_cmpuint(st.st_gid, ==, 65534);
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_GID, &attr), ==, 0);
+    host_stat(f, "pub/file", &st);
+    g_assert_cmpuint(st.st_gid, ==, USER);
+    attr.gid = OTHER;
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_GID, &attr), ==, EPERM);
+    attr.gid = 0;
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_GID, &attr), ==, EPERM);
+    client_close(c);
+}
+
 static void trusted_acts_as_the_server(void)
 {
     const char *extra[] = {"--access", "trusted", NULL};
@@ -443,6 +504,8 @@ int main(int argc, char **argv)
     g_test_add_func("/users/database-hangs", hanging_database_holds_up_nobody);
     FIXTURE_TEST("/users/root-groups", roots_groups_are_dropped);
     FIXTURE_TEST("/users/foreign-group", foreign_group_is_not_given);
+    FIXTURE_TEST("/users/names", names_are_users);
+    FIXTURE_TEST("/users/private-groups", private_groups_are_theirs);
     FIXTURE_TEST("/users/setgid", setgid_directories_pass_their_group_on);
     FIXTURE_TEST("/users/mixed", users_do_not_mix);
     g_test_add_func("/users/trusted", trusted_acts_as_the_server);
