@@ -470,6 +470,44 @@ static void setattr_refused_changes_nothing(struct fixture *f, gconstpointer dat
     }
 }
 
+/* The handles of FUSE are numbers in memory, which change while a guest holds the file: they make
+ * no generation. */
+static void fuse_has_no_generation(void)
+{
+    const char *build = g_getenv("top_builddir");
+    g_autofree char *inofs = g_build_filename(build != NULL ? build : ".", "tests/lib/inofs", NULL);
+    struct client_attr attr;
+    struct fixture f;
+
+    if (skip_unless_root())
+        return;
+    if (!g_file_test(inofs, G_FILE_TEST_IS_EXECUTABLE) || access("/dev/fuse", R_OK) != 0 ||
+        unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) {
+        g_test_skip("no FUSE here");
+        return;
+    }
+    fixture_setup(&f, NULL);
+    make_dir(f.s, "fuse");
+    make_file(f.s, "list", "0x123\n");
+    {
+        g_autofree char *list = server_path(f.s, "list"), *dir = server_path(f.s, "fuse");
+        const char *argv[] = {inofs, list, dir, NULL};
+
+        if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL, NULL,
+                          NULL, NULL, NULL)) {
+            g_test_skip("inofs does not start");
+        } else {
+            g_assert_cmpint(
+                client_getattr(f.c, walk_new(f.c, "fuse/f-0000000000000123"), GETATTR_ALL, &attr),
+                ==, 0);
+            g_assert_cmphex(attr.valid & 0x1000, ==, 0);
+            g_assert_cmpuint(attr.gen, ==, 0);
+            g_assert_cmpint(umount2(dir, MNT_DETACH), ==, 0);
+        }
+    }
+    fixture_teardown(&f, NULL);
+}
+
 /* Another filesystem below the export answers for itself. */
 static void statfs_is_of_the_files_own(void)
 {
@@ -522,6 +560,8 @@ int main(int argc, char **argv)
     }
     FIXTURE_TEST("/attr/new-file", a_new_file_is_another_one);
     FIXTURE_TEST("/attr/set-refused", setattr_refused_changes_nothing);
+    if (g_getenv("QIDMAP_TEST_PEER") == NULL)
+        g_test_add_func("/attr/fuse-generation", fuse_has_no_generation);
     g_test_add_func("/attr/statfs", statfs_is_of_the_files_own);
     FIXTURE_TEST("/attr/set-mode", setattr_mode);
     FIXTURE_TEST("/attr/set-size", setattr_size);
