@@ -17,7 +17,7 @@
 
 #define BUFFER_SIZE 65536u
 #define BUFFER_MIN  512u
-#define WINDOW      (8u * 1024 * 1024)
+#define WINDOW      (4u * 1024 * 1024)
 
 size_t conn_window(const struct conn *conn)
 {
