@@ -396,6 +396,28 @@ static void memory_is_bounded(struct fixture *f, gconstpointer data)
     client_close(c);
 }
 
+/* Each open directory that was read holds a buffer. */
+static void directories_are_bounded(struct fixture *f, gconstpointer data)
+{
+    guint good = 0, refused = 0;
+
+    (void)data;
+    for (guint i = 0; i < 40; i++) {
+        g_autoptr(GPtrArray) entries =
+            g_ptr_array_new_with_free_func((GDestroyNotify)client_dirent_free);
+        guint32 fid = walk_new(f->c, "");
+        int rc;
+
+        g_assert_cmpint(client_lopen(f->c, fid, L_RDONLY | L_DIRECTORY, NULL), ==, 0);
+        rc = client_readdir(f->c, fid, 0, 4000, entries);
+        good += rc == 0;
+        refused += rc == ENOMEM;
+    }
+    g_assert_cmpuint(good + refused, ==, 40);
+    g_assert_cmpuint(good, >=, 4);
+    g_assert_cmpuint(refused, >=, 20);
+}
+
 static void idle_ones_are_cut_off(struct fixture *f, gconstpointer data)
 {
     struct client *silent = client_connect(f->s->addr), *said = client_connect(f->s->addr);
@@ -796,6 +818,7 @@ int main(int argc, char **argv)
     test("/flow/fids", fids, fids_are_bounded);
     test("/flow/connections", connections, connections_are_bounded);
     test("/flow/memory", memory, memory_is_bounded);
+    test("/flow/directories", memory, directories_are_bounded);
     test("/flow/idle", idle, idle_ones_are_cut_off);
     test("/flow/stall", stall, stalled_ones_are_cut_off);
     FIXTURE_TEST("/flow/bytes", byte_by_byte);
