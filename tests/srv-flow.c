@@ -199,6 +199,7 @@ static void others_have_threads(struct fixture *f, gconstpointer data)
     struct client *other = server_client(f->s);
     guint32 slow[SLOW], fid;
     struct client_attr attr;
+    struct pollfd p;
     int lease = take_lease(f->s, "slow");
 
     (void)data;
@@ -213,6 +214,9 @@ static void others_have_threads(struct fixture *f, gconstpointer data)
     fid = walk_new(other, "slow");
     for (guint i = 0; i < 100; i++)
         g_assert_cmpint(client_getattr(other, fid, GETATTR_BASIC, &attr), ==, 0);
+    /* The kernel does not wait for ever: that was while they were waiting. */
+    p = (struct pollfd){.fd = f->c->fd, .events = POLLIN};
+    g_assert_cmpint(poll(&p, 1, 0), ==, 0);
     close(lease);
     for (guint i = 0; i < N + SLOW; i++) {
         g_autoptr(GByteArray) frame = NULL;
