@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "src/account.h"
+#include "src/fail.h"
 #include "src/listen-spec.h"
 #include "src/peer.h"
 
@@ -47,8 +48,7 @@ static const struct {
 
 static gboolean complain(GError **error, const char *entry, const char *what)
 {
-    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "allow: '%s': %s", entry, what);
-    return FALSE;
+    return fail_usage(error, "allow: '%s': %s", entry, what);
 }
 
 static gboolean parse_uid(const char *entry, const char *text, uint32_t *uid, GError **error)
@@ -110,13 +110,14 @@ static gboolean parse_net(const char *text, struct entry *entry, GError **error)
                         "vsock:CID, uid:USER or gid:GROUP");
     prefix = bits;
     if (slash != NULL && !g_ascii_string_to_unsigned(slash + 1, 10, 0, bits, &prefix, NULL))
-        return complain(error, text, bits == 32 ? "the prefix must be 0 to 32"
-                                                : "the prefix must be 0 to 128");
+        return complain(error, text,
+                        bits == 32 ? "the prefix must be 0 to 32" : "the prefix must be 0 to 128");
     entry->prefix = (unsigned)prefix + (bits == 32 ? V4_BITS : 0);
     /* 10.0.0.1/8 is a slip more often than not: which machines are meant? */
     if (cut(&entry->address, entry->prefix))
-        return complain(error, text, "the address has bits after the prefix; clear them, or leave "
-                                     "the prefix away");
+        return complain(error, text,
+                        "the address has bits after the prefix; clear them, or leave "
+                        "the prefix away");
     return TRUE;
 }
 
@@ -182,8 +183,8 @@ static bool in_net(const struct entry *entry, const struct peer *peer)
     if (peer->kind != PEER_INET)
         return false;
     /* ::/0 is all of IPv6; IPv4 is written as IPv4. */
-    if (IN6_IS_ADDR_V4MAPPED(&address) != (entry->prefix >= V4_BITS &&
-                                           IN6_IS_ADDR_V4MAPPED(&entry->address)))
+    if (IN6_IS_ADDR_V4MAPPED(&address) !=
+        (entry->prefix >= V4_BITS && IN6_IS_ADDR_V4MAPPED(&entry->address)))
         return false;
     cut(&address, entry->prefix);
     return memcmp(&address, &entry->address, sizeof address) == 0;

@@ -9,6 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/allow.h"
+#include "src/fail.h"
+#include "src/listen-spec.h"
+#include "src/mount-override.h"
 #include "src/proto.h"
 
 #define THREADS_DEFAULT 64
@@ -18,16 +22,27 @@
 #define MSIZE_LIMIT     (64 * 1024 * 1024)
 
 /* What may be said for the daemon and for one export, by a word. */
-enum { MODE_MULTIDEVS, MODE_ON_DUPLICATE, MODE_BIND, MODE_WEAK, MODE_MARKERS, MODE_COUNT };
+enum {
+    MODE_MULTIDEVS,
+    MODE_ON_DUPLICATE,
+    MODE_BIND,
+    MODE_WEAK,
+    MODE_MARKERS,
+    MODE_SUBDIRS,
+    MODE_ALLOW,
+    MODE_COUNT
+};
 
 static const char *const mode_names[MODE_COUNT] = {"multidevs", "on-duplicate", "bind", "weak",
-                                                   "markers"};
-/* The default first. */
+                                                   "markers",   "subdirs",      "allow"};
+/* The default first; none: any text. */
 static const char *const mode_words[MODE_COUNT][4] = {{"remap", "forbid", "warn", NULL},
                                                       {"split", "refuse", NULL},
                                                       {"same", "distinct", NULL},
                                                       {"keep", "split", NULL},
-                                                      {"yes", "no", NULL}};
+                                                      {"yes", "no", NULL},
+                                                      {"no", "yes", NULL},
+                                                      {NULL}};
 
 static void export_free(gpointer data)
 {
@@ -36,6 +51,7 @@ static void export_free(gpointer data)
     g_free(export->name);
     g_free(export->dir);
     g_free(export->store);
+    allow_free(export->allow);
     g_free(export);
 }
 
@@ -44,21 +60,12 @@ void settings_free(struct settings *settings)
     if (settings == NULL)
         return;
     g_ptr_array_free(settings->exports, TRUE);
-    g_strfreev(settings->listen);
+    if (settings->listen != NULL)
+        g_ptr_array_free(settings->listen, TRUE);
+    if (settings->connected != NULL)
+        g_array_free(settings->connected, TRUE);
     g_strfreev(settings->fs_ids);
     g_free(settings);
-}
-
-static gboolean fail(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static gboolean fail(GError **error, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    if (error != NULL)
-        *error = g_error_new_valist(G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, format, args);
-    va_end(args);
-    return FALSE;
 }
 
 /* Which of its words `text` is; NULL: the default. */
@@ -70,10 +77,10 @@ static gboolean parse_mode(guint mode, const char *text, guint *value, GError **
         if (strcmp(text, words[*value]) == 0)
             return TRUE;
     *value = 0;
-    if (text == NULL)
+    if (text == NULL || words[0] == NULL)
         return TRUE;
     g_autofree char *all = g_strjoinv(", ", (char **)words);
-    return fail(error, "%s: '%s' is none of %s", mode_names[mode], text, all);
+    return fail_usage(error, "%s: '%s' is none of %s", mode_names[mode], text, all);
 }
 
 static gboolean parse_modes(char *const texts[MODE_COUNT], struct settings_export *export,
@@ -91,7 +98,10 @@ static gboolean parse_modes(char *const texts[MODE_COUNT], struct settings_expor
         .split_weak = values[MODE_WEAK] == 1,
         .markers = values[MODE_MARKERS] == 0,
     };
-    return TRUE;
+    export->subdirs = values[MODE_SUBDIRS] == 1;
+    if (texts[MODE_ALLOW] != NULL)
+        export->allow = allow_parse(texts[MODE_ALLOW], error);
+    return texts[MODE_ALLOW] == NULL || export->allow != NULL;
 }
 
 /* The first that says something. */
@@ -109,7 +119,7 @@ static gboolean parse_access(const char *text, bool *trusted, GError **error)
     else if (strcmp(text, "trusted") == 0)
         *trusted = true;
     else
-        return fail(error, "access: '%s' is none of client, trusted", text);
+        return fail_usage(error, "access: '%s' is none of client, trusted", text);
     return TRUE;
 }
 
@@ -117,20 +127,99 @@ static gboolean check_numbers(gint64 threads, gint64 msize, struct settings *set
                               GError **error)
 {
     if (threads < THREADS_MIN || threads > THREADS_MAX)
-        return fail(error, "threads: %" G_GINT64_FORMAT " is not between %d and %d", threads,
-                    THREADS_MIN, THREADS_MAX);
+        return fail_usage(error, "threads: %" G_GINT64_FORMAT " is not between %d and %d", threads,
+                          THREADS_MIN, THREADS_MAX);
     if (msize < (gint64)P9_MSIZE_MIN || msize > MSIZE_LIMIT)
-        return fail(error, "msize-max: %" G_GINT64_FORMAT " is not between %u and %d", msize,
-                    P9_MSIZE_MIN, MSIZE_LIMIT);
+        return fail_usage(error, "msize-max: %" G_GINT64_FORMAT " is not between %u and %d", msize,
+                          P9_MSIZE_MIN, MSIZE_LIMIT);
     settings->threads = (unsigned)threads;
     settings->msize_max = (uint32_t)msize;
+    return TRUE;
+}
+
+static gboolean parse_listen(char *const *texts, struct settings *settings, GError **error)
+{
+    for (; texts != NULL && *texts != NULL; texts++) {
+        struct listen_spec *spec = listen_spec_parse(*texts, error);
+
+        if (spec == NULL)
+            return FALSE;
+        g_ptr_array_add(settings->listen, spec);
+    }
+    return TRUE;
+}
+
+/* Of a file, whose mistakes count also where the command line wins. */
+static gboolean check_listen(char *const *texts, GError **error)
+{
+    for (; texts != NULL && *texts != NULL; texts++) {
+        struct listen_spec *spec = listen_spec_parse(*texts, error);
+
+        if (spec == NULL)
+            return FALSE;
+        listen_spec_free(spec);
+    }
+    return TRUE;
+}
+
+static gboolean parse_fd(const char *text, int *fd)
+{
+    guint64 value;
+
+    if (!g_ascii_string_to_unsigned(text, 10, 0, G_MAXINT, &value, NULL) || value == 2)
+        return FALSE; /* the log goes to 2 */
+    *fd = (int)value;
+    return TRUE;
+}
+
+static gboolean is_taken(const GArray *pairs, const struct accept_pair *new_pair)
+{
+    for (guint i = 0; i < pairs->len; i++) {
+        const struct accept_pair *pair = &g_array_index(pairs, struct accept_pair, i);
+
+        if (pair->in == new_pair->in || pair->in == new_pair->out || pair->out == new_pair->in ||
+            pair->out == new_pair->out)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+static gboolean parse_connected(char *const *texts, struct settings *settings, GError **error)
+{
+    for (; texts != NULL && *texts != NULL; texts++) {
+        g_auto(GStrv) parts = g_strsplit(*texts, ",", 3);
+        guint count = g_strv_length(parts);
+        struct accept_pair pair;
+
+        if (count < 1 || count > 2 || !parse_fd(parts[0], &pair.in) ||
+            !parse_fd(parts[count - 1], &pair.out))
+            return fail_usage(
+                error,
+                "connected-fd: '%s': expected the number of a descriptor that is handed "
+                "over, or two: IN,OUT",
+                *texts);
+        if (is_taken(settings->connected, &pair) || pair.in == settings->ready_fd ||
+            pair.out == settings->ready_fd)
+            return fail_usage(error, "connected-fd: '%s': a descriptor is named twice", *texts);
+        g_array_append_val(settings->connected, pair);
+    }
+    return TRUE;
+}
+
+static gboolean check_fs_ids(char *const *texts, GError **error)
+{
+    GArray *overrides = mount_overrides_parse(texts, error);
+
+    if (overrides == NULL)
+        return FALSE;
+    g_array_unref(overrides);
     return TRUE;
 }
 
 static gboolean check_name(const char *name, GError **error)
 {
     if (name[0] == '\0' || strlen(name) > 255 || strpbrk(name, "\n[]") != NULL)
-        return fail(error, "export: '%s' is no good name", name);
+        return fail_usage(error, "export: '%s' is no good name", name);
     return TRUE;
 }
 
@@ -145,20 +234,22 @@ static gboolean add_export(struct settings *settings, const char *name, const ch
     for (guint i = 0; i < settings->exports->len; i++) {
         export = g_ptr_array_index(settings->exports, i);
         if (strcmp(export->name, name) == 0)
-            return fail(error, "export: '%s' is there twice; give each its own name", name);
+            return fail_usage(error, "export: '%s' is there twice; give each its own name", name);
     }
     if (dir == NULL || dir[0] == '\0')
-        return fail(error, "export '%s': no directory given", name);
+        return fail_usage(error, "export '%s': no directory given", name);
     if (store == NULL || store[0] == '\0')
-        return fail(error,
-                    "export '%s': no store given; try --store lmdb:/var/lib/qidmap/%s, or --store "
-                    "memory: for ids that last as long as the daemon",
-                    name, name);
+        return fail_usage(
+            error,
+            "export '%s': no store given; try --store lmdb:/var/lib/qidmap/%s, or --store "
+            "memory: for ids that last as long as the daemon",
+            name, name);
     if (readonly && g_str_has_prefix(store, "xattr:"))
-        return fail(error,
-                    "export '%s': it is read-only, so no xattr: store can be kept in it; use an "
-                    "lmdb: store",
-                    name);
+        return fail_usage(
+            error,
+            "export '%s': it is read-only, so no xattr: store can be kept in it; use an "
+            "lmdb: store",
+            name);
     if (!parse_modes(modes, &parsed, error))
         return FALSE;
     export = g_new0(struct settings_export, 1);
@@ -204,7 +295,7 @@ static gboolean check_keys(GKeyFile *file, const char *group, const char *const 
 
     for (char **key = keys; key != NULL && *key != NULL; key++)
         if (!g_strv_contains(known, *key))
-            return fail(error, "[%s]: unknown key '%s'", group, *key);
+            return fail_usage(error, "[%s]: unknown key '%s'", group, *key);
     return TRUE;
 }
 
@@ -241,8 +332,9 @@ static gboolean read_export_group(GKeyFile *file, const char *group, const char 
                                   struct settings *settings, const char *default_store,
                                   char *const default_modes[MODE_COUNT], GError **error)
 {
-    static const char *const known[] = {
-        "dir", "store", "multidevs", "on-duplicate", "bind", "weak", "markers", "readonly", NULL};
+    static const char *const known[] = {"dir",     "store", "multidevs", "on-duplicate",
+                                        "bind",    "weak",  "markers",   "readonly",
+                                        "subdirs", "allow", NULL};
     g_autofree char *dir = get_string(file, group, "dir");
     g_autofree char *store = get_string(file, group, "store");
     char *own[MODE_COUNT], *modes[MODE_COUNT];
@@ -271,9 +363,9 @@ static gboolean read_export_group(GKeyFile *file, const char *group, const char 
 static gboolean read_file(const char *path, struct file_values *values, struct settings *settings,
                           const char *store, char *const modes[MODE_COUNT], GError **error)
 {
-    static const char *const known[] = {"listen",       "store",     "access", "multidevs",
-                                        "on-duplicate", "bind",      "weak",   "markers",
-                                        "threads",      "msize-max", "fs-id",  NULL};
+    static const char *const known[] = {"listen", "store",   "access",  "multidevs", "on-duplicate",
+                                        "bind",   "weak",    "markers", "threads",   "msize-max",
+                                        "fs-id",  "subdirs", "allow",   NULL};
     char *defaults[MODE_COUNT];
     g_autoptr(GKeyFile) file = g_key_file_new();
     g_auto(GStrv) groups = NULL;
@@ -290,12 +382,14 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
     if (!get_int64(file, "threads", &values->threads, error) ||
         !get_int64(file, "msize-max", &values->msize, error))
         goto bad;
+    if (!check_listen(values->listen, error) || !check_fs_ids(values->fs_ids, error))
+        goto bad;
     groups = g_key_file_get_groups(file, NULL);
     for (char **group = groups; *group != NULL; group++) {
         if (strcmp(*group, "daemon") == 0)
             continue;
         if (!g_str_has_prefix(*group, "export ")) {
-            fail(error, "unknown group [%s]", *group);
+            fail_usage(error, "unknown group [%s]", *group);
             goto bad;
         }
         if (!read_export_group(file, *group, *group + strlen("export "), settings,
@@ -313,7 +407,7 @@ bad:
 struct arguments {
     char *config, *store, *access;
     char *modes[MODE_COUNT];
-    char **exports, **listen, **fs_ids;
+    char **exports, **listen, **fs_ids, **connected;
     gint64 msize;
     gint threads, ready_fd;
     gboolean debug, foreground, version;
@@ -326,6 +420,7 @@ static void arguments_clear(struct arguments *args)
     modes_clear(args->modes);
     g_free(args->access);
     g_strfreev(args->exports);
+    g_strfreev(args->connected);
     g_strfreev(args->listen);
     g_strfreev(args->fs_ids);
 }
@@ -340,7 +435,14 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
         {"store", 0, 0, G_OPTION_ARG_FILENAME, &args->store,
          "Where ids are kept: lmdb:DIR, xattr:DIR or memory:", "URI"},
         {"listen", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &args->listen,
-         "Listen here: unix:PATH or tcp:HOST:PORT (repeatable)", "ADDR"},
+         "Listen here: unix:PATH, tcp:HOST:PORT or vsock:[CID:]PORT (repeatable)", "ADDR"},
+        {"connected-fd", 0, 0, G_OPTION_ARG_STRING_ARRAY, &args->connected,
+         "Serve the client at this descriptor, or at these two (repeatable)", "N[,OUT]"},
+        {"subdirs", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_SUBDIRS],
+         "Whether clients may attach to directories below an export: no (default), yes", "MODE"},
+        {"allow", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_ALLOW],
+         "Who may attach: addresses, vsock:CID, uid:USER, gid:GROUP, unix ... (default any)",
+         "LIST"},
         {"multidevs", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_MULTIDEVS],
          "Several filesystems in one export: remap (default), forbid, warn", "MODE"},
         {"on-duplicate", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_ON_DUPLICATE],
@@ -374,7 +476,7 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
     if (!g_option_context_parse(context, argc, argv, error))
         return FALSE;
     if (*argc > 1)
-        return fail(error, "'%s' is not an option", (*argv)[1]);
+        return fail_usage(error, "'%s' is not an option", (*argv)[1]);
     return TRUE;
 }
 
@@ -382,18 +484,19 @@ static gboolean add_argument_exports(struct arguments *args, struct settings *se
                                      const struct file_values *file, GError **error)
 {
     const char *store = args->store != NULL ? args->store : file->store;
-    struct settings_export checked;
+    struct settings_export checked = {.name = NULL};
     char *modes[MODE_COUNT];
 
     merge_modes(modes, args->modes, file->modes);
     if (!parse_modes(modes, &checked, error)) /* also where no export needs them */
         return FALSE;
+    allow_free(checked.allow);
     for (char **item = args->exports; item != NULL && *item != NULL; item++) {
         char *equals = strchr(*item, '=');
         g_autofree char *name = NULL;
 
         if (equals == NULL)
-            return fail(error, "--export %s: expected NAME=DIR", *item);
+            return fail_usage(error, "--export %s: expected NAME=DIR", *item);
         name = g_strndup(*item, (gsize)(equals - *item));
         if (!add_export(settings, name, equals + 1, store, modes, false, error))
             return FALSE;
@@ -418,6 +521,8 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
     }
     settings = g_new0(struct settings, 1);
     settings->exports = g_ptr_array_new_with_free_func(export_free);
+    settings->listen = g_ptr_array_new_with_free_func((GDestroyNotify)listen_spec_free);
+    settings->connected = g_array_new(FALSE, FALSE, sizeof(struct accept_pair));
     settings->ready_fd = args.ready_fd;
     settings->debug = args.debug;
     if (args.config != NULL || args.exports == NULL) {
@@ -436,18 +541,19 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
                        args.msize != G_MININT64 ? args.msize : file.msize, settings, error))
         goto out;
     if (settings->exports->len == 0) {
-        fail(error, "nothing to serve: give --export NAME=DIR, or an [export NAME] in the file");
+        fail_usage(error,
+                   "nothing to serve: give --export NAME=DIR, or an [export NAME] in the file");
         goto out;
     }
-    settings->listen = g_strdupv(args.listen != NULL ? args.listen : file.listen);
-    for (char **item = settings->listen; item != NULL && *item != NULL; item++)
-        if (!g_str_has_prefix(*item, "unix:") && !g_str_has_prefix(*item, "tcp:")) {
-            fail(error, "listen: %s: expected unix:PATH or tcp:HOST:PORT", *item);
-            goto out;
-        }
+    if (!parse_connected(args.connected, settings, error) ||
+        !parse_listen(args.listen != NULL ? args.listen : file.listen, settings, error) ||
+        !check_fs_ids(args.fs_ids, error))
+        goto out;
     settings->fs_ids = g_strdupv(args.fs_ids != NULL ? args.fs_ids : file.fs_ids);
-    if (settings->listen == NULL && getenv("LISTEN_FDS") == NULL) {
-        fail(error, "no address to listen on: give --listen unix:PATH or --listen tcp:HOST:PORT");
+    if (settings->listen->len == 0 && settings->connected->len == 0 &&
+        getenv("LISTEN_FDS") == NULL) {
+        fail_usage(error,
+                   "no address to listen on: give --listen unix:PATH or --listen tcp:HOST:PORT");
         goto out;
     }
     *result = g_steal_pointer(&settings);

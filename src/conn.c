@@ -56,6 +56,7 @@ static void conn_free(struct conn *conn)
     buffer_unref(conn->in);
     g_hash_table_unref(conn->fids);
     g_byte_array_unref(conn->out);
+    peer_clear(&conn->peer);
     pthread_mutex_destroy(&conn->lock);
     pthread_mutex_destroy(&conn->out_lock);
     pthread_cond_destroy(&conn->turn_came);
@@ -92,13 +93,14 @@ static void arm(struct conn *conn)
         log_error("epoll_ctl: %s", g_strerror(errno));
 }
 
-void conn_new(const struct server *server, int fd)
+void conn_new(const struct server *server, int fd, const struct peer *peer)
 {
     struct conn *conn = g_new0(struct conn, 1);
     struct epoll_event event = {.events = EPOLLONESHOT | EPOLLIN | EPOLLRDHUP};
 
     conn->fd = fd;
     conn->server = server;
+    conn->peer = *peer;
     conn->msize = MSIZE_BEFORE_VERSION;
     conn->holders = 1;
     conn->parked = true;
@@ -115,7 +117,7 @@ void conn_new(const struct server *server, int fd)
     if (ending) /* accepted while the others were told to end: nobody else will tell this one */
         shutdown(fd, SHUT_RDWR);
     pthread_mutex_unlock(&registry_lock);
-    log_debug("connection %" G_GUINT64_FORMAT " begins", conn->id);
+    log_debug("connection %" G_GUINT64_FORMAT " begins: %s", conn->id, conn->peer.name);
     pthread_mutex_lock(&conn->lock);
     event.data.u64 = conn->id;
     if (epoll_ctl(worker_epoll(), EPOLL_CTL_ADD, fd, &event) < 0) {
@@ -534,6 +536,14 @@ void conn_event(uint64_t id, uint32_t events, struct worker *worker)
     if (read)
         conn_serve(conn, worker);
     release(conn);
+}
+
+void conn_wait_none(void)
+{
+    pthread_mutex_lock(&registry_lock);
+    while (registry != NULL && g_hash_table_size(registry) > 0)
+        pthread_cond_wait(&registry_empty, &registry_lock);
+    pthread_mutex_unlock(&registry_lock);
 }
 
 bool conn_close_all(unsigned seconds)

@@ -26,6 +26,7 @@
 
 #include "src/fid.h"
 #include "src/limit.h"
+#include "src/peer.h"
 #include "src/server.h"
 #include "src/wire.h"
 
@@ -59,6 +60,7 @@ struct conn {
     uint64_t id;
     int fd;
     const struct server *server;
+    struct peer peer;
     struct limit_account account;
 
     /* The reader's. */
@@ -83,14 +85,17 @@ struct conn {
     bool out_dead;
 };
 
-/* Takes a connected socket over, and parks it. */
-void conn_new(const struct server *server, int fd);
+/* Takes a connected socket over, and what is known of who is there, and parks it. */
+void conn_new(const struct server *server, int fd, const struct peer *peer);
 
 /* Does the reader's work for as long as it has the role; `conn` may be gone afterwards. */
 void conn_serve(struct conn *conn, struct worker *worker);
 
 /* An event of epoll for the connection `id`. */
 void conn_event(uint64_t id, uint32_t events, struct worker *worker);
+
+/* Waits until there is no connection. */
+void conn_wait_none(void);
 
 /* Ends all connections in order; waits for requests in flight up to `seconds`. True: all ended. */
 bool conn_close_all(unsigned seconds);

@@ -11,14 +11,14 @@
 
 #include "src/account.h"
 #include "src/allow.h"
+#include "src/fail.h"
 
 #define CID_LOCAL    1u
 #define MODE_DEFAULT 0600 /* who may connect may act as any user: the owner alone */
 
 static gboolean complain(GError **error, const char *text, const char *what)
 {
-    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "listen: %s: %s", text, what);
-    return FALSE;
+    return fail_usage(error, "listen: %s: %s", text, what);
 }
 
 gboolean listen_parse_cid(const char *text, uint32_t *cid)
@@ -40,12 +40,9 @@ static gboolean parse_unix(const char *path, struct listen_spec *spec, GError **
 {
     struct sockaddr_un address;
 
-    if (path[0] == '\0' || strlen(path) >= sizeof address.sun_path) {
-        g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-                    "listen: %s: the path must have 1 to %zu bytes", spec->text,
-                    sizeof address.sun_path - 1);
-        return FALSE;
-    }
+    if (path[0] == '\0' || strlen(path) >= sizeof address.sun_path)
+        return fail_usage(error, "listen: %s: the path must have 1 to %zu bytes", spec->text,
+                          sizeof address.sun_path - 1);
     spec->kind = LISTEN_UNIX;
     spec->path = g_strdup(path);
     return TRUE;
@@ -138,9 +135,7 @@ static gboolean parse_option(const char *key, const char *value, struct listen_s
     if (strcmp(key, "owner") == 0 ? account_uid(value, &spec->owner, &what)
                                   : account_gid(value, &spec->group, &what))
         return TRUE;
-    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "listen: %s: %s=%s: %s",
-                spec->text, key, value, what);
-    return FALSE;
+    return fail_usage(error, "listen: %s: %s=%s: %s", spec->text, key, value, what);
 }
 
 /* The first comma before one of our options: paths may have commas, too. */
@@ -163,8 +158,8 @@ static gboolean parse_options(const char *options, struct listen_spec *spec, GEr
         g_autofree char *value = NULL;
 
         end = strcmp(key, "allow") == 0 ? NULL : find_options(equals);
-        value = end != NULL ? g_strndup(equals + 1, (gsize)(end - equals - 1))
-                            : g_strdup(equals + 1);
+        value =
+            end != NULL ? g_strndup(equals + 1, (gsize)(end - equals - 1)) : g_strdup(equals + 1);
         if (!parse_option(key, value, spec, error))
             return FALSE;
         options = end;

@@ -6,8 +6,8 @@
  *   tcp:HOST:PORT[,allow=LIST]
  *   vsock:[CID:]PORT[,allow=LIST]
  *
- * allow= takes all the rest, as a list has commas in it. Text to struct alone: whether an address can
- * be listened on is found out in listen.c.
+ * allow= takes all the rest, as a list has commas in it. Text to struct alone: whether an address
+ * can be listened on is found out in listen.c.
  */
 #ifndef LISTEN_SPEC_H
 #define LISTEN_SPEC_H
@@ -20,10 +20,10 @@ enum listen_kind { LISTEN_UNIX, LISTEN_TCP, LISTEN_VSOCK };
 
 struct listen_spec {
     enum listen_kind kind;
-    char *text;  /* the address without options, for messages */
-    char *path;  /* LISTEN_UNIX */
-    char *host;  /* LISTEN_TCP; NULL: all addresses */
-    char *port;  /* LISTEN_TCP: a number or the name of a service */
+    char *text; /* the address without options, for messages */
+    char *path; /* LISTEN_UNIX */
+    char *host; /* LISTEN_TCP; NULL: all addresses */
+    char *port; /* LISTEN_TCP: a number or the name of a service */
     uint32_t cid, vsock_port;
     mode_t mode; /* LISTEN_UNIX, of the socket file */
     uid_t owner; /* -1: who runs the daemon */

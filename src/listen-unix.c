@@ -2,9 +2,9 @@
 /*
  * Sockets in the filesystem: who may connect is told by mode and owner of the file.
  *
- * A file that a killed server left is replaced; one at which somebody answers is not; and at the end
- * only that is removed which was made here. Two servers that start at the same time take turns by a
- * lock on the directory, as else each could take the other's new file for a stale one.
+ * A file that a killed server left is replaced; one at which somebody answers is not; and at the
+ * end only that is removed which was made here. Two servers that start at the same time take turns
+ * by a lock on the directory, as else each could take the other's new file for a stale one.
  */
 #include "config.h"
 
@@ -16,6 +16,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "src/fail.h"
 #include "src/listen-spec.h"
 #include "src/listen.h"
 
@@ -27,8 +28,7 @@
 
 static gboolean complain(GError **error, const struct listen_spec *spec, const char *what)
 {
-    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "listen: %s: %s", spec->text, what);
-    return FALSE;
+    return fail_start(error, "listen: %s: %s", spec->text, what);
 }
 
 static void take_turn(int dir_fd)
@@ -83,10 +83,9 @@ static gboolean bind_file(int fd, const struct listen_spec *spec, const struct s
     umask(mask);
     if (result == 0)
         return TRUE;
-    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED,
-                "listen: %s: %s; does its directory exist, and may the daemon write there?",
-                spec->text, g_strerror(errno));
-    return FALSE;
+    return fail_start(error,
+                      "listen: %s: %s; does its directory exist, and may the daemon write there?",
+                      spec->text, g_strerror(errno));
 }
 
 /* Before listen(2) nobody can connect: owner and mode are there in time. */
@@ -100,26 +99,12 @@ static gboolean open_file(struct listener *listener, const struct listen_spec *s
     listener->ino = st.st_ino;
     if ((spec->owner != (uid_t)-1 || spec->group != (gid_t)-1) &&
         fchownat(listener->dir_fd, listener->base, spec->owner, spec->group, AT_SYMLINK_NOFOLLOW) <
-            0) {
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED,
-                    "listen: %s: cannot give it its owner= and group=: %s", spec->text,
-                    g_strerror(errno));
-        return FALSE;
-    }
+            0)
+        return fail_start(error, "listen: %s: cannot give it its owner= and group=: %s", spec->text,
+                          g_strerror(errno));
     if (listen(listener->fd, BACKLOG) < 0)
         return complain(error, spec, g_strerror(errno));
     return TRUE;
-}
-
-static void listener_free(struct listener *listener)
-{
-    if (listener->fd >= 0)
-        close(listener->fd);
-    if (listener->dir_fd >= 0)
-        close(listener->dir_fd);
-    g_free(listener->base);
-    g_free(listener->name);
-    g_free(listener);
 }
 
 static gboolean make(struct listener *listener, const struct listen_spec *spec, GError **error)

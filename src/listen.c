@@ -10,6 +10,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -19,6 +20,7 @@
 #include <systemd/sd-daemon.h>
 #endif
 
+#include "src/fail.h"
 #include "src/listen-spec.h"
 #include "src/log.h"
 #include "src/worker.h"
@@ -31,23 +33,10 @@
 #define KEEPALIVE_INTERVAL 30  /* s */
 #define KEEPALIVE_COUNT    10
 
-static gboolean fail(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static gboolean fail(GError **error, const char *format, ...)
+void listener_free(struct listener *listener)
 {
-    va_list args;
-
-    va_start(args, format);
-    if (error != NULL)
-        *error = g_error_new_valist(G_FILE_ERROR, G_FILE_ERROR_FAILED, format, args);
-    va_end(args);
-    return FALSE;
-}
-
-static void listener_free(gpointer data)
-{
-    struct listener *listener = data;
-
-    close(listener->fd);
+    if (listener->fd >= 0)
+        close(listener->fd);
     if (listener->dir_fd >= 0)
         close(listener->dir_fd);
     g_free(listener->base);
@@ -80,7 +69,7 @@ static gboolean open_unix(const struct listen_spec *spec, struct listen_set *set
         return FALSE;
     listener->allow = spec->allow;
     add(set, listener);
-    if ((spec->mode & 0006) != 0 && spec->allow == NULL)
+    if ((spec->mode & 0006) != 0 && spec->allow == NULL && !set->guarded)
         log_warning("listen: %s: any user of this host may connect, and is trusted to say which "
                     "user acts; give it an allow= list",
                     spec->text);
@@ -150,18 +139,18 @@ static gboolean open_tcp(const struct listen_spec *spec, struct listen_set *set,
     int result = getaddrinfo(spec->host, spec->port, &hints, &list);
 
     if (result != 0)
-        return fail(error, "listen: %s: %s; use a host name or address, and a port", spec->text,
-                    gai_strerror(result));
+        return fail_start(error, "listen: %s: %s; use a host name or address, and a port",
+                          spec->text, gai_strerror(result));
     result = open_tcp_list(spec, list, set, &opened, &outside);
     freeaddrinfo(list);
     if (result == 0 && opened == 0)
         result = -EADDRNOTAVAIL;
     if (result != 0)
-        return fail(error, "listen: %s: %s%s", spec->text, g_strerror(-result),
-                    result == -EADDRINUSE
-                        ? "; another server listens there: stop it, or choose another port"
-                        : "; choose an address of this machine");
-    if (outside && spec->allow == NULL)
+        return fail_start(error, "listen: %s: %s%s", spec->text, g_strerror(-result),
+                          result == -EADDRINUSE
+                              ? "; another server listens there: stop it, or choose another port"
+                              : "; choose an address of this machine");
+    if (outside && spec->allow == NULL && !set->guarded)
         log_warning("listen: %s: is no loopback address; whoever reaches it is trusted to say "
                     "which user acts",
                     spec->text);
@@ -175,20 +164,20 @@ static gboolean open_vsock(const struct listen_spec *spec, struct listen_set *se
     int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), failed;
 
     if (fd < 0)
-        return fail(error, "listen: %s: %s; load the module vhost_vsock", spec->text,
-                    g_strerror(errno));
+        return fail_start(error, "listen: %s: %s; load the module vhost_vsock", spec->text,
+                          g_strerror(errno));
     if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, BACKLOG) < 0) {
         failed = errno;
         close(fd);
-        return fail(error, "listen: %s: %s%s", spec->text, g_strerror(failed),
-                    failed == EADDRINUSE
-                        ? "; another server listens there: stop it, or choose another port"
-                        : "; choose a context id of this machine, or leave it away");
+        return fail_start(error, "listen: %s: %s%s", spec->text, g_strerror(failed),
+                          failed == EADDRINUSE
+                              ? "; another server listens there: stop it, or choose another port"
+                              : "; choose a context id of this machine, or leave it away");
     }
     add_fd(set, fd, spec->text, spec->allow);
-    if (spec->allow == NULL)
+    if (spec->allow == NULL && !set->guarded)
         log_warning("listen: %s: every guest of this machine may connect, and is trusted to say "
-                    "which user acts; give it an allow= list, or the exports one each",
+                    "which user acts; give it an allow= list",
                     spec->text);
     return TRUE;
 }
@@ -199,15 +188,16 @@ static gboolean take_one(int fd, const char *name, struct listen_set *set, GErro
     g_autofree char *text = NULL;
 
     if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 0) > 0)
-        return fail(error,
-                    "descriptor %d (%s) passed by systemd is a connection; the socket unit needs "
-                    "Accept=no",
-                    fd, name);
+        return fail_start(
+            error,
+            "descriptor %d (%s) passed by systemd is a connection; the socket unit needs "
+            "Accept=no",
+            fd, name);
     if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0)
-        return fail(error,
-                    "descriptor %d (%s) passed by systemd is no listening stream socket; the "
-                    "socket unit needs ListenStream=",
-                    fd, name);
+        return fail_start(error,
+                          "descriptor %d (%s) passed by systemd is no listening stream socket; the "
+                          "socket unit needs ListenStream=",
+                          fd, name);
     g_unix_set_fd_nonblocking(fd, TRUE, NULL); /* several threads may see one event */
     text = g_strdup_printf("descriptor %d (%s)", fd, name);
     add_fd(set, fd, text, NULL);
@@ -221,9 +211,10 @@ static gboolean take_passed(struct listen_set *set, GError **error)
     gboolean fine = TRUE;
 
     if (count < 0)
-        fine = fail(error, "LISTEN_FDS and LISTEN_FDNAMES: %s; start the daemon by systemd, or "
-                           "without them",
-                    g_strerror(-count));
+        fine = fail_start(error,
+                          "LISTEN_FDS and LISTEN_FDNAMES: %s; start the daemon by systemd, or "
+                          "without them",
+                          g_strerror(-count));
     for (int i = 0; fine && i < count; i++)
         fine = take_one(SD_LISTEN_FDS_START + i, names[i], set, error);
     for (char **name = names; name != NULL && *name != NULL; name++)
@@ -236,7 +227,7 @@ static gboolean take_passed(struct listen_set *set, GError **error)
 {
     (void)set;
     if (g_getenv("LISTEN_FDS") != NULL)
-        return fail(error, "LISTEN_FDS: this qidmapd was built without libsystemd");
+        return fail_start(error, "LISTEN_FDS: this qidmapd was built without libsystemd");
     return TRUE;
 }
 #endif
@@ -246,7 +237,7 @@ gboolean listen_open(const GPtrArray *specs, struct listen_set *set, GError **er
     gboolean fine;
 
     set->fds = g_array_new(FALSE, FALSE, sizeof(int));
-    set->listeners = g_ptr_array_new_with_free_func(listener_free);
+    set->listeners = g_ptr_array_new_with_free_func((GDestroyNotify)listener_free);
     fine = take_passed(set, error);
     for (guint i = 0; fine && i < specs->len; i++) {
         const struct listen_spec *spec = g_ptr_array_index(specs, i);

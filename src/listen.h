@@ -7,6 +7,7 @@
 #define LISTEN_H
 
 #include <glib.h>
+#include <stdbool.h>
 #include <sys/stat.h>
 
 struct allow;
@@ -26,6 +27,7 @@ struct listener {
 struct listen_set {
     GArray *fds;          /* int, in the order of listeners */
     GPtrArray *listeners; /* struct listener */
+    bool guarded;         /* each export has an allow list: no warnings about open doors */
 };
 
 /* Takes the sockets that systemd passes, if there are any, then opens those of `specs` (struct
@@ -44,5 +46,6 @@ void listen_prepare(int fd);
 /* Of listen-unix.c: makes the listener of a socket file. NULL and *error where it cannot. */
 struct listener *listen_unix_open(const struct listen_spec *spec, GError **error);
 void listen_unix_remove(struct listener *listener);
+void listener_free(struct listener *listener);
 
 #endif

@@ -17,7 +17,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "src/accept.h"
 #include "src/conn.h"
+#include "src/fail.h"
 #include "src/limit.h"
 #include "src/listen.h"
 #include "src/log.h"
@@ -73,6 +75,8 @@ static gboolean open_export(const struct settings_export *from, struct path_expo
     to->name = from->name;
     to->dir = path; /* until the end of the process */
     to->readonly = from->readonly;
+    to->subdirs = from->subdirs;
+    to->allow = from->allow;
     to->qids = qid_map_add_export(map, from->name, path, to->root_fd, from->store, from->multidevs,
                                   &from->mounts, error);
     return to->qids != NULL;
@@ -88,23 +92,20 @@ static gboolean open_exports(const struct settings *settings, struct qid_map *ma
     return TRUE;
 }
 
-static void accept_all(int fd)
+static gboolean open_listeners(const struct settings *settings, struct listen_set *listeners,
+                               GError **error)
 {
-    for (;;) {
-        int got = listen_accept(fd);
-
-        if (got >= 0) {
-            conn_new(&server, got);
-            continue;
-        }
-        if (got == -EINTR || got == -ECONNABORTED)
-            continue;
-        if (got != -EAGAIN) {
-            log_error("cannot accept a connection: %s", g_strerror(-got));
-            g_usleep(100 * 1000); /* out of descriptors: do not spin */
-        }
-        return;
+    listeners->guarded = true;
+    for (size_t i = 0; i < server.export_count; i++)
+        listeners->guarded = listeners->guarded && server.exports[i].allow != NULL;
+    if (!listen_open(settings->listen, listeners, error))
+        return FALSE;
+    if (listeners->fds->len == 0 && settings->connected->len == 0) {
+        listen_close(listeners);
+        return fail_start(error, "no address to listen on: give --listen ADDR");
     }
+    accept_init(&server, listeners);
+    return TRUE;
 }
 
 static gboolean serve(const struct settings *settings, struct listen_set *listeners, GError **error)
@@ -112,15 +113,19 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
     int failed = worker_pool_start(settings->threads, (const int *)(void *)listeners->fds->data,
                                    listeners->fds->len, accept_all);
 
-    if (failed != 0) {
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "cannot start threads: %s",
-                    g_strerror(-failed));
+    if (failed != 0)
+        return fail_start(error, "cannot start threads: %s", g_strerror(-failed));
+    if (!accept_inherited(settings->connected, error)) {
+        conn_close_all(CLOSE_SECONDS);
+        worker_pool_stop();
         return FALSE;
     }
     for (size_t i = 0; i < server.export_count; i++)
         log_info("export '%s': %s", server.exports[i].name, server.exports[i].dir);
     log_info("ready");
     quit_tell_ready(settings->ready_fd);
+    if (listeners->fds->len == 0 && !accept_end_with_last(error))
+        return FALSE;
     log_info("ending on signal %d", quit_wait());
     quit_tell_stopping();
     worker_pool_close_listeners();
@@ -137,7 +142,7 @@ static int fail(GError *error)
 int main(int argc, char **argv)
 {
     struct settings *settings = NULL;
-    struct listen_set listeners = {NULL, NULL};
+    struct listen_set listeners = {NULL, NULL, false};
     struct qid_map *map = NULL;
     GError *error = NULL;
     int status = EXIT_FAILURE, failed;
@@ -155,6 +160,10 @@ int main(int argc, char **argv)
         return fail(error);
     }
     log_init(settings->debug);
+    if (!accept_check(settings->connected, &error)) {
+        fail(error);
+        goto out;
+    }
     umask(0);
     quit_prepare();
     privs_init(settings->trusted);
@@ -169,7 +178,7 @@ int main(int argc, char **argv)
     set_limits();
     map = qid_map_new(settings->fs_ids, &error);
     if (map == NULL || !open_exports(settings, map, &error) ||
-        !listen_open(settings->listen, &listeners, &error) || !qid_map_start(map, &error) ||
+        !open_listeners(settings, &listeners, &error) || !qid_map_start(map, &error) ||
         !serve(settings, &listeners, &error)) {
         fail(error);
         goto out;

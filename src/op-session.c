@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "src/export.h"
 #include "src/op.h"
 
 int op_version(struct request *request)
@@ -44,14 +45,19 @@ int op_auth(struct request *request)
     return -EOPNOTSUPP; /* no authentication is needed: clients go on with Tattach */
 }
 
-static const struct path_export *find_export(const struct server *server, const char *aname)
+/* The tree that is meant, with a reference; called with the rights of the fid's user. */
+static int find_tree(struct request *request, struct fid *fid)
 {
-    if (aname[0] == '\0' && server->export_count == 1)
-        return &server->exports[0];
-    for (size_t i = 0; i < server->export_count; i++)
-        if (strcmp(server->exports[i].name, aname) == 0)
-            return &server->exports[i];
-    return NULL;
+    struct conn *conn = request->conn;
+    const struct path_export *whole;
+    const char *rest;
+    int error = export_find(conn->server, &conn->peer, request->msg.name, &whole, &rest);
+
+    if (error == 0 && *rest != '\0')
+        return export_subdir(whole, rest, &conn->account, &fid->export);
+    if (error == 0)
+        fid->export = whole;
+    return error;
 }
 
 int op_attach(struct request *request)
@@ -64,14 +70,13 @@ int op_attach(struct request *request)
 
     if (msg->fid2 != P9_NOFID)
         return -EOPNOTSUPP;
-    fid->export = find_export(request->conn->server, msg->name);
-    if (fid->export == NULL)
-        return -ENOENT;
     error = privs_become(NULL); /* the user is looked up by the daemon itself */
     if (error != 0)
         return error;
     fid->user = privs_user_new(msg->uid, msg->name2);
     error = privs_become(fid->user);
+    if (error == 0)
+        error = find_tree(request, fid);
     if (error != 0)
         return error;
     fd = fcntl(fid->export->root_fd, F_DUPFD_CLOEXEC, 0);
