@@ -10,9 +10,10 @@
 #include <string.h>
 
 #include "src/allow.h"
+#include "src/config-lines.h"
+#include "src/config-values.h"
 #include "src/fail.h"
 #include "src/listen-spec.h"
-#include "src/mount-override.h"
 #include "src/proto.h"
 
 #define THREADS_DEFAULT 64
@@ -104,6 +105,16 @@ static gboolean parse_modes(char *const texts[MODE_COUNT], struct settings_expor
     return texts[MODE_ALLOW] == NULL || export->allow != NULL;
 }
 
+/* Also where no export needs them. */
+static gboolean check_modes(char *const texts[MODE_COUNT], GError **error)
+{
+    struct settings_export checked = {.name = NULL};
+    gboolean fine = parse_modes(texts, &checked, error);
+
+    allow_free(checked.allow);
+    return fine;
+}
+
 /* The first that says something. */
 static void merge_modes(char *result[MODE_COUNT], char *const first[MODE_COUNT],
                         char *const second[MODE_COUNT])
@@ -134,85 +145,6 @@ static gboolean check_numbers(gint64 threads, gint64 msize, struct settings *set
                           P9_MSIZE_MIN, MSIZE_LIMIT);
     settings->threads = (unsigned)threads;
     settings->msize_max = (uint32_t)msize;
-    return TRUE;
-}
-
-static gboolean parse_listen(char *const *texts, struct settings *settings, GError **error)
-{
-    for (; texts != NULL && *texts != NULL; texts++) {
-        struct listen_spec *spec = listen_spec_parse(*texts, error);
-
-        if (spec == NULL)
-            return FALSE;
-        g_ptr_array_add(settings->listen, spec);
-    }
-    return TRUE;
-}
-
-/* Of a file, whose mistakes count also where the command line wins. */
-static gboolean check_listen(char *const *texts, GError **error)
-{
-    for (; texts != NULL && *texts != NULL; texts++) {
-        struct listen_spec *spec = listen_spec_parse(*texts, error);
-
-        if (spec == NULL)
-            return FALSE;
-        listen_spec_free(spec);
-    }
-    return TRUE;
-}
-
-static gboolean parse_fd(const char *text, int *fd)
-{
-    guint64 value;
-
-    if (!g_ascii_string_to_unsigned(text, 10, 0, G_MAXINT, &value, NULL) || value == 2)
-        return FALSE; /* the log goes to 2 */
-    *fd = (int)value;
-    return TRUE;
-}
-
-static gboolean is_taken(const GArray *pairs, const struct accept_pair *new_pair)
-{
-    for (guint i = 0; i < pairs->len; i++) {
-        const struct accept_pair *pair = &g_array_index(pairs, struct accept_pair, i);
-
-        if (pair->in == new_pair->in || pair->in == new_pair->out || pair->out == new_pair->in ||
-            pair->out == new_pair->out)
-            return TRUE;
-    }
-    return FALSE;
-}
-
-static gboolean parse_connected(char *const *texts, struct settings *settings, GError **error)
-{
-    for (; texts != NULL && *texts != NULL; texts++) {
-        g_auto(GStrv) parts = g_strsplit(*texts, ",", 3);
-        guint count = g_strv_length(parts);
-        struct accept_pair pair;
-
-        if (count < 1 || count > 2 || !parse_fd(parts[0], &pair.in) ||
-            !parse_fd(parts[count - 1], &pair.out))
-            return fail_usage(
-                error,
-                "connected-fd: '%s': expected the number of a descriptor that is handed "
-                "over, or two: IN,OUT",
-                *texts);
-        if (is_taken(settings->connected, &pair) || pair.in == settings->ready_fd ||
-            pair.out == settings->ready_fd)
-            return fail_usage(error, "connected-fd: '%s': a descriptor is named twice", *texts);
-        g_array_append_val(settings->connected, pair);
-    }
-    return TRUE;
-}
-
-static gboolean check_fs_ids(char *const *texts, GError **error)
-{
-    GArray *overrides = mount_overrides_parse(texts, error);
-
-    if (overrides == NULL)
-        return FALSE;
-    g_array_unref(overrides);
     return TRUE;
 }
 
@@ -295,7 +227,7 @@ static gboolean check_keys(GKeyFile *file, const char *group, const char *const 
 
     for (char **key = keys; key != NULL && *key != NULL; key++)
         if (!g_strv_contains(known, *key))
-            return fail_usage(error, "[%s]: unknown key '%s'", group, *key);
+            return fail_usage(error, "%s: unknown key in [%s]", *key, group);
     return TRUE;
 }
 
@@ -308,7 +240,7 @@ static gboolean get_int64(GKeyFile *file, const char *key, gint64 *value, GError
         return TRUE;
     got = g_key_file_get_int64(file, "daemon", key, &local);
     if (local != NULL) {
-        g_propagate_error(error, local);
+        g_propagate_prefixed_error(error, local, "%s: ", key);
         return FALSE;
     }
     *value = got;
@@ -347,7 +279,7 @@ static gboolean read_export_group(GKeyFile *file, const char *group, const char 
 
         readonly = g_key_file_get_boolean(file, group, "readonly", &local);
         if (local != NULL) {
-            g_propagate_error(error, local);
+            g_propagate_prefixed_error(error, local, "readonly: ");
             return FALSE;
         }
     }
@@ -367,10 +299,17 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
                                         "bind",   "weak",    "markers", "threads",   "msize-max",
                                         "fs-id",  "subdirs", "allow",   NULL};
     char *defaults[MODE_COUNT];
+    struct config_lines *lines;
+    const char *current = "daemon";
+    struct settings checked;
     g_autoptr(GKeyFile) file = g_key_file_new();
     g_auto(GStrv) groups = NULL;
 
-    if (!g_key_file_load_from_file(file, path, G_KEY_FILE_NONE, error) ||
+    lines = config_lines_read(path, error);
+    if (lines == NULL)
+        return FALSE;
+    if (!g_key_file_load_from_data(file, config_lines_text(lines), (gsize)-1, G_KEY_FILE_NONE,
+                                   error) ||
         !check_keys(file, "daemon", known, error))
         goto bad;
     values->store = get_string(file, "daemon", "store");
@@ -382,12 +321,17 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
     if (!get_int64(file, "threads", &values->threads, error) ||
         !get_int64(file, "msize-max", &values->msize, error))
         goto bad;
-    if (!check_listen(values->listen, error) || !check_fs_ids(values->fs_ids, error))
+    if (!check_modes(values->modes, error) ||
+        !parse_access(values->access, &checked.trusted, error) ||
+        !check_numbers(values->threads, values->msize, &checked, error) ||
+        !config_parse_listen(values->listen, NULL, error) ||
+        !config_check_fs_ids(values->fs_ids, error))
         goto bad;
     groups = g_key_file_get_groups(file, NULL);
     for (char **group = groups; *group != NULL; group++) {
         if (strcmp(*group, "daemon") == 0)
             continue;
+        current = *group;
         if (!g_str_has_prefix(*group, "export ")) {
             fail_usage(error, "unknown group [%s]", *group);
             goto bad;
@@ -396,9 +340,11 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
                                store != NULL ? store : values->store, defaults, error))
             goto bad;
     }
+    config_lines_free(lines);
     return TRUE;
 bad:
-    g_prefix_error(error, "%s: ", path);
+    config_lines_blame(lines, current, error);
+    config_lines_free(lines);
     return FALSE;
 }
 
@@ -484,13 +430,9 @@ static gboolean add_argument_exports(struct arguments *args, struct settings *se
                                      const struct file_values *file, GError **error)
 {
     const char *store = args->store != NULL ? args->store : file->store;
-    struct settings_export checked = {.name = NULL};
     char *modes[MODE_COUNT];
 
     merge_modes(modes, args->modes, file->modes);
-    if (!parse_modes(modes, &checked, error)) /* also where no export needs them */
-        return FALSE;
-    allow_free(checked.allow);
     for (char **item = args->exports; item != NULL && *item != NULL; item++) {
         char *equals = strchr(*item, '=');
         g_autofree char *name = NULL;
@@ -525,6 +467,8 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
     settings->connected = g_array_new(FALSE, FALSE, sizeof(struct accept_pair));
     settings->ready_fd = args.ready_fd;
     settings->debug = args.debug;
+    if (!check_modes(args.modes, error)) /* before a file is blamed for them */
+        goto out;
     if (args.config != NULL || args.exports == NULL) {
         const char *path = args.config != NULL ? args.config : SYSCONFDIR "/qidmap/qidmapd.conf";
 
@@ -545,9 +489,10 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
                    "nothing to serve: give --export NAME=DIR, or an [export NAME] in the file");
         goto out;
     }
-    if (!parse_connected(args.connected, settings, error) ||
-        !parse_listen(args.listen != NULL ? args.listen : file.listen, settings, error) ||
-        !check_fs_ids(args.fs_ids, error))
+    if (!config_parse_connected(args.connected, settings->ready_fd, settings->connected, error) ||
+        !config_parse_listen(args.listen != NULL ? args.listen : file.listen, settings->listen,
+                             error) ||
+        !config_check_fs_ids(args.fs_ids, error))
         goto out;
     settings->fs_ids = g_strdupv(args.fs_ids != NULL ? args.fs_ids : file.fs_ids);
     if (settings->listen->len == 0 && settings->connected->len == 0 &&

@@ -55,7 +55,7 @@ static gboolean parse_tcp(const char *text, struct listen_spec *spec, GError **e
     if (colon == NULL || colon == text || colon[1] == '\0')
         return complain(error, spec->text, "expected tcp:HOST:PORT");
     /* getaddrinfo() takes larger numbers modulo 65536. */
-    if (g_ascii_isdigit(colon[1]) &&
+    if (strspn(colon + 1, "0123456789") == strlen(colon + 1) &&
         !g_ascii_string_to_unsigned(colon + 1, 10, 1, 65535, NULL, NULL))
         return complain(error, spec->text, "the port must be 1 to 65535");
     spec->kind = LISTEN_TCP;

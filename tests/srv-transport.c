@@ -278,7 +278,46 @@ static void bad_addresses(struct place *p, gconstpointer data)
         REFUSES(p, 1, place, "--config", conf);
     }
     REFUSES(p, 2, "fs-id", "--listen", p->listen, "--fs-id", "relative=x");
+    REFUSES(p, 2, "allow", "--listen", p->listen, "--allow", "10.0.0.1/8");
+    REFUSES(p, 2, "subdirs", "--listen", p->listen, "--subdirs", "maybe");
     g_assert_cmpint(g_access(p->sock, F_OK), !=, 0);
+}
+
+/* A mistake in the file: which file, which line, what. */
+static void bad_lines(struct place *p, gconstpointer data)
+{
+    static const struct {
+        const char *text;
+        int line;
+        const char *word;
+    } bad[] = {
+        {"[daemon]\nstore=memory:\nlisten unix:/x\n", 3, "KEY=VALUE"},
+        {"# x\n\nstore=memory:\n[daemon]\n", 3, "before the first"},
+        {"[daemon]\nstore=memory:\nstore=memory:\n", 3, "line 2"},
+        {"[daemon]\n[export x]\ndir=/\n[daemon]\n", 4, "line 1"},
+        {"[daemon\n", 1, "[GROUP]"},
+        {"[daemon]\n\nno-such-key=1\n", 3, "no-such-key"},
+        {"[daemon]\nstore=memory:\nthreads=many\n", 3, "threads"},
+        {"[daemon]\nstore=memory:\nthreads=1\n", 3, "threads"},
+        {"[daemon]\nstore=memory:\naccess=everyone\n", 3, "everyone"},
+        {"[daemon]\nstore=memory:\nallow=10.0.0.1/8\n", 3, "10.0.0.1/8"},
+        {"[daemon]\nstore=memory:\nfs-id=x\n", 3, "fs-id"},
+        {"[daemon]\nstore=memory:\n[export x]\ndir=/\nsubdirs=maybe\n", 5, "maybe"},
+        {"[daemon]\nstore=memory:\n[export x]\ndir=/\nallow=\n", 5, "empty"},
+        {"[daemon]\nstore=memory:\n[export x]\ndir=/\nreadonly=x\n", 5, "readonly"},
+        {"[daemon]\nstore=memory:\n[export x]\n", 3, "directory"},
+        {"[daemon]\n\n[exprot x]\n", 3, "exprot"},
+    };
+    g_autofree char *conf = g_build_filename(p->tmp, "conf", NULL);
+
+    (void)data;
+    for (guint i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_autofree char *place = g_strdup_printf("%s:%d: ", conf, bad[i].line);
+
+        g_assert_true(g_file_set_contents(conf, bad[i].text, -1, NULL));
+        REFUSES(p, 1, place, "--config", conf);
+        REFUSES(p, 1, bad[i].word, "--config", conf);
+    }
 }
 
 /* A server ends after another one took its place: the other one's socket stays. */
@@ -654,6 +693,7 @@ int main(int argc, char **argv)
     PLACE_TEST("/transport/mode-and-owner", mode_and_owner);
     PLACE_TEST("/transport/mode-by-default", mode_by_default);
     PLACE_TEST("/transport/bad-addresses", bad_addresses);
+    PLACE_TEST("/transport/bad-lines", bad_lines);
     PLACE_TEST("/transport/foreign-socket-stays", foreign_socket_stays);
     PLACE_TEST("/transport/stale-socket-once", stale_socket_once);
     PLACE_TEST("/transport/tcp6", tcp6);
