@@ -683,7 +683,7 @@ static void activation_mistakes(struct place *p, gconstpointer data)
     p->give = -1;
     p->listen_fds = "0";
     p->listen_names = NULL;
-    REFUSES(p, 1, "no address", "--debug");
+    REFUSES(p, 1, "LISTEN_FDS", "--debug");
 }
 
 int main(int argc, char **argv)
