@@ -96,8 +96,11 @@ static gboolean open_listeners(const struct settings *settings, struct listen_se
                                GError **error)
 {
     listeners->guarded = true;
-    for (size_t i = 0; i < server.export_count; i++)
-        listeners->guarded = listeners->guarded && server.exports[i].allow != NULL;
+    for (guint i = 0; i < settings->exports->len; i++) {
+        const struct settings_export *export = g_ptr_array_index(settings->exports, i);
+
+        listeners->guarded = listeners->guarded && export->allow != NULL;
+    }
     if (!listen_open(settings->listen, listeners, error))
         return FALSE;
     if (listeners->fds->len == 0 && settings->connected->len == 0) {
@@ -160,12 +163,14 @@ int main(int argc, char **argv)
         return fail(error);
     }
     log_init(settings->debug);
-    if (!accept_check(settings->connected, &error)) {
+    umask(0);
+    quit_prepare();
+    /* Descriptors of the parent before any of ours, sockets before the exports. */
+    if (!accept_check(settings->connected, &error) ||
+        !open_listeners(settings, &listeners, &error)) {
         fail(error);
         goto out;
     }
-    umask(0);
-    quit_prepare();
     privs_init(settings->trusted);
     failed = path_init();
     if (failed != 0) {
@@ -177,8 +182,7 @@ int main(int argc, char **argv)
     server.trusted = settings->trusted;
     set_limits();
     map = qid_map_new(settings->fs_ids, &error);
-    if (map == NULL || !open_exports(settings, map, &error) ||
-        !open_listeners(settings, &listeners, &error) || !qid_map_start(map, &error) ||
+    if (map == NULL || !open_exports(settings, map, &error) || !qid_map_start(map, &error) ||
         !serve(settings, &listeners, &error)) {
         fail(error);
         goto out;
