@@ -45,38 +45,30 @@ int op_auth(struct request *request)
     return -EOPNOTSUPP; /* no authentication is needed: clients go on with Tattach */
 }
 
-/* The tree that is meant, with a reference; called with the rights of the fid's user. */
-static int find_tree(struct request *request, struct fid *fid)
-{
-    struct conn *conn = request->conn;
-    const struct path_export *whole;
-    const char *rest;
-    int error = export_find(conn->server, &conn->peer, request->msg.name, &whole, &rest);
-
-    if (error == 0 && *rest != '\0')
-        return export_subdir(whole, rest, &conn->account, &fid->export);
-    if (error == 0)
-        fid->export = whole;
-    return error;
-}
-
 int op_attach(struct request *request)
 {
     const struct wire_msg *msg = &request->msg;
+    struct conn *conn = request->conn;
     struct fid *fid = op_fid(request);
     struct statx stx;
     struct qid qid;
+    const char *rest;
     int fd, error;
 
     if (msg->fid2 != P9_NOFID)
         return -EOPNOTSUPP;
+    error = export_find(conn->server, &conn->peer, msg->name, &fid->export, &rest);
+    if (error != 0) {
+        fid->export = NULL;
+        return error;
+    }
     error = privs_become(NULL); /* the user is looked up by the daemon itself */
     if (error != 0)
         return error;
     fid->user = privs_user_new(msg->uid, msg->name2);
     error = privs_become(fid->user);
-    if (error == 0)
-        error = find_tree(request, fid);
+    if (error == 0 && *rest != '\0')
+        error = export_subdir(fid->export, rest, &conn->account, &fid->export);
     if (error != 0)
         return error;
     fd = fcntl(fid->export->root_fd, F_DUPFD_CLOEXEC, 0);
