@@ -17,7 +17,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "src/accept.h"
 #include "src/conn.h"
+#include "src/fail.h"
 #include "src/limit.h"
 #include "src/listen.h"
 #include "src/log.h"
@@ -100,6 +102,8 @@ static gboolean open_export(const struct settings_export *from, struct path_expo
     to->security = security_new(from->name, &from->security, trusted, error);
     if (to->security == NULL)
         return FALSE;
+    to->subdirs = from->subdirs;
+    to->allow = from->allow;
     to->qids = qid_map_add_export(map, from->name, path, to->root_fd, from->store, from->multidevs,
                                   &from->mounts, error);
     if (to->qids != NULL)
@@ -118,31 +122,23 @@ static gboolean open_exports(const struct settings *settings, struct qid_map *ma
     return TRUE;
 }
 
-static void accept_all(int fd)
+static gboolean open_listeners(const struct settings *settings, struct listen_set *listeners,
+                               GError **error)
 {
-    for (;;) {
-        int got = listen_accept(fd);
+    listeners->guarded = true;
+    for (guint i = 0; i < settings->exports->len; i++) {
+        const struct settings_export *export = g_ptr_array_index(settings->exports, i);
 
-        if (got >= 0) {
-            conn_new(&server, got);
-            continue;
-        }
-        if (got == -EINTR || got == -ECONNABORTED)
-            continue;
-        if (got == -EMFILE) {
-            int refused = spare_refuse(fd);
-
-            if (refused > 0)
-                continue;
-            if (refused == 0)
-                return;
-        }
-        if (got != -EAGAIN) {
-            log_error("cannot accept a connection: %s", g_strerror(-got));
-            g_usleep(100 * 1000); /* the client waits; do not spin */
-        }
-        return;
+        listeners->guarded = listeners->guarded && export->allow != NULL;
     }
+    if (!listen_open(settings->listen, listeners, error))
+        return FALSE;
+    if (listeners->fds->len == 0 && settings->connected->len == 0) {
+        listen_close(listeners);
+        return fail_start(error, "no address to listen on: give --listen ADDR");
+    }
+    accept_init(&server, listeners);
+    return TRUE;
 }
 
 static gboolean serve(const struct settings *settings, struct listen_set *listeners, GError **error)
@@ -153,9 +149,11 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
 
     if (failed == 0)
         failed = worker_tick(tick_ms(), conn_sweep);
-    if (failed != 0) {
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "cannot start threads: %s",
-                    g_strerror(-failed));
+    if (failed != 0)
+        return fail_start(error, "cannot start threads: %s", g_strerror(-failed));
+    if (!accept_inherited(settings->connected, error)) {
+        conn_close_all(CLOSE_SECONDS);
+        worker_pool_stop();
         return FALSE;
     }
     for (size_t i = 0; i < server.export_count; i++) {
@@ -165,6 +163,8 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
     security_tell_limits(all_mapped);
     log_info("ready");
     quit_tell_ready(settings->ready_fd);
+    if (listeners->fds->len == 0 && !accept_end_with_last(error))
+        return FALSE;
     log_info("ending on signal %d", quit_wait());
     quit_tell_stopping();
     worker_pool_close_listeners();
@@ -181,7 +181,7 @@ static int fail(GError *error)
 int main(int argc, char **argv)
 {
     struct settings *settings = NULL;
-    struct listen_set listeners = {NULL, NULL};
+    struct listen_set listeners = {NULL, NULL, false};
     struct qid_map *map = NULL;
     GError *error = NULL;
     int status = EXIT_FAILURE, failed;
@@ -201,6 +201,12 @@ int main(int argc, char **argv)
     log_init(settings->debug);
     umask(0);
     quit_prepare();
+    /* Descriptors of the parent before any of ours, sockets before the exports. */
+    if (!accept_check(settings->connected, &error) ||
+        !open_listeners(settings, &listeners, &error)) {
+        fail(error);
+        goto out;
+    }
     spare_init();
     privs_init(settings->trusted);
     privs_user_set_threads(settings->threads);
@@ -214,8 +220,7 @@ int main(int argc, char **argv)
     server.trusted = settings->trusted;
     set_limits(settings);
     map = qid_map_new(settings->fs_ids, &error);
-    if (map == NULL || !open_exports(settings, map, &error) ||
-        !listen_open(settings->listen, &listeners, &error) || !qid_map_start(map, &error) ||
+    if (map == NULL || !open_exports(settings, map, &error) || !qid_map_start(map, &error) ||
         !serve(settings, &listeners, &error)) {
         fail(error);
         goto out;

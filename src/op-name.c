@@ -20,6 +20,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "src/export.h"
 #include "src/op.h"
 #include "src/security.h"
 
@@ -126,7 +127,7 @@ int op_link(struct request *request)
         error = op_check_change(dir, msg->name, msg->name_len);
     if (error == 0 && file->type == S_IFDIR)
         error = -EPERM;
-    if (error == 0 && file->export != dir->export)
+    if (error == 0 && !export_same(file->export, dir->export))
         error = -EXDEV;
     if (error != 0)
         return error;
@@ -144,7 +145,7 @@ int op_renameat(struct request *request)
 
     if (error == 0)
         error = op_check_change(to, msg->name2, msg->name2_len);
-    if (error == 0 && from->export != to->export)
+    if (error == 0 && !export_same(from->export, to->export))
         error = -EXDEV;
     if (error != 0)
         return error;
@@ -160,7 +161,7 @@ int op_rename(struct request *request)
 
     if (error == 0)
         error = op_check_change(to, msg->name, msg->name_len);
-    if (error == 0 && fid->export != to->export)
+    if (error == 0 && !export_same(fid->export, to->export))
         error = -EXDEV;
     if (error != 0)
         return error;

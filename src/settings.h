@@ -14,9 +14,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "src/accept.h"
 #include "src/mount.h"
 #include "src/qid.h"
 #include "src/security.h"
+
+struct allow;
 
 struct settings_export {
     char *name;
@@ -28,11 +31,14 @@ struct settings_export {
     struct security_settings security;
     char *squash_user; /* what security.squash_user means */
     enum qid_versions versions;
+    bool subdirs;        /* clients may attach to directories below it */
+    struct allow *allow; /* NULL: everybody */
 };
 
 struct settings {
     GPtrArray *exports; /* struct settings_export, at least one */
-    char **listen;      /* addresses; may be empty with socket activation */
+    GPtrArray *listen;  /* struct listen_spec; may be empty with socket activation */
+    GArray *connected;  /* struct accept_pair: connections that come with the daemon */
     char **fs_ids;      /* PATH=UUID */
     GPtrArray *limits;  /* NAME=N each; the later ones count */
     unsigned idle_seconds, stall_seconds;
