@@ -46,6 +46,7 @@ void settings_free(struct settings *settings)
     g_ptr_array_free(settings->exports, TRUE);
     g_strfreev(settings->listen);
     g_strfreev(settings->fs_ids);
+    g_strfreev(settings->traces);
     g_free(settings);
 }
 
@@ -176,7 +177,7 @@ static gboolean add_export(struct settings *settings, const char *name, const ch
 struct file_values {
     char *store, *access;
     char *modes[MODE_COUNT];
-    char **listen, **fs_ids;
+    char **listen, **fs_ids, **traces;
     gint64 threads, msize;
 };
 
@@ -193,6 +194,7 @@ static void file_values_clear(struct file_values *values)
     modes_clear(values->modes);
     g_strfreev(values->listen);
     g_strfreev(values->fs_ids);
+    g_strfreev(values->traces);
 }
 typedef struct file_values file_values;
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(file_values, file_values_clear)
@@ -271,9 +273,9 @@ static gboolean read_export_group(GKeyFile *file, const char *group, const char 
 static gboolean read_file(const char *path, struct file_values *values, struct settings *settings,
                           const char *store, char *const modes[MODE_COUNT], GError **error)
 {
-    static const char *const known[] = {"listen",       "store",     "access", "multidevs",
-                                        "on-duplicate", "bind",      "weak",   "markers",
-                                        "threads",      "msize-max", "fs-id",  NULL};
+    static const char *const known[] = {"listen", "store", "access",  "multidevs", "on-duplicate",
+                                        "bind",   "weak",  "markers", "threads",   "msize-max",
+                                        "fs-id",  "trace", NULL};
     char *defaults[MODE_COUNT];
     g_autoptr(GKeyFile) file = g_key_file_new();
     g_auto(GStrv) groups = NULL;
@@ -286,6 +288,7 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
     get_modes(file, "daemon", values->modes);
     merge_modes(defaults, modes, values->modes);
     values->listen = g_key_file_get_string_list(file, "daemon", "listen", NULL, NULL);
+    values->traces = g_key_file_get_string_list(file, "daemon", "trace", NULL, NULL);
     values->fs_ids = g_key_file_get_string_list(file, "daemon", "fs-id", NULL, NULL);
     if (!get_int64(file, "threads", &values->threads, error) ||
         !get_int64(file, "msize-max", &values->msize, error))
@@ -313,7 +316,7 @@ bad:
 struct arguments {
     char *config, *store, *access;
     char *modes[MODE_COUNT];
-    char **exports, **listen, **fs_ids;
+    char **exports, **listen, **fs_ids, **traces;
     gint64 msize;
     gint threads, ready_fd;
     gboolean debug, foreground, version;
@@ -328,6 +331,7 @@ static void arguments_clear(struct arguments *args)
     g_strfreev(args->exports);
     g_strfreev(args->listen);
     g_strfreev(args->fs_ids);
+    g_strfreev(args->traces);
 }
 
 static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args, GError **error)
@@ -360,7 +364,10 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
          "Largest message in bytes (default 1 MiB and its header)", "BYTES"},
         {"ready-fd", 0, 0, G_OPTION_ARG_INT, &args->ready_fd,
          "Write READY to this descriptor once it listens, and close it", "N"},
-        {"debug", 0, 0, G_OPTION_ARG_NONE, &args->debug, "Show every request", NULL},
+        {"trace", 0, 0, G_OPTION_ARG_STRING_ARRAY, &args->traces,
+         "Log the messages of a session: its number, all, or peer=ADDR (repeatable)", "WHICH"},
+        {"debug", 0, 0, G_OPTION_ARG_NONE, &args->debug,
+         "Log more, and the messages of all sessions", NULL},
         {"foreground", 0, 0, G_OPTION_ARG_NONE, &args->foreground,
          "Stay in the foreground (it always does)", NULL},
         {"version", 0, 0, G_OPTION_ARG_NONE, &args->version, "Show the version", NULL},
@@ -445,6 +452,7 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
             fail(error, "listen: %s: expected unix:PATH or tcp:HOST:PORT", *item);
             goto out;
         }
+    settings->traces = g_strdupv(args.traces != NULL ? args.traces : file.traces);
     settings->fs_ids = g_strdupv(args.fs_ids != NULL ? args.fs_ids : file.fs_ids);
     if (settings->listen == NULL && getenv("LISTEN_FDS") == NULL) {
         fail(error, "no address to listen on: give --listen unix:PATH or --listen tcp:HOST:PORT");

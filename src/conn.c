@@ -13,6 +13,7 @@
 
 #include "src/dispatch.h"
 #include "src/log.h"
+#include "src/trace.h"
 #include "src/worker.h"
 
 #define BUFFER_SIZE          65536u
@@ -52,6 +53,7 @@ static void conn_free(struct conn *conn)
     g_hash_table_remove(registry, &conn->id);
     pthread_mutex_unlock(&registry_lock);
     fid_drop_all(conn);
+    stats_end(conn->stats);
     close(conn->fd);
     buffer_unref(conn->in);
     g_hash_table_unref(conn->fids);
@@ -116,6 +118,8 @@ void conn_new(const struct server *server, int fd)
         shutdown(fd, SHUT_RDWR);
     pthread_mutex_unlock(&registry_lock);
     log_debug("connection %" G_GUINT64_FORMAT " begins", conn->id);
+    conn->stats = stats_begin(conn->id, "unknown", &conn->account);
+    trace_begin(conn->stats);
     pthread_mutex_lock(&conn->lock);
     event.data.u64 = conn->id;
     if (epoll_ctl(worker_epoll(), EPOLL_CTL_ADD, fd, &event) < 0) {

@@ -27,6 +27,7 @@
 #include "src/fid.h"
 #include "src/limit.h"
 #include "src/server.h"
+#include "src/stats.h"
 #include "src/wire.h"
 
 #define CONN_INFLIGHT_MAX 32     /* fewer than there are threads */
@@ -60,6 +61,7 @@ struct conn {
     int fd;
     const struct server *server;
     struct limit_account account;
+    struct stats_session *stats;
 
     /* The reader's. */
     struct conn_buffer *in;

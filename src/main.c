@@ -27,6 +27,8 @@
 #include "src/quit.h"
 #include "src/server.h"
 #include "src/settings.h"
+#include "src/stats.h"
+#include "src/trace.h"
 #include "src/worker.h"
 
 #define FIDS_MAX      1000000u
@@ -121,7 +123,7 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
         log_info("export '%s': %s", server.exports[i].name, server.exports[i].dir);
     log_info("ready");
     quit_tell_ready(settings->ready_fd);
-    log_info("ending on signal %d", quit_wait());
+    log_info("ending on signal %d", quit_wait(stats_log));
     quit_tell_stopping();
     worker_pool_close_listeners();
     return TRUE;
@@ -157,6 +159,14 @@ int main(int argc, char **argv)
     log_init(settings->debug);
     umask(0);
     quit_prepare();
+    for (char **item = settings->traces; item != NULL && *item != NULL; item++)
+        if (!trace_add(*item, &error)) {
+            fail(error);
+            settings_free(settings);
+            return 2;
+        }
+    if (settings->debug)
+        trace_all(true);
     privs_init(settings->trusted);
     failed = path_init();
     if (failed != 0) {
@@ -192,6 +202,7 @@ out:
         free((char *)server.exports[i].dir);
     }
     g_free(server.exports);
+    trace_free();
     settings_free(settings);
     return status;
 }

@@ -32,6 +32,7 @@ struct settings {
     char **fs_ids;      /* PATH=UUID */
     bool trusted;       /* access=trusted */
     bool debug;
+    char **traces; /* for trace_add() */
     unsigned threads;
     uint32_t msize_max;
     int ready_fd; /* -1: none */
