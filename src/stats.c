@@ -106,7 +106,6 @@ uint64_t stats_done(struct stats_session *session, uint64_t start, uint8_t type,
     struct stats_kind *kind = kind_get(session, kind_of(type));
     uint64_t took = clock_now() - start;
 
-    add(&kind->count, 1);
     if (failed)
         add(&kind->errors, 1);
     add(&kind->bytes_in, bytes_in);
@@ -147,14 +146,17 @@ static void sum(struct stats_kind **to, const struct stats_kind *from)
         return;
     if (*to == NULL)
         *to = g_new0(struct stats_kind, 1);
-    (*to)->count += get(&from->count);
     (*to)->errors += get(&from->errors);
     (*to)->bytes_in += get(&from->bytes_in);
     (*to)->bytes_out += get(&from->bytes_out);
     (*to)->nanoseconds += get(&from->nanoseconds);
     (*to)->slowest = MAX((*to)->slowest, get(&from->slowest));
-    for (unsigned i = 0; i < STATS_BUCKETS; i++)
-        (*to)->buckets[i] += get(&from->buckets[i]);
+    for (unsigned i = 0; i < STATS_BUCKETS; i++) {
+        uint64_t count = get(&from->buckets[i]);
+
+        (*to)->buckets[i] += count;
+        (*to)->count += count;
+    }
 }
 
 void stats_end(struct stats_session *session)

@@ -29,7 +29,7 @@
 
 /* Of one kind of message. */
 struct stats_kind {
-    uint64_t count;
+    uint64_t count;               /* in snapshots: the sum of the buckets */
     uint64_t errors;              /* answered with Rlerror */
     uint64_t bytes_in, bytes_out; /* whole messages */
     uint64_t nanoseconds;         /* sum, from the message being decoded to the reply being ready */
