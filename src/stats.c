@@ -5,6 +5,7 @@
 #include "src/stats.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -79,31 +80,52 @@ static unsigned kind_of(uint8_t type)
     return wire_type_name(type)[0] == 'T' ? type / 2u : 0;
 }
 
-/* The counters of a kind, made at first use; two threads may try at once. */
-static struct stats_kind *kind_get(struct stats_session *session, unsigned kind)
+static void *new_aligned(size_t size)
 {
-    struct stats_kind *now = __atomic_load_n(&session->kinds[kind], __ATOMIC_ACQUIRE), *made;
+    void *room = NULL;
+
+    if (posix_memalign(&room, 64, size) != 0)
+        g_error("out of memory");
+    return memset(room, 0, size);
+}
+
+/* This thread's shard. */
+static struct stats_shard *shard_of(struct stats_session *session)
+{
+    static __thread unsigned number; /* 0: none yet */
+    static unsigned next;            /* atomic */
+
+    if (number == 0)
+        number = 1 + __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED) % STATS_SHARDS;
+    return &session->shards[number - 1];
+}
+
+/* The counters of a kind, made at first use; two threads may try at once. */
+static struct stats_kind *kind_get(struct stats_shard *shard, unsigned kind)
+{
+    struct stats_kind *now = __atomic_load_n(&shard->kinds[kind], __ATOMIC_ACQUIRE), *made;
 
     if (now != NULL)
         return now;
-    made = g_new0(struct stats_kind, 1);
-    if (__atomic_compare_exchange_n(&session->kinds[kind], &now, made, false, __ATOMIC_ACQ_REL,
+    made = new_aligned(sizeof *made);
+    if (__atomic_compare_exchange_n(&shard->kinds[kind], &now, made, false, __ATOMIC_ACQ_REL,
                                     __ATOMIC_ACQUIRE))
         return made;
-    g_free(made);
+    free(made);
     return now;
 }
 
 uint64_t stats_start(struct stats_session *session)
 {
-    __atomic_fetch_add(&session->in_flight, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&shard_of(session)->in_flight, 1, __ATOMIC_RELAXED);
     return clock_now();
 }
 
 uint64_t stats_done(struct stats_session *session, uint64_t start, uint8_t type, uint64_t bytes_in,
                     uint64_t bytes_out, bool failed)
 {
-    struct stats_kind *kind = kind_get(session, kind_of(type));
+    struct stats_shard *shard = shard_of(session);
+    struct stats_kind *kind = kind_get(shard, kind_of(type));
     uint64_t took = clock_now() - start;
 
     if (failed)
@@ -113,7 +135,7 @@ uint64_t stats_done(struct stats_session *session, uint64_t start, uint8_t type,
     add(&kind->nanoseconds, took);
     add(&kind->buckets[stats_bucket(took)], 1);
     raise_to(&kind->slowest, took);
-    __atomic_fetch_sub(&session->in_flight, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_sub(&shard->in_flight, 1, __ATOMIC_RELAXED);
     return took;
 }
 
@@ -128,6 +150,7 @@ struct stats_session *stats_begin(uint64_t id, const char *peer,
     session->peer = g_strdup(peer);
     session->account = account;
     session->since = (int64_t)time(NULL);
+    session->shards = new_aligned(STATS_SHARDS * sizeof *session->shards);
     pthread_mutex_lock(&list_lock);
     if (since == 0)
         since = session->since;
@@ -170,12 +193,15 @@ void stats_end(struct stats_session *session)
         session->prev->next = session->next;
     else
         sessions = session->next;
-    for (unsigned i = 0; i < STATS_KINDS; i++)
-        sum(&ended[i], session->kinds[i]);
+    for (unsigned s = 0; s < STATS_SHARDS; s++)
+        for (unsigned i = 0; i < STATS_KINDS; i++)
+            sum(&ended[i], session->shards[s].kinds[i]);
     ended_count++;
     pthread_mutex_unlock(&list_lock);
-    for (unsigned i = 0; i < STATS_KINDS; i++)
-        g_free(session->kinds[i]);
+    for (unsigned s = 0; s < STATS_SHARDS; s++)
+        for (unsigned i = 0; i < STATS_KINDS; i++)
+            free(session->shards[s].kinds[i]);
+    free(session->shards);
     g_free(session->peer);
     g_free(session);
 }
@@ -250,10 +276,14 @@ static struct stats_snapshot_session *look(const struct stats_session *session)
         seen->locks = get(&session->account->used[LIMIT_LOCKS]);
         seen->memory = get(&session->account->used[LIMIT_MEMORY]);
     }
-    seen->in_flight = __atomic_load_n(&session->in_flight, __ATOMIC_RELAXED);
+    for (unsigned s = 0; s < STATS_SHARDS; s++) {
+        struct stats_shard *shard = &session->shards[s];
+
+        seen->in_flight += (uint32_t)__atomic_load_n(&shard->in_flight, __ATOMIC_RELAXED);
+        for (unsigned i = 0; i < STATS_KINDS; i++)
+            sum(&seen->kinds[i], __atomic_load_n(&shard->kinds[i], __ATOMIC_ACQUIRE));
+    }
     seen->traced = __atomic_load_n(&session->traced, __ATOMIC_RELAXED) != 0;
-    for (unsigned i = 0; i < STATS_KINDS; i++)
-        sum(&seen->kinds[i], __atomic_load_n(&session->kinds[i], __ATOMIC_ACQUIRE));
     total(seen->kinds, &seen->count, &seen->errors, &seen->bytes_in, &seen->bytes_out);
     return seen;
 }

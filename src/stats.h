@@ -5,8 +5,9 @@
  *
  * Each session counts for itself, with relaxed atomics; a request costs two readings of the clock
  * and a handful of additions, and no lock. The sum over all sessions is made when somebody asks,
- * and a session that ends leaves its counters to the daemon's. Memory is bounded: STATS_KINDS
- * histograms of fixed size for each session, made when the first message of its kind comes.
+ * and a session that ends leaves its counters to the daemon's. Memory is bounded: a
+ * session has at most STATS_SHARDS histograms of fixed size for each kind of message, made when
+ * they are needed first.
  *
  * Knows nothing of connections and of what messages mean. Everything here may be called by any
  * thread, as long as the session has not been ended.
@@ -24,6 +25,7 @@
  * that a bucket is at most 25 % wide; the last begins at 2^36 ns (69 s) and has no end. */
 #define STATS_BUCKETS 106
 #define STATS_KINDS   64 /* kind = type / 2 of a T message; 0: unknown types */
+#define STATS_SHARDS  4
 #define STATS_USERS   8  /* attaches of one session that are remembered, the latest */
 #define STATS_WORD    64 /* bytes of a name that are remembered, with the NUL */
 
@@ -42,14 +44,19 @@ struct stats_user {
     char name[STATS_WORD], export[STATS_WORD];
 };
 
+/* Threads count in different cache lines, as far as there are shards. */
+struct stats_shard {
+    _Alignas(64) int32_t in_flight;        /* atomic */
+    struct stats_kind *kinds[STATS_KINDS]; /* atomic pointers; NULL: none came */
+};
+
 struct stats_session {
     uint64_t id;
     char *peer;
     int64_t since; /* seconds of the real-time clock */
     const struct limit_account *account;
-    uint32_t in_flight;                    /* atomic */
-    uint32_t traced;                       /* atomic; trace.h's */
-    struct stats_kind *kinds[STATS_KINDS]; /* atomic pointers; NULL: none came */
+    uint32_t traced;            /* atomic; trace.h's */
+    struct stats_shard *shards; /* STATS_SHARDS */
 
     /* stats.c's, with its lock. */
     struct stats_session *next, *prev;
