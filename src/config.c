@@ -83,6 +83,7 @@ void settings_free(struct settings *settings)
     g_strfreev(settings->fs_ids);
     if (settings->limits != NULL)
         g_ptr_array_free(settings->limits, TRUE);
+    g_strfreev(settings->traces);
     g_free(settings);
 }
 
@@ -256,7 +257,7 @@ static gboolean add_export(struct settings *settings, const char *name, const ch
 struct file_values {
     char *store, *access;
     char *modes[MODE_COUNT];
-    char **listen, **fs_ids, **limits;
+    char **listen, **fs_ids, **limits, **traces;
     gint64 threads, msize, idle, stall;
 };
 
@@ -274,6 +275,7 @@ static void file_values_clear(struct file_values *values)
     g_strfreev(values->listen);
     g_strfreev(values->fs_ids);
     g_strfreev(values->limits);
+    g_strfreev(values->traces);
 }
 typedef struct file_values file_values;
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(file_values, file_values_clear)
@@ -354,11 +356,29 @@ static gboolean read_export_group(GKeyFile *file, const char *group, const char 
 static gboolean read_file(const char *path, struct file_values *values, struct settings *settings,
                           const char *store, char *const modes[MODE_COUNT], GError **error)
 {
-    static const char *const known[] = {
-        "listen",        "store",       "access",  "multidevs",   "on-duplicate", "bind",
-        "weak",          "markers",     "threads", "msize-max",   "fs-id",        "security",
-        "squash",        "squash-user", "xattrs",  "qid-version", "limit",        "idle-timeout",
-        "stall-timeout", "subdirs",     "allow",   NULL};
+    static const char *const known[] = {"listen",
+                                        "store",
+                                        "access",
+                                        "multidevs",
+                                        "on-duplicate",
+                                        "bind",
+                                        "weak",
+                                        "markers",
+                                        "threads",
+                                        "msize-max",
+                                        "fs-id",
+                                        "security",
+                                        "squash",
+                                        "squash-user",
+                                        "xattrs",
+                                        "qid-version",
+                                        "limit",
+                                        "idle-timeout",
+                                        "stall-timeout",
+                                        "subdirs",
+                                        "allow",
+                                        "trace",
+                                        NULL};
     char *defaults[MODE_COUNT];
     struct config_lines *lines;
     const char *current = "daemon";
@@ -378,6 +398,7 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
     get_modes(file, "daemon", values->modes);
     merge_modes(defaults, modes, values->modes);
     values->listen = g_key_file_get_string_list(file, "daemon", "listen", NULL, NULL);
+    values->traces = g_key_file_get_string_list(file, "daemon", "trace", NULL, NULL);
     values->fs_ids = g_key_file_get_string_list(file, "daemon", "fs-id", NULL, NULL);
     values->limits = g_key_file_get_string_list(file, "daemon", "limit", NULL, NULL);
     if (!get_int64(file, "threads", &values->threads, error) ||
@@ -417,7 +438,7 @@ bad:
 struct arguments {
     char *config, *store, *access;
     char *modes[MODE_COUNT];
-    char **exports, **listen, **fs_ids, **connected, **limits;
+    char **exports, **listen, **fs_ids, **connected, **limits, **traces;
     gint64 msize, idle, stall;
     gint threads, ready_fd;
     gboolean debug, foreground, version;
@@ -434,6 +455,7 @@ static void arguments_clear(struct arguments *args)
     g_strfreev(args->listen);
     g_strfreev(args->fs_ids);
     g_strfreev(args->limits);
+    g_strfreev(args->traces);
 }
 
 static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args, GError **error)
@@ -493,7 +515,10 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
          "SECONDS"},
         {"ready-fd", 0, 0, G_OPTION_ARG_INT, &args->ready_fd,
          "Write READY to this descriptor once it listens, and close it", "N"},
-        {"debug", 0, 0, G_OPTION_ARG_NONE, &args->debug, "Show every request", NULL},
+        {"trace", 0, 0, G_OPTION_ARG_STRING_ARRAY, &args->traces,
+         "Log the messages of a session: its number, all, or peer=ADDR (repeatable)", "WHICH"},
+        {"debug", 0, 0, G_OPTION_ARG_NONE, &args->debug,
+         "Log more, and the messages of all sessions", NULL},
         {"foreground", 0, 0, G_OPTION_ARG_NONE, &args->foreground,
          "Stay in the foreground (it always does)", NULL},
         {"version", 0, 0, G_OPTION_ARG_NONE, &args->version, "Show the version", NULL},
@@ -592,6 +617,7 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
                              error) ||
         !config_check_fs_ids(args.fs_ids, error))
         goto out;
+    settings->traces = g_strdupv(args.traces != NULL ? args.traces : file.traces);
     settings->fs_ids = g_strdupv(args.fs_ids != NULL ? args.fs_ids : file.fs_ids);
     if (settings->listen->len == 0 && settings->connected->len == 0 &&
         getenv("LISTEN_FDS") == NULL) {

@@ -14,6 +14,7 @@
 #include "src/dispatch.h"
 #include "src/inflight.h"
 #include "src/log.h"
+#include "src/trace.h"
 #include "src/worker.h"
 
 #define MSIZE_BEFORE_VERSION 8192u
@@ -60,6 +61,7 @@ static void conn_free(struct conn *conn)
     g_hash_table_remove(registry, &conn->id);
     pthread_mutex_unlock(&registry_lock);
     fid_drop_all(conn);
+    stats_end(conn->stats);
     conn_buffer_unref(conn, conn->in);
     conn_drop_out(conn);
     g_hash_table_unref(conn->fids);
@@ -151,6 +153,8 @@ void conn_new(const struct server *server, int fd, const struct peer *peer)
     pthread_mutex_init(&conn->out_lock, NULL);
     pthread_cond_init(&conn->turn_came, NULL);
     log_debug("connection %" G_GUINT64_FORMAT " begins: %s", conn->id, conn->peer.name);
+    conn->stats = stats_begin(conn->id, conn->peer.name, &conn->account);
+    trace_begin(conn->stats);
     pthread_mutex_lock(&conn->lock);
     event.data.u64 = conn->id;
     if (epoll_ctl(worker_epoll(), EPOLL_CTL_ADD, fd, &event) < 0) {

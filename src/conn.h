@@ -32,6 +32,7 @@
 #include "src/limit.h"
 #include "src/peer.h"
 #include "src/server.h"
+#include "src/stats.h"
 #include "src/wire.h"
 
 #define CONN_FIRST_ID 65536u /* smaller numbers in epoll are listeners and the like */
@@ -94,6 +95,7 @@ struct conn {
     const struct server *server;
     struct peer peer;
     struct limit_account account;
+    struct stats_session *stats;
 
     /* The reader's. */
     struct conn_buffer *in;

@@ -23,15 +23,6 @@ static struct fid *fid_new(struct conn *conn, uint32_t number)
     return fid;
 }
 
-static void lock_owner_free(gpointer data)
-{
-    struct fid_lock_owner *owner = data;
-
-    close(owner->fd);
-    g_free(owner->client_id);
-    g_free(owner);
-}
-
 void fid_xattr_free(struct fid_xattr *xattr)
 {
     if (xattr == NULL)
@@ -47,11 +38,7 @@ static void fid_free(gpointer data)
 {
     struct fid *fid = data;
 
-    if (fid->lock_owners != NULL) {
-        for (guint i = 0; i < fid->lock_owners->len; i++)
-            lock_owner_free(g_ptr_array_index(fid->lock_owners, i));
-        g_ptr_array_free(fid->lock_owners, TRUE);
-    }
+    lock_release(fid);
     fid_dir_free(fid->dir);
     fid_xattr_free(fid->xattr);
     if (fid->fd >= 0)

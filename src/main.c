@@ -31,6 +31,8 @@
 #include "src/server.h"
 #include "src/settings.h"
 #include "src/spare.h"
+#include "src/stats.h"
+#include "src/trace.h"
 #include "src/worker.h"
 
 #define FIDS_MAX      1000000u
@@ -165,7 +167,7 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
     quit_tell_ready(settings->ready_fd);
     if (listeners->fds->len == 0 && !accept_end_with_last(error))
         return FALSE;
-    log_info("ending on signal %d", quit_wait());
+    log_info("ending on signal %d", quit_wait(stats_log));
     quit_tell_stopping();
     worker_pool_close_listeners();
     return TRUE;
@@ -201,6 +203,14 @@ int main(int argc, char **argv)
     log_init(settings->debug);
     umask(0);
     quit_prepare();
+    for (char **item = settings->traces; item != NULL && *item != NULL; item++)
+        if (!trace_add(*item, &error)) {
+            fail(error);
+            settings_free(settings);
+            return 2;
+        }
+    if (settings->debug)
+        trace_all(true);
     /* Descriptors of the parent before any of ours, sockets before the exports. */
     if (!accept_check(settings->connected, &error) ||
         !open_listeners(settings, &listeners, &error)) {
@@ -244,6 +254,7 @@ out:
         security_free(server.exports[i].security);
     }
     g_free(server.exports);
+    trace_free();
     settings_free(settings);
     return status;
 }

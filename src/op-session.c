@@ -80,6 +80,7 @@ int op_attach(struct request *request)
     error = fid_qid(fid, &stx, &qid);
     if (error != 0)
         return error;
+    stats_attached(request->conn->stats, msg->uid, msg->name2, fid->export->name);
     wire_put_qid(&request->out, &qid);
     return 0;
 }

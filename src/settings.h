@@ -44,6 +44,7 @@ struct settings {
     unsigned idle_seconds, stall_seconds;
     bool trusted; /* access=trusted */
     bool debug;
+    char **traces; /* for trace_add() */
     unsigned threads;
     uint32_t msize_max;
     int ready_fd; /* -1: none */
