@@ -22,6 +22,7 @@
 #endif
 
 #include "src/log.h"
+#include "src/sandbox.h"
 #include "src/worker.h"
 
 #define BACKLOG 128
@@ -88,6 +89,7 @@ static gboolean open_unix(const char *path, struct listen_set *set, GError **err
     }
     g_array_append_val(set->fds, fd);
     g_ptr_array_add(set->paths, g_strdup(path));
+    sandbox_keep(path);
     return TRUE;
 }
 
@@ -228,7 +230,7 @@ void listen_close(struct listen_set *set)
     if (set->fds == NULL)
         return;
     for (guint i = 0; i < set->paths->len; i++)
-        unlink(g_ptr_array_index(set->paths, i));
+        sandbox_unlink(g_ptr_array_index(set->paths, i));
     for (guint i = 0; i < set->fds->len; i++)
         close(g_array_index(set->fds, int, i));
     g_array_free(set->fds, TRUE);

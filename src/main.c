@@ -24,6 +24,7 @@
 #include "src/privs.h"
 #include "src/qid.h"
 #include "src/quit.h"
+#include "src/sandbox.h"
 #include "src/server.h"
 #include "src/settings.h"
 #include "src/worker.h"
@@ -146,6 +147,11 @@ int main(int argc, char **argv)
     log_init(settings->debug);
     umask(0);
     quit_prepare();
+    /* Sockets have paths of the host, so they come first; threads and open exports after it. */
+    if (!listen_open(settings->listen, &listeners, &error) || !sandbox_enter(settings, &error)) {
+        fail(error);
+        goto out;
+    }
     privs_init(settings->trusted);
     failed = path_init();
     if (failed != 0) {
@@ -157,8 +163,7 @@ int main(int argc, char **argv)
     server.trusted = settings->trusted;
     server.fids_max = raise_descriptor_limit();
     map = qid_map_new(settings->fs_ids, &error);
-    if (map == NULL || !open_exports(settings, map, &error) ||
-        !listen_open(settings->listen, &listeners, &error) || !qid_map_start(map, &error) ||
+    if (map == NULL || !open_exports(settings, map, &error) || !qid_map_start(map, &error) ||
         !serve(settings, &listeners, &error)) {
         fail(error);
         goto out;

@@ -26,12 +26,21 @@ struct settings_export {
     bool readonly;
 };
 
+/* What the daemon takes away from itself (sandbox.h). */
+enum settings_isolate {
+    SETTINGS_ISOLATE_AUTO, /* what can be done here */
+    SETTINGS_ISOLATE_YES,  /* all of it, or an error */
+    SETTINGS_ISOLATE_NO
+};
+
 struct settings {
     GPtrArray *exports; /* struct settings_export, at least one */
     char **listen;      /* addresses; may be empty with socket activation */
     char **fs_ids;      /* PATH=UUID */
     bool trusted;       /* access=trusted */
     bool debug;
+    bool seccomp;
+    enum settings_isolate isolate;
     unsigned threads;
     uint32_t msize_max;
     int ready_fd; /* -1: none */
