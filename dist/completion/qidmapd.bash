@@ -40,6 +40,14 @@ _qidmapd() {
         compopt -o nospace
         return
         ;;
+    --isolate)
+        mapfile -t COMPREPLY < <(compgen -W "auto yes no" -- "$cur")
+        return
+        ;;
+    --seccomp)
+        mapfile -t COMPREPLY < <(compgen -W "yes no" -- "$cur")
+        return
+        ;;
     --config | = | :)
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
@@ -50,6 +58,6 @@ _qidmapd() {
         ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "--config --export --store --listen --multidevs
-        --on-duplicate --bind --weak --markers --access --fs-id --threads --msize-max --ready-fd --debug --foreground --version --help" -- "$cur")
+        --on-duplicate --bind --weak --markers --access --isolate --seccomp --fs-id --threads --msize-max --ready-fd --debug --foreground --version --help" -- "$cur")
 }
 complete -F _qidmapd qidmapd
