@@ -158,8 +158,12 @@ int main(int argc, char **argv)
     log_init(settings->debug);
     umask(0);
     quit_prepare();
-    /* Sockets have paths of the host, so they come first; threads and open exports after it. */
-    if (!listen_open(settings->listen, &listeners, &error) || !sandbox_enter(settings, &error)) {
+    if (!listen_open(settings->listen, &listeners, &error)) {
+        fail(error);
+        goto out;
+    }
+    /* Sockets have paths of the host; exports, stores and threads come after it. */
+    if (!sandbox_enter(settings, &error)) {
         fail(error);
         goto out;
     }

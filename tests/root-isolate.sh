@@ -127,6 +127,55 @@ is "$qidmapd_status" 0 "it ends in order"
 [ ! -e "$tmp/s" ]
 is $? 0 "and removes its socket"
 
+# ---- automounts
+if command -v automount >/dev/null && have_fs autofs; then
+    mkdir "$x/auto" "$tmp/maps"
+    echo "* -fstype=tmpfs,size=64k :tmpfs" >"$tmp/maps/map"
+    echo "$x/auto $tmp/maps/map" >"$tmp/maps/master"
+    # In a session of its own: the kernel takes processes of its group for the daemon's.
+    setsid automount -f -p "$tmp/maps/pid" "$tmp/maps/master" >"$tmp/maps/log" 2>&1 &
+    automount=$!
+    on_exit "kill $automount 2>/dev/null; wait $automount 2>/dev/null"
+    is_auto() { grep -q " $x/auto .* autofs " /proc/self/mountinfo; }
+    wait_until 20 is_auto
+    start --isolate yes
+    is "$("$stat9" "unix:$tmp/s" x auto/one | wc -l)" 1 "a client's walk makes an automount"
+    is "$(mounts_of "$qidmapd_pid" | grep -cFx "$x/auto/one")" 1 "which the daemon has"
+    id=$("$stat9" "unix:$tmp/s" x auto/one | cut -d' ' -f1)
+    stop_qidmapd
+    start --isolate no
+    is "$("$stat9" "unix:$tmp/s" x auto/one | cut -d' ' -f1)" "$id" "its id is the same without isolation"
+    stop_qidmapd
+    kill "$automount"
+    wait_until 20 process_gone "$automount"
+    umount -l "$x/auto" 2>/dev/null
+    rmdir "$x/auto"
+else
+    skip "automounts" "no automount"
+fi
+
+# ---- what systemd is told
+if command -v socat >/dev/null; then
+    mkdir "$tmp/notify"
+    socat -u "UNIX-RECV:$tmp/notify/socket" "OPEN:$tmp/told,creat,append" &
+    socat=$!
+    on_exit "kill $socat 2>/dev/null"
+    wait_until 20 test -S "$tmp/notify/socket"
+    NOTIFY_SOCKET=$tmp/notify/socket start --isolate yes
+    if ldd "$(qidmapd_program)" 2>/dev/null | grep -q libsystemd ||
+        grep -q libsystemd "/proc/$qidmapd_pid/maps"; then
+        check "readiness is told" wait_until 20 grep -q READY=1 "$tmp/told"
+        stop_qidmapd
+        check "and the end" wait_until 20 grep -q STOPPING=1 "$tmp/told"
+    else
+        skip "readiness is told" "not in this build"
+        stop_qidmapd
+    fi
+    kill "$socat" 2>/dev/null
+else
+    skip "readiness is told" "no socat"
+fi
+
 # ---- where it cannot be done
 mkdir "$x/private"
 mount -t tmpfs none "$x/private"
