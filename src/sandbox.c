@@ -91,6 +91,15 @@ static void want_system(GPtrArray *mounts)
         want(mounts, notify);
 }
 
+/* The copies of exports and stores do not go away with the mounts of the host that they are of. So
+ * these are held, for the life of the process: umount(8) says that they are busy, as they are,
+ * where it would otherwise succeed and leave the filesystem in use. */
+static void hold(const char *path)
+{
+    if (open(path, O_PATH | O_CLOEXEC) < 0)
+        log_warning("%s: cannot be held: %s", path, g_strerror(errno));
+}
+
 /* The part of a URI of a store that is a path; NULL: none. */
 static const char *store_path(const char *uri)
 {
@@ -112,14 +121,14 @@ static gboolean resolve_store(struct settings_export *export, GPtrArray *mounts)
         return TRUE;
     scheme = (gsize)(path - export->store);
     if (realpath(path, real) != NULL) {
-        want(mounts, real);
+        want(mounts, real)->held = true;
         dir = g_strdup(real);
     } else {
         g_autofree char *parent = g_path_get_dirname(path);
 
         if (errno != ENOENT || realpath(parent, real) == NULL)
             return FALSE;
-        want(mounts, real);
+        want(mounts, real)->held = true;
         name = g_path_get_basename(path);
         dir = g_build_filename(real, name, NULL);
     }
@@ -139,7 +148,7 @@ static gboolean resolve_export(struct settings_export *export, GPtrArray *mounts
     g_free(export->dir);
     export->dir = g_strdup(real);
     mount = want(mounts, real);
-    mount->tree = true;
+    mount->tree = mount->held = true;
     mount->plain = true;
     g_ptr_array_add(dirs, export->dir);
     return TRUE;
@@ -194,6 +203,12 @@ static const char *enter_mounts(GPtrArray *mounts, char *const *dirs, GString *m
     why = sandbox_mounts_refuse(dirs);
     if (why != NULL)
         return not_done(missing, "mount namespace", why);
+    for (guint i = 0; i < mounts->len; i++) {
+        const struct sandbox_mount *mount = g_ptr_array_index(mounts, i);
+
+        if (mount->held)
+            hold(mount->path);
+    }
     if (!qid_keep_mounts(&problem))
         return not_done(missing, "mount namespace", problem->message);
     failed = sandbox_mounts_enter(mounts, &step);

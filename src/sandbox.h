@@ -36,6 +36,7 @@ struct sandbox_mount {
     bool tree;     /* with all mounts below */
     bool readonly; /* and without set-user-id programs */
     bool plain;    /* no devices and programs */
+    bool held;     /* stays mounted on the host as long as it is in use here */
 };
 
 /* NULL, or why a mount namespace of its own would not do for these directories; to be freed. */

@@ -193,6 +193,14 @@ is "$(status_of "$qidmapd_pid" NoNewPrivs)$(status_of "$qidmapd_pid" Seccomp)" 0
 stop_qidmapd
 umount "$x/private"
 
+# ---- an export that is a mount itself
+mkdir "$tmp/disk"
+mount -t tmpfs none "$tmp/disk"
+start_qidmapd --export "d=$tmp/disk" --store memory: --listen "unix:$tmp/s" --isolate yes
+check_fails "the mount of an export is busy while it is served" umount "$tmp/disk"
+stop_qidmapd
+check "and no longer than that" umount "$tmp/disk"
+
 # ---- two exports, one in the other, and the store beside them
 mkdir -p "$x/plain/inner"
 echo 1 >"$x/plain/inner/f"
