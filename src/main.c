@@ -120,6 +120,7 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
     }
     for (size_t i = 0; i < server.export_count; i++)
         log_info("export '%s': %s", server.exports[i].name, server.exports[i].dir);
+    log_info("%s", sandbox_status());
     log_info("ready");
     quit_tell_ready(settings->ready_fd);
     log_info("ending on signal %d", quit_wait());

@@ -241,6 +241,13 @@ static const char *filter_calls(const struct settings *settings, GString *missin
     return failed == 0 ? "yes" : not_done(missing, "seccomp", g_strerror(-failed));
 }
 
+static char *status; /* for the life of the process */
+
+const char *sandbox_status(void)
+{
+    return status != NULL ? status : "isolation: no";
+}
+
 gboolean sandbox_enter(struct settings *settings, GError **error)
 {
     g_autoptr(GPtrArray) mounts = g_ptr_array_new_with_free_func(mount_free);
@@ -267,8 +274,9 @@ gboolean sandbox_enter(struct settings *settings, GError **error)
                     "isolate=yes: %s; mend that, or say isolate=auto", missing->str);
         return FALSE;
     }
-    log_info("isolation: mount namespace %s, %u capabilities%s, no_new_privs %s, seccomp %s%s%s%s",
-             done[0], sandbox_caps_count(), done[1][0] != '\0' ? " (not cut)" : "", done[2],
-             done[3], missing->len > 0 ? " (" : "", missing->str, missing->len > 0 ? ")" : "");
+    status = g_strdup_printf(
+        "isolation: mount namespace %s, %u capabilities%s, no_new_privs %s, seccomp %s%s%s%s",
+        done[0], sandbox_caps_count(), done[1][0] != '\0' ? " (not cut)" : "", done[2], done[3],
+        missing->len > 0 ? " (" : "", missing->str, missing->len > 0 ? ")" : "");
     return TRUE;
 }

@@ -22,6 +22,9 @@
  * an export or a store is not there, or with isolate=yes something could not be taken away. */
 gboolean sandbox_enter(struct settings *settings, GError **error);
 
+/* What was taken away, in one line for the log. */
+const char *sandbox_status(void);
+
 /* Before sandbox_enter(): that the file `path` shall be removed later. */
 void sandbox_keep(const char *path);
 
