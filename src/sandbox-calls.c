@@ -107,7 +107,7 @@ static int allow(scmp_filter_ctx filter, int number, unsigned count,
 
 static int fill(scmp_filter_ctx filter)
 {
-    struct scmp_arg_cmp thread = SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD);
+    struct scmp_arg_cmp thread = {0, SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD};
     int error = 0;
 
     for (gsize i = 0; error == 0 && i < G_N_ELEMENTS(allowed); i++) {
@@ -119,12 +119,12 @@ static int fill(scmp_filter_ctx filter)
     for (gsize i = 0; error == 0 && i < G_N_ELEMENTS(allowed_numbers); i++)
         error = allow(filter, allowed_numbers[i], 0, NULL);
     for (gsize i = 0; error == 0 && i < G_N_ELEMENTS(families); i++) {
-        struct scmp_arg_cmp family = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]);
+        struct scmp_arg_cmp family = {0, SCMP_CMP_EQ, (scmp_datum_t)families[i], 0};
 
         error = allow(filter, SCMP_SYS(socket), 1, &family);
     }
     for (gsize i = 0; error == 0 && i < G_N_ELEMENTS(prctls); i++) {
-        struct scmp_arg_cmp option = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)prctls[i]);
+        struct scmp_arg_cmp option = {0, SCMP_CMP_EQ, (scmp_datum_t)prctls[i], 0};
 
         error = allow(filter, SCMP_SYS(prctl), 1, &option);
     }

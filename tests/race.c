@@ -156,8 +156,7 @@ static void look_names(struct client *c, guint32 from, const char *const *names)
     guint n = 0;
 
     count(&tried);
-    if (client_walk(c, from, fid, names, &n, qids) != 0 ||
-        n < g_strv_length((char **)names))
+    if (client_walk(c, from, fid, names, &n, qids) != 0 || n < g_strv_length((char **)names))
         return;
     check_attributes(c, fid);
     check_listing(c, fid);
