@@ -225,7 +225,7 @@ static void *serve(void *data)
 
 static void start(void)
 {
-    static char *argv[16];
+    static char *argv[16], *owned[16]; /* the daemon takes what it has read out of its argv */
     pthread_t thread;
     char word[8];
     int ready[2], n = 0;
@@ -255,6 +255,7 @@ static void start(void)
     argv[n++] = g_strdup("--threads=4");
     argv[n++] = g_strdup_printf("--listen=unix:%s", socket_path);
     argv[n++] = g_strdup_printf("--ready-fd=%d", ready[1]);
+    memcpy(owned, argv, sizeof owned);
     if (pthread_create(&thread, NULL, serve, argv) != 0 || read(ready[0], word, 6) != 6)
         die("the daemon does not start");
     pthread_detach(thread);
