@@ -9,7 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/allow.h"
+#include "src/config-lines.h"
+#include "src/config-values.h"
+#include "src/fail.h"
 #include "src/limit.h"
+#include "src/listen-spec.h"
 #include "src/proto.h"
 
 #define THREADS_DEFAULT 64
@@ -22,16 +27,27 @@
 #define SECONDS_MAX     (7 * 24 * 3600)
 
 /* What may be said for the daemon and for one export, by a word. */
-enum { MODE_MULTIDEVS, MODE_ON_DUPLICATE, MODE_BIND, MODE_WEAK, MODE_MARKERS, MODE_COUNT };
+enum {
+    MODE_MULTIDEVS,
+    MODE_ON_DUPLICATE,
+    MODE_BIND,
+    MODE_WEAK,
+    MODE_MARKERS,
+    MODE_SUBDIRS,
+    MODE_ALLOW,
+    MODE_COUNT
+};
 
 static const char *const mode_names[MODE_COUNT] = {"multidevs", "on-duplicate", "bind", "weak",
-                                                   "markers"};
-/* The default first. */
+                                                   "markers",   "subdirs",      "allow"};
+/* The default first; none: any text. */
 static const char *const mode_words[MODE_COUNT][4] = {{"remap", "forbid", "warn", NULL},
                                                       {"split", "refuse", NULL},
                                                       {"same", "distinct", NULL},
                                                       {"keep", "split", NULL},
-                                                      {"yes", "no", NULL}};
+                                                      {"yes", "no", NULL},
+                                                      {"no", "yes", NULL},
+                                                      {NULL}};
 
 static void export_free(gpointer data)
 {
@@ -40,6 +56,7 @@ static void export_free(gpointer data)
     g_free(export->name);
     g_free(export->dir);
     g_free(export->store);
+    allow_free(export->allow);
     g_free(export);
 }
 
@@ -48,23 +65,14 @@ void settings_free(struct settings *settings)
     if (settings == NULL)
         return;
     g_ptr_array_free(settings->exports, TRUE);
-    g_strfreev(settings->listen);
+    if (settings->listen != NULL)
+        g_ptr_array_free(settings->listen, TRUE);
+    if (settings->connected != NULL)
+        g_array_free(settings->connected, TRUE);
     g_strfreev(settings->fs_ids);
     if (settings->limits != NULL)
         g_ptr_array_free(settings->limits, TRUE);
     g_free(settings);
-}
-
-static gboolean fail(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static gboolean fail(GError **error, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    if (error != NULL)
-        *error = g_error_new_valist(G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, format, args);
-    va_end(args);
-    return FALSE;
 }
 
 /* Which of its words `text` is; NULL: the default. */
@@ -76,10 +84,10 @@ static gboolean parse_mode(guint mode, const char *text, guint *value, GError **
         if (strcmp(text, words[*value]) == 0)
             return TRUE;
     *value = 0;
-    if (text == NULL)
+    if (text == NULL || words[0] == NULL)
         return TRUE;
     g_autofree char *all = g_strjoinv(", ", (char **)words);
-    return fail(error, "%s: '%s' is none of %s", mode_names[mode], text, all);
+    return fail_usage(error, "%s: '%s' is none of %s", mode_names[mode], text, all);
 }
 
 static gboolean parse_modes(char *const texts[MODE_COUNT], struct settings_export *export,
@@ -97,7 +105,20 @@ static gboolean parse_modes(char *const texts[MODE_COUNT], struct settings_expor
         .split_weak = values[MODE_WEAK] == 1,
         .markers = values[MODE_MARKERS] == 0,
     };
-    return TRUE;
+    export->subdirs = values[MODE_SUBDIRS] == 1;
+    if (texts[MODE_ALLOW] != NULL)
+        export->allow = allow_parse(texts[MODE_ALLOW], error);
+    return texts[MODE_ALLOW] == NULL || export->allow != NULL;
+}
+
+/* Also where no export needs them. */
+static gboolean check_modes(char *const texts[MODE_COUNT], GError **error)
+{
+    struct settings_export checked = {.name = NULL};
+    gboolean fine = parse_modes(texts, &checked, error);
+
+    allow_free(checked.allow);
+    return fine;
 }
 
 /* The first that says something. */
@@ -115,7 +136,7 @@ static gboolean parse_access(const char *text, bool *trusted, GError **error)
     else if (strcmp(text, "trusted") == 0)
         *trusted = true;
     else
-        return fail(error, "access: '%s' is none of client, trusted", text);
+        return fail_usage(error, "access: '%s' is none of client, trusted", text);
     return TRUE;
 }
 
@@ -129,9 +150,9 @@ static gboolean parse_isolate(const char *isolate, const char *seccomp, struct s
     else if (strcmp(isolate, "no") == 0)
         settings->isolate = SETTINGS_ISOLATE_NO;
     else
-        return fail(error, "isolate: '%s' is none of auto, yes, no", isolate);
+        return fail_usage(error, "isolate: '%s' is none of auto, yes, no", isolate);
     if (seccomp != NULL && strcmp(seccomp, "yes") != 0 && strcmp(seccomp, "no") != 0)
-        return fail(error, "seccomp: '%s' is none of yes, no", seccomp);
+        return fail_usage(error, "seccomp: '%s' is none of yes, no", seccomp);
     settings->seccomp = seccomp == NULL || strcmp(seccomp, "yes") == 0;
     return TRUE;
 }
@@ -140,11 +161,11 @@ static gboolean check_numbers(gint64 threads, gint64 msize, struct settings *set
                               GError **error)
 {
     if (threads < THREADS_MIN || threads > THREADS_MAX)
-        return fail(error, "threads: %" G_GINT64_FORMAT " is not between %d and %d", threads,
-                    THREADS_MIN, THREADS_MAX);
+        return fail_usage(error, "threads: %" G_GINT64_FORMAT " is not between %d and %d", threads,
+                          THREADS_MIN, THREADS_MAX);
     if (msize < (gint64)P9_MSIZE_MIN || msize > MSIZE_LIMIT)
-        return fail(error, "msize-max: %" G_GINT64_FORMAT " is not between %u and %d", msize,
-                    P9_MSIZE_MIN, MSIZE_LIMIT);
+        return fail_usage(error, "msize-max: %" G_GINT64_FORMAT " is not between %u and %d", msize,
+                          P9_MSIZE_MIN, MSIZE_LIMIT);
     settings->threads = (unsigned)threads;
     settings->msize_max = (uint32_t)msize;
     return TRUE;
@@ -153,8 +174,8 @@ static gboolean check_numbers(gint64 threads, gint64 msize, struct settings *set
 static gboolean check_seconds(const char *name, gint64 seconds, unsigned *result, GError **error)
 {
     if (seconds < 0 || seconds > SECONDS_MAX)
-        return fail(error, "%s: %" G_GINT64_FORMAT " is not between 0 (for ever) and %d", name,
-                    seconds, SECONDS_MAX);
+        return fail_usage(error, "%s: %" G_GINT64_FORMAT " is not between 0 (for ever) and %d",
+                          name, seconds, SECONDS_MAX);
     *result = (unsigned)seconds;
     return TRUE;
 }
@@ -165,10 +186,11 @@ static gboolean add_limits(struct settings *settings, char *const *texts, GError
 
     for (; texts != NULL && *texts != NULL; texts++) {
         if (!limit_set(&unused, *texts))
-            return fail(error,
-                        "limit: '%s': expected NAME=N, with NAME one of fids, requests, files, "
-                        "memory, locks, each also as total-NAME, or connections",
-                        *texts);
+            return fail_usage(
+                error,
+                "limit: '%s': expected NAME=N, with NAME one of fids, requests, files, "
+                "memory, locks, each also as total-NAME, or connections",
+                *texts);
         g_ptr_array_add(settings->limits, g_strdup(*texts));
     }
     return TRUE;
@@ -177,7 +199,7 @@ static gboolean add_limits(struct settings *settings, char *const *texts, GError
 static gboolean check_name(const char *name, GError **error)
 {
     if (name[0] == '\0' || strlen(name) > 255 || strpbrk(name, "\n[]") != NULL)
-        return fail(error, "export: '%s' is no good name", name);
+        return fail_usage(error, "export: '%s' is no good name", name);
     return TRUE;
 }
 
@@ -192,20 +214,22 @@ static gboolean add_export(struct settings *settings, const char *name, const ch
     for (guint i = 0; i < settings->exports->len; i++) {
         export = g_ptr_array_index(settings->exports, i);
         if (strcmp(export->name, name) == 0)
-            return fail(error, "export: '%s' is there twice; give each its own name", name);
+            return fail_usage(error, "export: '%s' is there twice; give each its own name", name);
     }
     if (dir == NULL || dir[0] == '\0')
-        return fail(error, "export '%s': no directory given", name);
+        return fail_usage(error, "export '%s': no directory given", name);
     if (store == NULL || store[0] == '\0')
-        return fail(error,
-                    "export '%s': no store given; try --store lmdb:/var/lib/qidmap/%s, or --store "
-                    "memory: for ids that last as long as the daemon",
-                    name, name);
+        return fail_usage(
+            error,
+            "export '%s': no store given; try --store lmdb:/var/lib/qidmap/%s, or --store "
+            "memory: for ids that last as long as the daemon",
+            name, name);
     if (readonly && g_str_has_prefix(store, "xattr:"))
-        return fail(error,
-                    "export '%s': it is read-only, so no xattr: store can be kept in it; use an "
-                    "lmdb: store",
-                    name);
+        return fail_usage(
+            error,
+            "export '%s': it is read-only, so no xattr: store can be kept in it; use an "
+            "lmdb: store",
+            name);
     if (!parse_modes(modes, &parsed, error))
         return FALSE;
     export = g_new0(struct settings_export, 1);
@@ -254,7 +278,7 @@ static gboolean check_keys(GKeyFile *file, const char *group, const char *const 
 
     for (char **key = keys; key != NULL && *key != NULL; key++)
         if (!g_strv_contains(known, *key))
-            return fail(error, "[%s]: unknown key '%s'", group, *key);
+            return fail_usage(error, "%s: unknown key in [%s]", *key, group);
     return TRUE;
 }
 
@@ -267,7 +291,7 @@ static gboolean get_int64(GKeyFile *file, const char *key, gint64 *value, GError
         return TRUE;
     got = g_key_file_get_int64(file, "daemon", key, &local);
     if (local != NULL) {
-        g_propagate_error(error, local);
+        g_propagate_prefixed_error(error, local, "%s: ", key);
         return FALSE;
     }
     *value = got;
@@ -291,8 +315,9 @@ static gboolean read_export_group(GKeyFile *file, const char *group, const char 
                                   struct settings *settings, const char *default_store,
                                   char *const default_modes[MODE_COUNT], GError **error)
 {
-    static const char *const known[] = {
-        "dir", "store", "multidevs", "on-duplicate", "bind", "weak", "markers", "readonly", NULL};
+    static const char *const known[] = {"dir",     "store", "multidevs", "on-duplicate",
+                                        "bind",    "weak",  "markers",   "readonly",
+                                        "subdirs", "allow", NULL};
     g_autofree char *dir = get_string(file, group, "dir");
     g_autofree char *store = get_string(file, group, "store");
     char *own[MODE_COUNT], *modes[MODE_COUNT];
@@ -305,7 +330,7 @@ static gboolean read_export_group(GKeyFile *file, const char *group, const char 
 
         readonly = g_key_file_get_boolean(file, group, "readonly", &local);
         if (local != NULL) {
-            g_propagate_error(error, local);
+            g_propagate_prefixed_error(error, local, "readonly: ");
             return FALSE;
         }
     }
@@ -322,15 +347,22 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
                           const char *store, char *const modes[MODE_COUNT], GError **error)
 {
     static const char *const known[] = {
-        "listen",  "store", "access",       "multidevs",     "on-duplicate",
-        "bind",    "weak",  "markers",      "threads",       "msize-max",
-        "fs-id",   "limit", "idle-timeout", "stall-timeout", "isolate",
-        "seccomp", NULL};
+        "listen",        "store",   "access",  "multidevs", "on-duplicate",
+        "bind",          "weak",    "markers", "threads",   "msize-max",
+        "fs-id",         "limit",   "subdirs", "allow",     "idle-timeout",
+        "stall-timeout", "isolate", "seccomp", NULL};
     char *defaults[MODE_COUNT];
+    struct config_lines *lines;
+    const char *current = "daemon";
+    struct settings checked;
     g_autoptr(GKeyFile) file = g_key_file_new();
     g_auto(GStrv) groups = NULL;
 
-    if (!g_key_file_load_from_file(file, path, G_KEY_FILE_NONE, error) ||
+    lines = config_lines_read(path, error);
+    if (lines == NULL)
+        return FALSE;
+    if (!g_key_file_load_from_data(file, config_lines_text(lines), (gsize)-1, G_KEY_FILE_NONE,
+                                   error) ||
         !check_keys(file, "daemon", known, error))
         goto bad;
     values->store = get_string(file, "daemon", "store");
@@ -347,21 +379,30 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
         !get_int64(file, "idle-timeout", &values->idle, error) ||
         !get_int64(file, "stall-timeout", &values->stall, error))
         goto bad;
+    if (!check_modes(values->modes, error) ||
+        !parse_access(values->access, &checked.trusted, error) ||
+        !check_numbers(values->threads, values->msize, &checked, error) ||
+        !config_parse_listen(values->listen, NULL, error) ||
+        !config_check_fs_ids(values->fs_ids, error))
+        goto bad;
     groups = g_key_file_get_groups(file, NULL);
     for (char **group = groups; *group != NULL; group++) {
         if (strcmp(*group, "daemon") == 0)
             continue;
+        current = *group;
         if (!g_str_has_prefix(*group, "export ")) {
-            fail(error, "unknown group [%s]", *group);
+            fail_usage(error, "unknown group [%s]", *group);
             goto bad;
         }
         if (!read_export_group(file, *group, *group + strlen("export "), settings,
                                store != NULL ? store : values->store, defaults, error))
             goto bad;
     }
+    config_lines_free(lines);
     return TRUE;
 bad:
-    g_prefix_error(error, "%s: ", path);
+    config_lines_blame(lines, current, error);
+    config_lines_free(lines);
     return FALSE;
 }
 
@@ -370,7 +411,7 @@ bad:
 struct arguments {
     char *config, *store, *access, *isolate, *seccomp;
     char *modes[MODE_COUNT];
-    char **exports, **listen, **fs_ids, **limits;
+    char **exports, **listen, **fs_ids, **connected, **limits;
     gint64 msize, idle, stall;
     gint threads, ready_fd;
     gboolean debug, foreground, version;
@@ -385,6 +426,7 @@ static void arguments_clear(struct arguments *args)
     g_free(args->isolate);
     g_free(args->seccomp);
     g_strfreev(args->exports);
+    g_strfreev(args->connected);
     g_strfreev(args->listen);
     g_strfreev(args->fs_ids);
     g_strfreev(args->limits);
@@ -400,7 +442,14 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
         {"store", 0, 0, G_OPTION_ARG_FILENAME, &args->store,
          "Where ids are kept: lmdb:DIR, xattr:DIR or memory:", "URI"},
         {"listen", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &args->listen,
-         "Listen here: unix:PATH or tcp:HOST:PORT (repeatable)", "ADDR"},
+         "Listen here: unix:PATH, tcp:HOST:PORT or vsock:[CID:]PORT (repeatable)", "ADDR"},
+        {"connected-fd", 0, 0, G_OPTION_ARG_STRING_ARRAY, &args->connected,
+         "Serve the client at this descriptor, or at these two (repeatable)", "N[,OUT]"},
+        {"subdirs", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_SUBDIRS],
+         "Whether clients may attach to directories below an export: no (default), yes", "MODE"},
+        {"allow", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_ALLOW],
+         "Who may attach: addresses, vsock:CID, uid:USER, gid:GROUP, unix ... (default any)",
+         "LIST"},
         {"multidevs", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_MULTIDEVS],
          "Several filesystems in one export: remap (default), forbid, warn", "MODE"},
         {"on-duplicate", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_ON_DUPLICATE],
@@ -448,7 +497,7 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
     if (!g_option_context_parse(context, argc, argv, error))
         return FALSE;
     if (*argc > 1)
-        return fail(error, "'%s' is not an option", (*argv)[1]);
+        return fail_usage(error, "'%s' is not an option", (*argv)[1]);
     return TRUE;
 }
 
@@ -456,18 +505,15 @@ static gboolean add_argument_exports(struct arguments *args, struct settings *se
                                      const struct file_values *file, GError **error)
 {
     const char *store = args->store != NULL ? args->store : file->store;
-    struct settings_export checked;
     char *modes[MODE_COUNT];
 
     merge_modes(modes, args->modes, file->modes);
-    if (!parse_modes(modes, &checked, error)) /* also where no export needs them */
-        return FALSE;
     for (char **item = args->exports; item != NULL && *item != NULL; item++) {
         char *equals = strchr(*item, '=');
         g_autofree char *name = NULL;
 
         if (equals == NULL)
-            return fail(error, "--export %s: expected NAME=DIR", *item);
+            return fail_usage(error, "--export %s: expected NAME=DIR", *item);
         name = g_strndup(*item, (gsize)(equals - *item));
         if (!add_export(settings, name, equals + 1, store, modes, false, error))
             return FALSE;
@@ -500,8 +546,12 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
     settings = g_new0(struct settings, 1);
     settings->exports = g_ptr_array_new_with_free_func(export_free);
     settings->limits = g_ptr_array_new_with_free_func(g_free);
+    settings->listen = g_ptr_array_new_with_free_func((GDestroyNotify)listen_spec_free);
+    settings->connected = g_array_new(FALSE, FALSE, sizeof(struct accept_pair));
     settings->ready_fd = args.ready_fd;
     settings->debug = args.debug;
+    if (!check_modes(args.modes, error)) /* before a file is blamed for them */
+        goto out;
     if (args.config != NULL || args.exports == NULL) {
         const char *path = args.config != NULL ? args.config : SYSCONFDIR "/qidmap/qidmapd.conf";
 
@@ -525,18 +575,20 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
         !add_limits(settings, file.limits, error) || !add_limits(settings, args.limits, error))
         goto out;
     if (settings->exports->len == 0) {
-        fail(error, "nothing to serve: give --export NAME=DIR, or an [export NAME] in the file");
+        fail_usage(error,
+                   "nothing to serve: give --export NAME=DIR, or an [export NAME] in the file");
         goto out;
     }
-    settings->listen = g_strdupv(args.listen != NULL ? args.listen : file.listen);
-    for (char **item = settings->listen; item != NULL && *item != NULL; item++)
-        if (!g_str_has_prefix(*item, "unix:") && !g_str_has_prefix(*item, "tcp:")) {
-            fail(error, "listen: %s: expected unix:PATH or tcp:HOST:PORT", *item);
-            goto out;
-        }
+    if (!config_parse_connected(args.connected, settings->ready_fd, settings->connected, error) ||
+        !config_parse_listen(args.listen != NULL ? args.listen : file.listen, settings->listen,
+                             error) ||
+        !config_check_fs_ids(args.fs_ids, error))
+        goto out;
     settings->fs_ids = g_strdupv(args.fs_ids != NULL ? args.fs_ids : file.fs_ids);
-    if (settings->listen == NULL && getenv("LISTEN_FDS") == NULL) {
-        fail(error, "no address to listen on: give --listen unix:PATH or --listen tcp:HOST:PORT");
+    if (settings->listen->len == 0 && settings->connected->len == 0 &&
+        getenv("LISTEN_FDS") == NULL) {
+        fail_usage(error,
+                   "no address to listen on: give --listen unix:PATH or --listen tcp:HOST:PORT");
         goto out;
     }
     *result = g_steal_pointer(&settings);

@@ -30,6 +30,7 @@
 
 #include "src/fid.h"
 #include "src/limit.h"
+#include "src/peer.h"
 #include "src/server.h"
 #include "src/wire.h"
 
@@ -91,6 +92,7 @@ struct conn {
     uint64_t id;
     int fd;
     const struct server *server;
+    struct peer peer;
     struct limit_account account;
 
     /* The reader's. */
@@ -127,8 +129,9 @@ struct conn {
     bool out_dead;
 };
 
-/* Takes a connected socket over, and parks it; closes it where there are too many. */
-void conn_new(const struct server *server, int fd);
+/* Takes a connected socket over, and what is known of who is there, and parks it; closes it where
+ * there are too many. */
+void conn_new(const struct server *server, int fd, const struct peer *peer);
 
 /* Does the reader's work for as long as it has the role; `conn` may be gone afterwards. */
 void conn_serve(struct conn *conn, struct worker *worker);
@@ -141,6 +144,9 @@ void conn_event(uint64_t id, uint32_t events, struct worker *worker);
 
 /* Cuts off who keeps the daemon waiting longer than server->idle_seconds or stall_seconds. */
 void conn_sweep(void);
+
+/* Waits until there is no connection. */
+void conn_wait_none(void);
 
 /* Ends all connections in order: replies that were queued are sent for some seconds, and requests
  * in flight are waited for up to `seconds`. True: all ended. */

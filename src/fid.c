@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "src/conn.h"
+#include "src/export.h"
 #include "src/proto.h"
 
 static struct fid *fid_new(struct conn *conn, uint32_t number)
@@ -53,6 +54,7 @@ static void fid_free(gpointer data)
     if (fid->fd >= 0)
         close(fid->fd);
     privs_user_unref(fid->user);
+    export_unref(fid->export);
     limit_give(fid->account, LIMIT_FIDS, 1);
     pthread_mutex_destroy(&fid->mutex);
     g_free(fid);
@@ -165,7 +167,10 @@ void fid_set(struct fid *to, const struct fid *from, int fd, mode_t type)
     if (to != from) {
         struct privs_user *old = to->user;
 
-        to->export = from->export;
+        const struct path_export *old_export = to->export;
+
+        to->export = export_ref(from->export);
+        export_unref(old_export);
         to->user = privs_user_ref(from->user);
         privs_user_unref(old);
     }

@@ -40,6 +40,11 @@ int quit_wait(void)
     return number;
 }
 
+void quit_now(void)
+{
+    kill(getpid(), SIGTERM);
+}
+
 void quit_tell_ready(int ready_fd)
 {
 #ifdef HAVE_SYSTEMD

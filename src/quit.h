@@ -10,6 +10,9 @@ void quit_prepare(void);
 /* Waits for SIGTERM or SIGINT; returns its number. */
 int quit_wait(void);
 
+/* Makes quit_wait() return, from any thread. */
+void quit_now(void);
+
 /* Says that the daemon listens: to systemd, and on `ready_fd` where it is not negative (closed). */
 void quit_tell_ready(int ready_fd);
 void quit_tell_stopping(void);

@@ -18,41 +18,6 @@
 #include "src/log.h"
 #include "src/qid.h"
 
-/* ---- files to be removed later --------------------------------------------------------------- */
-
-struct kept {
-    char *path;
-    char *name;
-    int dir_fd;
-};
-
-static GArray *kept; /* struct kept; for the life of the process */
-
-void sandbox_keep(const char *path)
-{
-    g_autofree char *dir = g_path_get_dirname(path);
-    struct kept one = {.dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC)};
-
-    if (one.dir_fd < 0)
-        return;
-    one.path = g_strdup(path);
-    one.name = g_path_get_basename(path);
-    if (kept == NULL)
-        kept = g_array_new(FALSE, FALSE, sizeof one);
-    g_array_append_val(kept, one);
-}
-
-int sandbox_unlink(const char *path)
-{
-    for (guint i = 0; kept != NULL && i < kept->len; i++) {
-        const struct kept *one = &g_array_index(kept, struct kept, i);
-
-        if (strcmp(one->path, path) == 0)
-            return unlinkat(one->dir_fd, one->name, 0);
-    }
-    return unlink(path);
-}
-
 /* ---- what must stay -------------------------------------------------------------------------- */
 
 static void mount_free(gpointer data)

@@ -25,12 +25,6 @@ gboolean sandbox_enter(struct settings *settings, GError **error);
 /* What was taken away, in one line for the log. */
 const char *sandbox_status(void);
 
-/* Before sandbox_enter(): that the file `path` shall be removed later. */
-void sandbox_keep(const char *path);
-
-/* unlink(2) of such a path, wherever the daemon is now. */
-int sandbox_unlink(const char *path);
-
 /* ---- the parts ------------------------------------------------------------------------------- */
 
 /* One thing that shall be in the new namespace. */

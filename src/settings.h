@@ -14,8 +14,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "src/accept.h"
 #include "src/mount.h"
 #include "src/qid.h"
+
+struct allow;
 
 struct settings_export {
     char *name;
@@ -24,6 +27,8 @@ struct settings_export {
     enum qid_multidevs multidevs;
     struct mount_settings mounts;
     bool readonly;
+    bool subdirs;        /* clients may attach to directories below it */
+    struct allow *allow; /* NULL: everybody */
 };
 
 /* What the daemon takes away from itself (sandbox.h). */
@@ -35,7 +40,8 @@ enum settings_isolate {
 
 struct settings {
     GPtrArray *exports; /* struct settings_export, at least one */
-    char **listen;      /* addresses; may be empty with socket activation */
+    GPtrArray *listen;  /* struct listen_spec; may be empty with socket activation */
+    GArray *connected;  /* struct accept_pair: connections that come with the daemon */
     char **fs_ids;      /* PATH=UUID */
     GPtrArray *limits;  /* NAME=N each; the later ones count */
     unsigned idle_seconds, stall_seconds;
