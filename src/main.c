@@ -27,6 +27,7 @@
 #include "src/privs.h"
 #include "src/qid.h"
 #include "src/quit.h"
+#include "src/sandbox.h"
 #include "src/server.h"
 #include "src/settings.h"
 #include "src/spare.h"
@@ -152,6 +153,7 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
     }
     for (size_t i = 0; i < server.export_count; i++)
         log_info("export '%s': %s", server.exports[i].name, server.exports[i].dir);
+    log_info("%s", sandbox_status());
     log_info("ready");
     quit_tell_ready(settings->ready_fd);
     if (listeners->fds->len == 0 && !accept_end_with_last(error))
@@ -207,6 +209,11 @@ int main(int argc, char **argv)
         goto out;
     }
     spare_init();
+    /* Sockets have paths of the host; exports, stores and threads come after it. */
+    if (!sandbox_enter(settings, &error)) {
+        fail(error);
+        goto out;
+    }
     privs_init(settings->trusted);
     failed = path_init();
     if (failed != 0) {
