@@ -165,6 +165,23 @@ static gboolean parse_access(const char *text, bool *trusted, GError **error)
     return TRUE;
 }
 
+static gboolean parse_isolate(const char *isolate, const char *seccomp, struct settings *settings,
+                              GError **error)
+{
+    if (isolate == NULL || strcmp(isolate, "auto") == 0)
+        settings->isolate = SETTINGS_ISOLATE_AUTO;
+    else if (strcmp(isolate, "yes") == 0)
+        settings->isolate = SETTINGS_ISOLATE_YES;
+    else if (strcmp(isolate, "no") == 0)
+        settings->isolate = SETTINGS_ISOLATE_NO;
+    else
+        return fail_usage(error, "isolate: '%s' is none of auto, yes, no", isolate);
+    if (seccomp != NULL && strcmp(seccomp, "yes") != 0 && strcmp(seccomp, "no") != 0)
+        return fail_usage(error, "seccomp: '%s' is none of yes, no", seccomp);
+    settings->seccomp = seccomp == NULL || strcmp(seccomp, "yes") == 0;
+    return TRUE;
+}
+
 static gboolean check_numbers(gint64 threads, gint64 msize, struct settings *settings,
                               GError **error)
 {
@@ -255,7 +272,7 @@ static gboolean add_export(struct settings *settings, const char *name, const ch
 /* ---- the file -------------------------------------------------------------------------------- */
 
 struct file_values {
-    char *store, *access;
+    char *store, *access, *isolate, *seccomp;
     char *modes[MODE_COUNT];
     char **listen, **fs_ids, **limits, **traces;
     gint64 threads, msize, idle, stall;
@@ -271,6 +288,8 @@ static void file_values_clear(struct file_values *values)
 {
     g_free(values->store);
     g_free(values->access);
+    g_free(values->isolate);
+    g_free(values->seccomp);
     modes_clear(values->modes);
     g_strfreev(values->listen);
     g_strfreev(values->fs_ids);
@@ -356,29 +375,12 @@ static gboolean read_export_group(GKeyFile *file, const char *group, const char 
 static gboolean read_file(const char *path, struct file_values *values, struct settings *settings,
                           const char *store, char *const modes[MODE_COUNT], GError **error)
 {
-    static const char *const known[] = {"listen",
-                                        "store",
-                                        "access",
-                                        "multidevs",
-                                        "on-duplicate",
-                                        "bind",
-                                        "weak",
-                                        "markers",
-                                        "threads",
-                                        "msize-max",
-                                        "fs-id",
-                                        "security",
-                                        "squash",
-                                        "squash-user",
-                                        "xattrs",
-                                        "qid-version",
-                                        "limit",
-                                        "idle-timeout",
-                                        "stall-timeout",
-                                        "subdirs",
-                                        "allow",
-                                        "trace",
-                                        NULL};
+    static const char *const known[] = {
+        "listen",        "store",       "access",  "multidevs",   "on-duplicate",
+        "bind",          "weak",        "markers", "threads",     "msize-max",
+        "fs-id",         "limit",       "subdirs", "allow",       "idle-timeout",
+        "stall-timeout", "trace",       "isolate", "seccomp",     "security",
+        "squash",        "squash-user", "xattrs",  "qid-version", NULL};
     char *defaults[MODE_COUNT];
     struct config_lines *lines;
     const char *current = "daemon";
@@ -395,6 +397,8 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
         goto bad;
     values->store = get_string(file, "daemon", "store");
     values->access = get_string(file, "daemon", "access");
+    values->isolate = get_string(file, "daemon", "isolate");
+    values->seccomp = get_string(file, "daemon", "seccomp");
     get_modes(file, "daemon", values->modes);
     merge_modes(defaults, modes, values->modes);
     values->listen = g_key_file_get_string_list(file, "daemon", "listen", NULL, NULL);
@@ -436,7 +440,7 @@ bad:
 /* ---- the command line ------------------------------------------------------------------------ */
 
 struct arguments {
-    char *config, *store, *access;
+    char *config, *store, *access, *isolate, *seccomp;
     char *modes[MODE_COUNT];
     char **exports, **listen, **fs_ids, **connected, **limits, **traces;
     gint64 msize, idle, stall;
@@ -450,6 +454,8 @@ static void arguments_clear(struct arguments *args)
     g_free(args->store);
     modes_clear(args->modes);
     g_free(args->access);
+    g_free(args->isolate);
+    g_free(args->seccomp);
     g_strfreev(args->exports);
     g_strfreev(args->connected);
     g_strfreev(args->listen);
@@ -501,6 +507,11 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
          "Version of a file: stable (default), or mtime, for guests with cache=fscache", "MODE"},
         {"fs-id", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &args->fs_ids,
          "Identity of the filesystem mounted at PATH (repeatable)", "PATH=UUID"},
+        {"isolate", 0, 0, G_OPTION_ARG_STRING, &args->isolate,
+         "Give up mounts and rights that are not needed: auto (what can be, default), yes, no",
+         "MODE"},
+        {"seccomp", 0, 0, G_OPTION_ARG_STRING, &args->seccomp,
+         "With isolation, give up system calls too: yes (default), no", "MODE"},
         {"threads", 0, 0, G_OPTION_ARG_INT, &args->threads, "At most N threads (default 64)", "N"},
         {"msize-max", 0, 0, G_OPTION_ARG_INT64, &args->msize,
          "Largest message in bytes (default 1 MiB and its header)", "BYTES"},
@@ -599,6 +610,8 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
     }
     if (!add_argument_exports(&args, settings, &file, error) ||
         !parse_access(args.access != NULL ? args.access : file.access, &settings->trusted, error) ||
+        !parse_isolate(args.isolate != NULL ? args.isolate : file.isolate,
+                       args.seccomp != NULL ? args.seccomp : file.seccomp, settings, error) ||
         !check_numbers(args.threads != G_MININT ? args.threads : file.threads,
                        args.msize != G_MININT64 ? args.msize : file.msize, settings, error) ||
         !check_seconds("idle-timeout", args.idle != G_MININT64 ? args.idle : file.idle,

@@ -27,6 +27,7 @@
 #include "src/privs.h"
 #include "src/qid.h"
 #include "src/quit.h"
+#include "src/sandbox.h"
 #include "src/security.h"
 #include "src/server.h"
 #include "src/settings.h"
@@ -163,6 +164,7 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
         all_mapped &= server.exports[i].security->mode == SECURITY_MAPPED_XATTR;
     }
     security_tell_limits(all_mapped);
+    log_info("%s", sandbox_status());
     log_info("ready");
     quit_tell_ready(settings->ready_fd);
     if (listeners->fds->len == 0 && !accept_end_with_last(error))
@@ -218,6 +220,11 @@ int main(int argc, char **argv)
         goto out;
     }
     spare_init();
+    /* Sockets have paths of the host; exports, stores and threads come after it. */
+    if (!sandbox_enter(settings, &error)) {
+        fail(error);
+        goto out;
+    }
     privs_init(settings->trusted);
     privs_user_set_threads(settings->threads);
     failed = path_init();

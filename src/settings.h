@@ -35,6 +35,13 @@ struct settings_export {
     struct allow *allow; /* NULL: everybody */
 };
 
+/* What the daemon takes away from itself (sandbox.h). */
+enum settings_isolate {
+    SETTINGS_ISOLATE_AUTO, /* what can be done here */
+    SETTINGS_ISOLATE_YES,  /* all of it, or an error */
+    SETTINGS_ISOLATE_NO
+};
+
 struct settings {
     GPtrArray *exports; /* struct settings_export, at least one */
     GPtrArray *listen;  /* struct listen_spec; may be empty with socket activation */
@@ -45,6 +52,8 @@ struct settings {
     bool trusted; /* access=trusted */
     bool debug;
     char **traces; /* for trace_add() */
+    bool seccomp;
+    enum settings_isolate isolate;
     unsigned threads;
     uint32_t msize_max;
     int ready_fd; /* -1: none */
