@@ -97,10 +97,7 @@ int op_lopen(struct request *request)
     got = open_again(fid->fd, flags);
     if (got < 0)
         return got;
-    close(fid->fd); /* the opened one does all that the other did */
-    fid->fd = got;
-    fid->open = true;
-    fid->open_flags = flags;
+    fid_set_open(fid, got, flags); /* it does all that the other descriptor did */
     put_open(request, &qid);
     return 0;
 }
@@ -167,6 +164,7 @@ int op_lcreate(struct request *request)
         return error;
     }
     fid_set(fid, fid, fd, S_IFREG);
+    fid_set_qid(fid, &qid);
     fid->open = true;
     fid->open_flags = flags;
     put_open(request, &qid);
