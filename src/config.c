@@ -12,6 +12,7 @@
 #include "src/proto.h"
 
 #define THREADS_DEFAULT 64
+#define DESCRIPTORS_MAX (1 << 30)
 #define THREADS_MIN     4
 #define THREADS_MAX     4096
 #define MSIZE_DEFAULT   (1024 * 1024 + P9_IOHDRSZ)
@@ -113,6 +114,15 @@ static gboolean parse_access(const char *text, bool *trusted, GError **error)
     return TRUE;
 }
 
+static gboolean check_descriptors(gint64 descriptors, struct settings *settings, GError **error)
+{
+    if (descriptors < 0 || descriptors > DESCRIPTORS_MAX)
+        return fail(error, "descriptors: %" G_GINT64_FORMAT " is not between 0 and %d", descriptors,
+                    DESCRIPTORS_MAX);
+    settings->descriptors = (uint64_t)descriptors;
+    return TRUE;
+}
+
 static gboolean check_numbers(gint64 threads, gint64 msize, struct settings *settings,
                               GError **error)
 {
@@ -177,7 +187,7 @@ struct file_values {
     char *store, *access;
     char *modes[MODE_COUNT];
     char **listen, **fs_ids;
-    gint64 threads, msize;
+    gint64 threads, msize, descriptors;
 };
 
 static void modes_clear(char *modes[MODE_COUNT])
@@ -271,9 +281,9 @@ static gboolean read_export_group(GKeyFile *file, const char *group, const char 
 static gboolean read_file(const char *path, struct file_values *values, struct settings *settings,
                           const char *store, char *const modes[MODE_COUNT], GError **error)
 {
-    static const char *const known[] = {"listen",       "store",     "access", "multidevs",
-                                        "on-duplicate", "bind",      "weak",   "markers",
-                                        "threads",      "msize-max", "fs-id",  NULL};
+    static const char *const known[] = {
+        "listen",  "store",   "access",    "multidevs", "on-duplicate", "bind", "weak",
+        "markers", "threads", "msize-max", "fs-id",     "descriptors",  NULL};
     char *defaults[MODE_COUNT];
     g_autoptr(GKeyFile) file = g_key_file_new();
     g_auto(GStrv) groups = NULL;
@@ -288,7 +298,8 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
     values->listen = g_key_file_get_string_list(file, "daemon", "listen", NULL, NULL);
     values->fs_ids = g_key_file_get_string_list(file, "daemon", "fs-id", NULL, NULL);
     if (!get_int64(file, "threads", &values->threads, error) ||
-        !get_int64(file, "msize-max", &values->msize, error))
+        !get_int64(file, "msize-max", &values->msize, error) ||
+        !get_int64(file, "descriptors", &values->descriptors, error))
         goto bad;
     groups = g_key_file_get_groups(file, NULL);
     for (char **group = groups; *group != NULL; group++) {
@@ -314,7 +325,7 @@ struct arguments {
     char *config, *store, *access;
     char *modes[MODE_COUNT];
     char **exports, **listen, **fs_ids;
-    gint64 msize;
+    gint64 msize, descriptors;
     gint threads, ready_fd;
     gboolean debug, foreground, version;
 };
@@ -358,6 +369,9 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
         {"threads", 0, 0, G_OPTION_ARG_INT, &args->threads, "At most N threads (default 64)", "N"},
         {"msize-max", 0, 0, G_OPTION_ARG_INT64, &args->msize,
          "Largest message in bytes (default 1 MiB and its header)", "BYTES"},
+        {"descriptors", 0, 0, G_OPTION_ARG_INT64, &args->descriptors,
+         "Keep at most N descriptors of files that are not open (default: as the limit allows)",
+         "N"},
         {"ready-fd", 0, 0, G_OPTION_ARG_INT, &args->ready_fd,
          "Write READY to this descriptor once it listens, and close it", "N"},
         {"debug", 0, 0, G_OPTION_ARG_NONE, &args->debug, "Show every request", NULL},
@@ -404,7 +418,8 @@ static gboolean add_argument_exports(struct arguments *args, struct settings *se
 enum settings_result settings_read(int *argc, char ***argv, struct settings **result,
                                    GError **error)
 {
-    struct arguments args = {.ready_fd = -1, .threads = G_MININT, .msize = G_MININT64};
+    struct arguments args = {
+        .ready_fd = -1, .threads = G_MININT, .msize = G_MININT64, .descriptors = G_MININT64};
     g_auto(file_values) file = {.threads = THREADS_DEFAULT, .msize = MSIZE_DEFAULT};
     struct settings *settings = NULL;
     enum settings_result outcome = SETTINGS_USAGE;
@@ -433,7 +448,9 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
     if (!add_argument_exports(&args, settings, &file, error) ||
         !parse_access(args.access != NULL ? args.access : file.access, &settings->trusted, error) ||
         !check_numbers(args.threads != G_MININT ? args.threads : file.threads,
-                       args.msize != G_MININT64 ? args.msize : file.msize, settings, error))
+                       args.msize != G_MININT64 ? args.msize : file.msize, settings, error) ||
+        !check_descriptors(args.descriptors != G_MININT64 ? args.descriptors : file.descriptors,
+                           settings, error))
         goto out;
     if (settings->exports->len == 0) {
         fail(error, "nothing to serve: give --export NAME=DIR, or an [export NAME] in the file");

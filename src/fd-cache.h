@@ -28,19 +28,23 @@ struct fd_shared; /* one descriptor of several fids */
 struct locator;
 struct path_export;
 
+enum fd_list { FD_LIST_NONE, FD_LIST_IDLE /* may be closed */, FD_LIST_FIXED /* must not */ };
+
 /* A part of struct fid. */
 struct fd_slot {
     int state; /* atomic; see fd-cache.c */
-    int used;  /* atomic: held since the list was last gone along */
+    int used;  /* atomic: held since somebody last went along the list */
 
-    /* Changed by who holds the fid alone, or has taken it for a change of state. */
-    bool listed;
-    bool kept; /* of a file without a name: counted apart */
+    /* Changed by who holds the fid alone, or has made it BUSY. */
+    enum fd_list list;
+    bool counted; /* the descriptor is */
+    bool kept;    /* of a file without a name: counted apart */
     struct fd_shared *shared;
     struct locator *locator; /* NULL: was never closed */
 
-    struct fd_slot *prev, *next; /* the shard's lock */
-    struct fd_slot *same;        /* other closed fids of the file; the lock of the index */
+    struct fd_slot *prev, *next;      /* the shard's lock */
+    struct fd_slot *same, *same_prev; /* other closed fids of the file; the lock of the index */
+    uint64_t qid_path;
 };
 
 /* `files`: how many descriptors fids may have at once; at least 1. Before any thread starts. */

@@ -51,6 +51,8 @@ static void fid_free(gpointer data)
     fid_dir_free(fid->dir);
     fid_xattr_free(fid->xattr);
     fd_cache_end(fid);
+    if (fid->open)
+        limit_give(fid->account, LIMIT_FILES, 1);
     privs_user_unref(fid->user);
     limit_give(fid->account, LIMIT_FIDS, 1);
     pthread_mutex_destroy(&fid->mutex);

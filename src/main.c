@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "src/conn.h"
+#include "src/fd-cache.h"
 #include "src/limit.h"
 #include "src/listen.h"
 #include "src/log.h"
@@ -29,8 +30,8 @@
 #include "src/settings.h"
 #include "src/worker.h"
 
-#define FIDS_MAX      1000000u
-#define CLOSE_SECONDS 20
+#define DESCRIPTORS_MAX (1u << 20)
+#define CLOSE_SECONDS   20
 
 static struct server server;
 
@@ -39,22 +40,25 @@ static uint64_t raise_descriptor_limit(void)
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return 512;
+        return 1024;
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     getrlimit(RLIMIT_NOFILE, &limit);
-    /* One session may have half of the descriptors: the others must go on. */
-    return limit.rlim_cur / 2 > FIDS_MAX ? FIDS_MAX : limit.rlim_cur / 2;
+    return MIN(limit.rlim_cur, DESCRIPTORS_MAX);
 }
 
-static void set_limits(void)
+/* What the process may hold is shared out: half to files that clients have open, three eighths to
+ * fids that may do without, the rest to connections; a want of more takes from the fids. Each
+ * thread needs a few for a moment, and so do stores and lists of mounts. */
+static void set_limits(const struct settings *settings)
 {
     struct limit_settings limits;
-    uint64_t files = raise_descriptor_limit();
+    uint64_t all = raise_descriptor_limit();
+    uint64_t own = MIN(64 + 4 * (uint64_t)settings->threads, all / 2);
 
-    limit_defaults(&limits, files);
-    limits.session[LIMIT_FIDS] = files; /* each fid has a descriptor */
+    limit_defaults(&limits, (all - own) / 2);
     limit_init(&limits);
+    fd_cache_init(settings->descriptors != 0 ? settings->descriptors : (all - own) / 8 * 3);
 }
 
 static gboolean open_export(const struct settings_export *from, struct path_export *to,
@@ -97,7 +101,7 @@ static void accept_all(int fd)
             conn_new(&server, got);
             continue;
         }
-        if (got == -EINTR || got == -ECONNABORTED)
+        if (got == -EINTR || got == -ECONNABORTED || path_relieved(got))
             continue;
         if (got != -EAGAIN) {
             log_error("cannot accept a connection: %s", g_strerror(-got));
@@ -166,7 +170,7 @@ int main(int argc, char **argv)
     server.threads = settings->threads;
     server.msize_max = settings->msize_max;
     server.trusted = settings->trusted;
-    set_limits();
+    set_limits(settings);
     map = qid_map_new(settings->fs_ids, &error);
     if (map == NULL || !open_exports(settings, map, &error) ||
         !listen_open(settings->listen, &listeners, &error) || !qid_map_start(map, &error) ||

@@ -45,11 +45,11 @@ _qidmapd() {
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
-    --export | --fs-id | --threads | --msize-max | --ready-fd)
+    --export | --fs-id | --threads | --msize-max | --descriptors | --ready-fd)
         return
         ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "--config --export --store --listen --multidevs
-        --on-duplicate --bind --weak --markers --access --fs-id --threads --msize-max --ready-fd --debug --foreground --version --help" -- "$cur")
+        --on-duplicate --bind --weak --markers --access --fs-id --threads --msize-max --descriptors --ready-fd --debug --foreground --version --help" -- "$cur")
 }
 complete -F _qidmapd qidmapd
