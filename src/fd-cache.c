@@ -58,14 +58,15 @@ static struct index {
 } indexes[INDEXES];
 
 static struct {
-    uint64_t budget;
+    uint64_t budget, kept_max;
     uint64_t ceiling; /* atomic: the budget, or less for a while after a shortage */
-    uint64_t held;    /* atomic: descriptors here, kept ones too */
-    uint64_t kept;    /* atomic: those of files without a name */
+    uint64_t held;    /* atomic: descriptors that may be closed */
+    uint64_t kept;    /* atomic: those of files that could not be found again */
     int pressed;      /* atomic: fids may be closed from now on */
     int told_kept;    /* atomic: the log has a line about it */
     pthread_once_t once;
-} cache = {.budget = UINT64_MAX, .ceiling = UINT64_MAX, .once = PTHREAD_ONCE_INIT};
+} cache = {
+    .budget = UINT64_MAX, .kept_max = UINT64_MAX, .ceiling = UINT64_MAX, .once = PTHREAD_ONCE_INIT};
 
 static __thread bool added;    /* this thread brought a descriptor */
 static __thread bool evicting; /* no shortage can be relieved by the relief itself */
@@ -80,9 +81,10 @@ static void init_locks(void)
     }
 }
 
-void fd_cache_init(uint64_t files)
+void fd_cache_init(uint64_t files, uint64_t kept)
 {
     pthread_once(&cache.once, init_locks);
+    cache.kept_max = kept;
     cache.budget = files > 0 ? files : 1;
     cache.ceiling = cache.budget;
     path_on_shortage(fd_cache_relieve);
@@ -188,31 +190,35 @@ static void count_in(struct fid *fid)
     added = true;
 }
 
+/* A descriptor is closed that was counted in one of two ways. */
+static void close_counted(int fd, bool kept)
+{
+    __atomic_fetch_sub(kept ? &cache.kept : &cache.held, 1, __ATOMIC_RELAXED);
+    close(fd);
+}
+
+static void shared_unref(struct fd_shared *shared)
+{
+    if (__atomic_sub_fetch(&shared->refs, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    close_counted(shared->fd, shared->kept != 0);
+    g_free(shared);
+}
+
 /* Closes the descriptor, or gives up its share of it. */
 static void drop_fd(struct fid *fid)
 {
     struct fd_slot *slot = &fid->slot;
-    struct fd_shared *shared = slot->shared;
-    bool kept = slot->kept;
-    int fd = fid->fd;
 
+    if (slot->shared != NULL)
+        shared_unref(slot->shared);
+    else if (slot->counted)
+        close_counted(fid->fd, slot->kept);
+    else if (fid->fd >= 0)
+        close(fid->fd);
     fid->fd = -1;
     slot->shared = NULL;
-    slot->kept = false;
-    if (shared != NULL) {
-        if (__atomic_sub_fetch(&shared->refs, 1, __ATOMIC_ACQ_REL) > 0)
-            return;
-        kept = shared->kept;
-        fd = shared->fd;
-        g_free(shared);
-        __atomic_fetch_sub(&cache.held, 1, __ATOMIC_RELAXED);
-    } else if (slot->counted)
-        __atomic_fetch_sub(&cache.held, 1, __ATOMIC_RELAXED);
-    slot->counted = false;
-    if (kept)
-        __atomic_fetch_sub(&cache.kept, 1, __ATOMIC_RELAXED);
-    if (fd >= 0)
-        close(fd);
+    slot->kept = slot->counted = false;
 }
 
 /* ---- the index ------------------------------------------------------------------------------- */
@@ -233,6 +239,8 @@ static void index_add(struct index *index, struct fd_slot *slot)
 
 static void index_remove(struct index *index, struct fd_slot *slot)
 {
+    if (slot->locator == NULL)
+        return; /* could be found by nothing, and is not here */
     if (slot->same != NULL)
         slot->same->same_prev = slot->same_prev;
     if (slot->same_prev != NULL)
@@ -260,7 +268,7 @@ static bool may_keep(void)
 {
     uint64_t kept = __atomic_load_n(&cache.kept, __ATOMIC_RELAXED);
 
-    if (kept < cache.budget / 2 + 1)
+    if (kept < cache.kept_max)
         return true;
     if (!__atomic_exchange_n(&cache.told_kept, 1, __ATOMIC_RELAXED))
         log_warning("clients keep %" G_GUINT64_FORMAT
@@ -273,13 +281,15 @@ static bool may_keep(void)
 static void keep(struct fid *fid)
 {
     struct fd_slot *slot = &fid->slot;
+    bool already = slot->shared != NULL
+                       ? __atomic_exchange_n(&slot->shared->kept, 1, __ATOMIC_ACQ_REL) != 0
+                       : slot->kept;
 
-    if (slot->shared != NULL) {
-        if (!__atomic_exchange_n(&slot->shared->kept, 1, __ATOMIC_ACQ_REL))
-            __atomic_fetch_add(&cache.kept, 1, __ATOMIC_RELAXED);
-    } else if (!slot->kept) {
+    if (slot->shared == NULL)
         slot->kept = true;
+    if (!already) {
         __atomic_fetch_add(&cache.kept, 1, __ATOMIC_RELAXED);
+        __atomic_fetch_sub(&cache.held, 1, __ATOMIC_RELAXED);
     }
     enlist(fid, FD_LIST_FIXED);
     set_state(slot, 0);
@@ -290,25 +300,26 @@ static void keep(struct fid *fid)
 static bool close_fid(struct fid *fid)
 {
     struct fd_slot *slot = &fid->slot;
-    struct index *index;
     int error;
-    bool guarded;
 
     evicting = true;
     error = locator_note(fid->export, fid->fd, fid->qid_path, &slot->locator);
     evicting = false;
-    if (slot->locator == NULL || (error == -ENOENT && may_keep())) {
+    if (error == -ENOENT && may_keep()) {
         keep(fid);
         return false;
     }
-    index = index_of(locator_qid_path(slot->locator));
-    pthread_mutex_lock(&index->lock);
-    guarded =
-        (error != 0 && error != -ENOENT) || is_guarded(index, locator_qid_path(slot->locator));
-    if (!guarded)
-        index_add(index, slot);
-    pthread_mutex_unlock(&index->lock);
-    if (guarded) {
+    if (error == 0 || (error == -ENOENT && slot->locator != NULL)) {
+        struct index *index = index_of(locator_qid_path(slot->locator));
+
+        pthread_mutex_lock(&index->lock);
+        if (is_guarded(index, locator_qid_path(slot->locator)))
+            error = -EAGAIN;
+        else
+            index_add(index, slot);
+        pthread_mutex_unlock(&index->lock);
+    }
+    if (error != 0 && error != -ENOENT) {
         enlist(fid, FD_LIST_IDLE);
         set_state(slot, 0);
         return false;
@@ -410,7 +421,9 @@ static int bring_back(struct fid *fid)
     struct index *index = index_of(slot->qid_path);
     int error = privs_become(NULL), fd;
 
-    fd = error != 0 ? error : locator_open(fid->export, slot->locator);
+    fd = error != 0              ? error
+         : slot->locator == NULL ? -ESTALE
+                                 : locator_open(fid->export, slot->locator);
     if (fd < 0) {
         set_state(slot, CLOSED);
         log_debug("fid %u: its file is not found again: %s", fid->number, g_strerror(-fd));
@@ -594,14 +607,8 @@ void fd_cache_guard(struct fd_guard *guard, const struct path_export *export, in
     pthread_mutex_unlock(&index->lock);
     if (fd >= 0)
         close(fd);
-    if (shared != NULL && __atomic_sub_fetch(&shared->refs, 1, __ATOMIC_ACQ_REL) == 0) {
-        /* All of them were closed or given up already. */
-        close(shared->fd);
-        if (shared->kept)
-            __atomic_fetch_sub(&cache.kept, 1, __ATOMIC_RELAXED);
-        g_free(shared);
-        __atomic_fetch_sub(&cache.held, 1, __ATOMIC_RELAXED);
-    }
+    if (shared != NULL)
+        shared_unref(shared);
 }
 
 void fd_cache_unguard(struct fd_guard *guard)

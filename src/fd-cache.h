@@ -47,8 +47,9 @@ struct fd_slot {
     uint64_t qid_path;
 };
 
-/* `files`: how many descriptors fids may have at once; at least 1. Before any thread starts. */
-void fd_cache_init(uint64_t files);
+/* `files`: how many descriptors fids may have that can be closed, at least 1; `kept`: how many more for
+ * files that could not be found again. Before any thread starts. */
+void fd_cache_init(uint64_t files, uint64_t kept);
 
 /* A new fid is held by its maker. */
 void fd_cache_begin(struct fid *fid);

@@ -54,11 +54,11 @@ static void set_limits(const struct settings *settings)
 {
     struct limit_settings limits;
     uint64_t all = raise_descriptor_limit();
-    uint64_t own = MIN(64 + 4 * (uint64_t)settings->threads, all / 2);
+    uint64_t own = MIN(64 + 4 * (uint64_t)settings->threads, all / 2), share = (all - own) / 8;
 
-    limit_defaults(&limits, (all - own) / 2);
+    limit_defaults(&limits, share * 4);
     limit_init(&limits);
-    fd_cache_init(settings->descriptors != 0 ? settings->descriptors : (all - own) / 8 * 3);
+    fd_cache_init(settings->descriptors != 0 ? settings->descriptors : share * 2, share);
 }
 
 static gboolean open_export(const struct settings_export *from, struct path_export *to,
