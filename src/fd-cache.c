@@ -33,6 +33,8 @@
 #define SHARDS  16
 #define INDEXES 16
 
+#define DRAIN_TIMES 200 /* how often it waits for requests that are at work */
+
 struct fd_shared {
     int refs; /* atomic */
     int kept; /* atomic */
@@ -484,7 +486,8 @@ bool fd_cache_release(struct fid *fid)
 
     /* Only a turn of its own changes what these say, and then there is no other holder. */
     if (fid->fd >= 0 && slot->list == FD_LIST_NONE && slot->shared == NULL) {
-        count_in(fid);
+        if (!fid->open) /* these are counted as open files */
+            count_in(fid);
         enlist(fid, fid->open ? FD_LIST_FIXED : FD_LIST_IDLE);
     } else if (fid->open && slot->list == FD_LIST_IDLE)
         enlist(fid, FD_LIST_FIXED);
@@ -626,4 +629,86 @@ void fd_cache_unguard(struct fd_guard *guard)
         }
     pthread_mutex_unlock(&index->lock);
     guard->set = false;
+}
+
+/* ---- making way for umount ------------------------------------------------------------------- */
+
+static bool is_at_or_below(int fd, const char *path, char *full)
+{
+    size_t len = strlen(path);
+
+    if (path_absolute(fd, full) != 0 || strncmp(full, path, len) != 0)
+        return false;
+    return full[len] == '\0' || full[len] == '/' || strcmp(full + len, " (deleted)") == 0 ||
+           strcmp(path, "/") == 0;
+}
+
+static void tell_busy(GPtrArray *busy, const char *path, const char *why)
+{
+    g_ptr_array_add(busy, g_strdup_printf("%s: %s", path, why));
+}
+
+/* The fids of a shard that may be closed. `*waiting`: some are at work just now. */
+static uint64_t drain_idle(struct shard *shard, const char *path, bool *waiting)
+{
+    char full[PATH_MAX];
+    uint64_t closed = 0, steps;
+
+    pthread_mutex_lock(&shard->lock);
+    for (steps = shard->idle.count; steps > 0 && shard->idle.head != NULL; steps--) {
+        struct fd_slot *slot = shard->idle.head;
+        struct fid *fid = fid_of(slot);
+
+        list_remove(&shard->idle, slot);
+        if (!change(slot, 0, BUSY)) {
+            list_add(&shard->idle, slot);
+            *waiting = true;
+            continue;
+        }
+        slot->list = FD_LIST_NONE;
+        pthread_mutex_unlock(&shard->lock);
+        if (is_at_or_below(fid->fd, path, full))
+            closed += close_fid(fid);
+        else {
+            enlist(fid, FD_LIST_IDLE);
+            set_state(slot, 0);
+        }
+        pthread_mutex_lock(&shard->lock);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return closed;
+}
+
+static void list_fixed(struct shard *shard, const char *path, GPtrArray *busy)
+{
+    char full[PATH_MAX];
+
+    pthread_mutex_lock(&shard->lock);
+    for (struct fd_slot *slot = shard->fixed.head; slot != NULL; slot = slot->next)
+        /* Whoever closes it takes it out of the list first. */
+        if (is_at_or_below(fid_of(slot)->fd, path, full))
+            tell_busy(busy, full, fid_of(slot)->open ? "open" : "could not be found again");
+    pthread_mutex_unlock(&shard->lock);
+}
+
+uint64_t fd_cache_drain(const char *path, GPtrArray *busy)
+{
+    bool waiting = true;
+    uint64_t closed = 0;
+    unsigned times = 0;
+
+    __atomic_store_n(&cache.pressed, 1, __ATOMIC_RELAXED);
+    while (waiting && times < DRAIN_TIMES) {
+        waiting = false;
+        for (unsigned i = 0; i < SHARDS; i++)
+            closed += drain_idle(&shards[i], path, &waiting);
+        if (waiting)
+            wait_a_little(&times);
+    }
+    if (waiting)
+        tell_busy(busy, path, "a request is at work, maybe here");
+    for (unsigned i = 0; i < SHARDS; i++)
+        list_fixed(&shards[i], path, busy);
+    locator_let_go(path);
+    return closed;
 }

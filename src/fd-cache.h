@@ -20,6 +20,7 @@
 #ifndef FD_CACHE_H
 #define FD_CACHE_H
 
+#include <glib.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -87,6 +88,12 @@ struct fd_guard {
 void fd_cache_guard(struct fd_guard *guard, const struct path_export *export, int dir_fd,
                     const char *name);
 void fd_cache_unguard(struct fd_guard *guard);
+
+/* Closes the descriptors of all fids whose file is at or below the absolute `path` on the host, and
+ * what is held of mounts there, so that they can be unmounted; fids are found again if that does not
+ * happen. Adds to `busy`, for people, the path of each file that had to stay, and why. How many were
+ * closed. */
+uint64_t fd_cache_drain(const char *path, GPtrArray *busy);
 
 /* How many descriptors fids have that may be closed. */
 uint64_t fd_cache_count(void);

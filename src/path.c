@@ -235,28 +235,41 @@ int path_descend(const struct path_export *exp, char *path)
     return fd;
 }
 
-/* `any`: also what may be no path but a path and what the kernel says about it. */
-static int below(const struct path_export *exp, int fd, char *path, bool any)
+int path_absolute(int fd, char *path)
 {
-    static const char deleted[] = " (deleted)";
-    char link[16], root[PATH_MAX];
-    ssize_t root_len, len;
+    char link[16];
+    ssize_t len;
 
-    snprintf(link, sizeof link, "%d", exp->root_fd);
-    root_len = readlinkat(proc_fd, link, root, sizeof root - 1);
     snprintf(link, sizeof link, "%d", fd);
-    len = root_len < 0 ? -1 : readlinkat(proc_fd, link, path, PATH_MAX);
+    len = readlinkat(proc_fd, link, path, PATH_MAX);
     if (len < 0)
         return -errno;
     if (len == PATH_MAX)
         return -ENAMETOOLONG;
     path[len] = '\0';
+    return 0;
+}
+
+/* `any`: also what may be no path but a path and what the kernel says about it. */
+static int below(const struct path_export *exp, int fd, char *path, bool any)
+{
+    static const char deleted[] = " (deleted)";
+    char root[PATH_MAX];
+    size_t root_len, len;
+    int error = path_absolute(exp->root_fd, root);
+
+    if (error == 0)
+        error = path_absolute(fd, path);
+    if (error != 0)
+        return error;
+    root_len = strlen(root);
+    len = strlen(path);
     if (root_len == 1)
         root_len = 0;
     /* A file whose name ends like this is as one that has none: it is looked for otherwise. */
     if (!any && g_str_has_suffix(path, deleted))
         return -ENOENT;
-    if (len < root_len || memcmp(root, path, (size_t)root_len) != 0)
+    if (len < root_len || memcmp(root, path, root_len) != 0)
         return -ENOENT;
     if (len == root_len || (len == 1 && root_len == 0)) {
         path[0] = '\0';
@@ -264,7 +277,7 @@ static int below(const struct path_export *exp, int fd, char *path, bool any)
     }
     if (path[root_len] != '/')
         return -ENOENT;
-    memmove(path, path + root_len + 1, (size_t)(len - root_len));
+    memmove(path, path + root_len + 1, len - root_len);
     return 0;
 }
 

@@ -59,6 +59,10 @@ int path_look(int fd, struct statx *stx);
  * or the name was removed. Asks no filesystem. */
 int path_below(const struct path_export *exp, int fd, char *path);
 
+/* The absolute path of `fd`, as the kernel tells it, in a buffer of PATH_MAX; with " (deleted)" after
+ * it where the name was removed. 0 or a negative errno. */
+int path_absolute(int fd, char *path);
+
 /* Goes down `path`, relative to the root, name by name: an O_PATH descriptor or a negative errno.
  * Writes to `path`. */
 int path_descend(const struct path_export *exp, char *path);
