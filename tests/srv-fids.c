@@ -16,11 +16,15 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <linux/capability.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define BATCH 64
@@ -363,6 +367,123 @@ static void host_renames(gconstpointer data)
     stop(s);
 }
 
+/* A file that was found by handle after the kernel forgot its name has none that the kernel knows;
+ * it is renamed and removed all the same. */
+static void forgotten_name(gconstpointer data)
+{
+    struct server *s;
+    struct client *c;
+    struct client_attr attr;
+    guint32 moved, removed;
+
+    (void)data;
+    if (g_getenv("QIDMAP_DROP_CACHES") == NULL) {
+        g_test_skip("changes the caches of the whole machine: set QIDMAP_DROP_CACHES");
+        return;
+    }
+    s = start_with_others();
+    make_dir(s, "d");
+    make_file(s, "d/moved", "m");
+    make_file(s, "d/removed", "r");
+    make_file(s, "d/other", "o");
+    c = server_client(s);
+    moved = walk_new(c, "d/moved");
+    removed = walk_new(c, "d/removed");
+    push_out(c);
+    g_assert_cmpint(client_renameat(c, ROOT_FID, "d", ROOT_FID, "e"), ==, 0);
+    host_rename_path(s, "e/removed", "e/hidden");
+    host_rename_path(s, "e/other", "e/removed");
+    sync();
+    g_assert_true(g_file_set_contents("/proc/sys/vm/drop_caches", "2", 1, NULL) ||
+                  system("echo 2 >/proc/sys/vm/drop_caches") == 0);
+    g_assert_cmpint(client_getattr(c, moved, GETATTR_BASIC, &attr), ==, 0);
+    push_out(c);
+    g_assert_cmpint(client_rename(c, moved, ROOT_FID, "here"), ==, 0);
+    g_assert_cmpint(client_getattr(c, walk_new(c, "here"), GETATTR_BASIC, &attr), ==, 0);
+    g_assert_cmpint(client_remove(c, removed), ==, 0);
+    g_assert_cmpint(client_getattr(c, walk_new(c, "e/removed"), GETATTR_BASIC, &attr), ==, 0);
+    g_assert_cmpint(client_unlinkat(c, ROOT_FID, "e/hidden", 0), >, 0);
+    client_close(c);
+    stop(s);
+}
+
+/* A filesystem that does not answer holds up those who ask for its files, and nobody else: neither
+ * other sessions, nor other requests of the same one, nor the closing of descriptors, nor the end
+ * of the daemon. */
+static void dead_mount(gconstpointer data)
+{
+    struct server *s;
+    struct client *c, *other;
+    struct client_attr attr;
+    g_autofree char *source = NULL, *mount = NULL;
+    const char *argv[] = {"bindfs", "-f", NULL, NULL, NULL};
+    struct stat before, after;
+    guint32 lost[8];
+    GPid pid = 0;
+    int open, get;
+
+    (void)data;
+    if (g_getenv("QIDMAP_FIDS_MOUNT") == NULL) {
+        g_test_skip("mounts something: set QIDMAP_FIDS_MOUNT in a mount namespace of its own");
+        return;
+    }
+    s = start_with_others();
+    make_dir(s, "fuse");
+    mount = server_path(s, "fuse");
+    source = g_build_filename(s->tmp, "source", NULL);
+    g_assert_cmpint(g_mkdir(source, 0755), ==, 0);
+    for (guint i = 0; i < G_N_ELEMENTS(lost); i++) {
+        g_autofree char *path = g_strdup_printf("%s/f%u", source, i);
+        g_assert_true(g_file_set_contents(path, "text", 4, NULL));
+    }
+    argv[2] = source;
+    argv[3] = mount;
+    g_assert_cmpint(stat(mount, &before), ==, 0);
+    g_assert_true(g_spawn_async(NULL, (char **)argv, NULL,
+                                G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL, &pid,
+                                NULL));
+    do {
+        g_usleep(20000);
+        g_assert_cmpint(stat(mount, &after), ==, 0);
+    } while (before.st_dev == after.st_dev);
+    c = server_client(s);
+    other = server_client(s);
+    for (guint i = 0; i < G_N_ELEMENTS(lost); i++) {
+        g_autofree char *name = g_strdup_printf("fuse/f%u", i);
+        lost[i] = walk_new(c, name);
+        if (i == 3)
+            push_out(c); /* half of them are closed, half are to be */
+    }
+    g_assert_cmpint(kill(pid, SIGSTOP), ==, 0);
+    g_usleep(1200 * 1000); /* what the kernel knows of it becomes old */
+    get = client_post(c, TGETATTR, "dq", lost[0], (guint64)GETATTR_BASIC);
+    open = client_post(c, TLOPEN, "dd", lost[7], 0u);
+    push_out(c);
+    push_out(other);
+    g_assert_cmpint(client_getattr(other, ROOT_FID, GETATTR_BASIC, &attr), ==, 0);
+    kill(pid, SIGCONT);
+    g_assert_cmpint(wait_attr(c, get, &attr.qid.path), ==, 0);
+    {
+        struct client_qid qid;
+        guint32 iounit;
+
+        g_assert_cmpint(client_wait(c, open, TLOPEN + 1, "Qd", &qid, &iounit), ==, 0);
+    }
+    push_out(c);
+    kill(pid, SIGSTOP);
+    g_usleep(1200 * 1000);
+    client_post(c, TGETATTR, "dq", lost[1], (guint64)GETATTR_BASIC);
+    push_out(other);
+    kill(s->pid, SIGTERM);
+    g_assert_cmpint(WEXITSTATUS(server_wait(s)), ==, 1); /* not in good order, but it ends */
+    client_close(c);
+    client_close(other);
+    kill(pid, SIGKILL);
+    g_assert_cmpint(umount2(mount, MNT_DETACH), ==, 0);
+    waitpid(pid, NULL, 0);
+    server_free(s);
+}
+
 /* ---- names that go --------------------------------------------------------------------------- */
 
 /* Whoever removes or replaces the last name, by whatever message, the fids of all sessions go on.
@@ -624,6 +745,17 @@ static gint by_entry_name(gconstpointer a, gconstpointer b)
     return strcmp((*x)->name, (*y)->name);
 }
 
+/* FUSE renames what is removed while it is in use, to names of its own counting. */
+static void drop_hidden(GPtrArray *list)
+{
+    for (guint i = list->len; i > 0; i--) {
+        const struct client_dirent *entry = list->pdata[i - 1];
+
+        if (g_str_has_prefix(entry->name, ".fuse_hidden"))
+            g_ptr_array_remove_index(list, i - 1);
+    }
+}
+
 static void compare_listings(struct model *m, guint who, guint32 fid)
 {
     GPtrArray *list[2] = {NULL, NULL};
@@ -633,9 +765,11 @@ static void compare_listings(struct model *m, guint who, guint32 fid)
         rc[i] = client_readdir_all(m->c[i][who], fid, 4000, &list[i]);
     same(m, rc[0], rc[1], "the error");
     if (rc[0] == 0) {
-        same(m, list[0]->len, list[1]->len, "the number of entries");
-        for (guint i = 0; i < 2; i++)
+        for (guint i = 0; i < 2; i++) {
+            drop_hidden(list[i]);
             g_ptr_array_sort(list[i], by_entry_name);
+        }
+        same(m, list[0]->len, list[1]->len, "the number of entries");
         for (guint i = 0; i < list[0]->len; i++) {
             const struct client_dirent *a = list[0]->pdata[i], *b = list[1]->pdata[i];
 
@@ -879,11 +1013,13 @@ int main(int argc, char **argv)
         {"/fids/host-replaces", host_replaces, TRUE},
         {"/fids/host-renames", host_renames, TRUE},
         {"/fids/last-name", last_name, TRUE},
+        {"/fids/forgotten-name", forgotten_name, FALSE},
         {"/fids/races", races, TRUE},
         {"/fids/many", many, TRUE},
         {"/fids/open-too-many", open_too_many, FALSE},
         {"/fids/many-connections", many_connections, FALSE},
         {"/fids/nameless", nameless, FALSE},
+        {"/fids/dead-mount", dead_mount, FALSE},
     };
 
     g_test_init(&argc, &argv, NULL);
