@@ -407,6 +407,14 @@ static void forgotten_name(gconstpointer data)
     stop(s);
 }
 
+/* The main thread has left. */
+static gboolean has_ended(pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/stat", pid), *text = NULL;
+
+    return !g_file_get_contents(path, &text, NULL, NULL) || strstr(text, ") Z") != NULL;
+}
+
 /* A filesystem that does not answer holds up those who ask for its files, and nobody else: neither
  * other sessions, nor other requests of the same one, nor the closing of descriptors, nor the end
  * of the daemon. */
@@ -475,6 +483,10 @@ static void dead_mount(gconstpointer data)
     client_post(c, TGETATTR, "dq", lost[1], (guint64)GETATTR_BASIC);
     push_out(other);
     kill(s->pid, SIGTERM);
+    /* The kernel lets the thread that waits for FUSE go no sooner than that answers. */
+    while (!has_ended(s->pid))
+        g_usleep(20000);
+    kill(pid, SIGCONT);
     g_assert_cmpint(WEXITSTATUS(server_wait(s)), ==, 1); /* not in good order, but it ends */
     client_close(c);
     client_close(other);
