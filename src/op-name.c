@@ -134,8 +134,12 @@ int op_link(struct request *request)
  * kernel knows; then the place that is remembered is looked at. */
 static int whereabouts(const struct fid *fid, char *name)
 {
-    int dir_fd = path_whereabouts(fid->export, fid->fd, name);
+    int dir_fd = -ENOENT;
 
+    if (locator_knows_better(fid->slot.locator))
+        dir_fd = locator_whereabouts(fid->export, fid->slot.locator, name);
+    if (dir_fd < 0)
+        dir_fd = path_whereabouts(fid->export, fid->fd, name);
     return dir_fd == -ENOENT ? locator_whereabouts(fid->export, fid->slot.locator, name) : dir_fd;
 }
 

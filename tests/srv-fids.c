@@ -946,13 +946,11 @@ static void compare_fids(struct model *m, guint who, guint32 fid, guint32 other)
         same_qid(m, who, other, &qids[0][n[0] - 1], &qids[1][n[0] - 1]);
 }
 
-/* The host moves something to a name that is free; without handles, only a file, and within its
- * directory. */
-static void move_on_host(struct model *m, gboolean anywhere)
+/* The host moves something to a name that is free. */
+static void move_on_host(struct model *m)
 {
     g_autofree char *dir = pick(m, 2) ? g_strdup(".") : g_strdup_printf("n%d", pick(m, NAMES));
-    g_autofree char *dir2 =
-        anywhere && pick(m, 2) ? g_strdup_printf("n%d", pick(m, NAMES)) : g_strdup(dir);
+    g_autofree char *dir2 = pick(m, 2) ? g_strdup_printf("n%d", pick(m, NAMES)) : g_strdup(dir);
     g_autofree char *from = g_strdup_printf("%s/n%d", dir, pick(m, NAMES));
     g_autofree char *to = g_strdup_printf("%s/n%d", dir2, pick(m, NAMES));
     int rc[2];
@@ -960,10 +958,7 @@ static void move_on_host(struct model *m, gboolean anywhere)
     m->what = "a rename on the host";
     for (guint i = 0; i < 2; i++) {
         g_autofree char *a = server_path(m->s[i], from), *b = server_path(m->s[i], to);
-        struct stat st;
 
-        if (!anywhere && (lstat(a, &st) != 0 || S_ISDIR(st.st_mode)))
-            return;
         rc[i] = renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_NOREPLACE) != 0 ? errno : 0;
     }
     same(m, rc[0], rc[1], "the error");
@@ -1015,8 +1010,9 @@ static void against_model(gconstpointer data)
             compare_texts(&m, who, fid);
             break;
         case 8:
-            if (pick(&m, 3) == 0)
-                move_on_host(&m, handles);
+            /* by place, what the host renamed is found only sometimes: host_renames() tries that */
+            if (handles && pick(&m, 3) == 0)
+                move_on_host(&m);
             break;
         default:
             m.what = "Tgetattr";
