@@ -48,7 +48,6 @@ struct locator {
     struct name_node *node; /* NULL: not known */
     uint64_t qid_path, dev, ino;
     mode_t type;
-    bool linked; /* it had several names when it was noted last */
     bool has_btime;
     struct statx_timestamp btime, ctime;
     int handle_type;
@@ -330,9 +329,8 @@ int locator_note(const struct path_export *export, int fd, uint64_t qid_path,
     made->dev = dev_of(&stx);
     made->ino = stx.stx_ino;
     made->ctime = stx.stx_ctime;
-    made->linked = stx.stx_nlink > 1 && !S_ISDIR(made->type);
     /* Found by handle, a file may show as any of its names: the fid's is the one remembered. */
-    if (made->linked && made->node != NULL && made->anchor->usable)
+    if (stx.stx_nlink > 1 && locator_knows_better(made))
         return 0;
     /* A directory that has no name has no use either; and no handle helps where it was removed. */
     node = name_node_of(export, fd);
@@ -559,7 +557,8 @@ int locator_open(const struct path_export *export, struct locator *locator)
 
 bool locator_knows_better(const struct locator *locator)
 {
-    return locator != NULL && locator->linked && locator->node != NULL && locator->anchor->usable;
+    return locator != NULL && locator->node != NULL && locator->anchor->usable &&
+           !S_ISDIR(locator->type);
 }
 
 int locator_whereabouts(const struct path_export *export, struct locator *locator, char *name)

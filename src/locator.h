@@ -35,8 +35,8 @@ int locator_open(const struct path_export *export, struct locator *locator);
  * file opened by handle may have no name that the kernel knows. Same results. */
 int locator_whereabouts(const struct path_export *export, struct locator *locator, char *name);
 
-/* Whether that should be asked first: of a file with several names the kernel may tell another one
- * than the fid had. */
+/* Whether that should be asked first: of a file that has several names, or got them, the kernel may
+ * tell another one than the fid had. */
 bool locator_knows_better(const struct locator *locator);
 
 uint64_t locator_qid_path(const struct locator *locator);

@@ -135,9 +135,14 @@ int op_link(struct request *request)
 static int whereabouts(const struct fid *fid, char *name)
 {
     int dir_fd = -ENOENT;
+    struct stat st;
 
-    if (locator_knows_better(fid->slot.locator))
+    if (locator_knows_better(fid->slot.locator)) {
         dir_fd = locator_whereabouts(fid->export, fid->slot.locator, name);
+        /* the fid's own name is gone: another one is not taken in its place */
+        if (dir_fd == -ENOENT && fstat(fid->fd, &st) == 0 && st.st_nlink > 1)
+            return dir_fd;
+    }
     if (dir_fd < 0)
         dir_fd = path_whereabouts(fid->export, fid->fd, name);
     return dir_fd == -ENOENT ? locator_whereabouts(fid->export, fid->slot.locator, name) : dir_fd;
