@@ -28,6 +28,7 @@
 #include "src/quit.h"
 #include "src/server.h"
 #include "src/settings.h"
+#include "src/spare.h"
 #include "src/worker.h"
 
 #define DESCRIPTORS_MAX (1u << 20)
@@ -47,9 +48,10 @@ static uint64_t raise_descriptor_limit(void)
     return MIN(limit.rlim_cur, DESCRIPTORS_MAX);
 }
 
-/* What the process may hold is shared out: half to files that clients have open, three eighths to
- * fids that may do without, the rest to connections; a want of more takes from the fids. Each
- * thread needs a few for a moment, and so do stores and lists of mounts. */
+/* What the process may hold is shared out: half to files that clients have open, a quarter to fids
+ * that may do without, an eighth to files that have no name any more, the rest to connections; a
+ * want of more takes from the fids. Each thread needs a few for a moment, and so do stores and
+ * lists of mounts. */
 static void set_limits(const struct settings *settings)
 {
     struct limit_settings limits;
@@ -57,8 +59,30 @@ static void set_limits(const struct settings *settings)
     uint64_t own = MIN(64 + 4 * (uint64_t)settings->threads, all / 2), share = (all - own) / 8;
 
     limit_defaults(&limits, share * 4);
+    /* A session has room for a message that is received, and for others that are answered. */
+    limits.session[LIMIT_MEMORY] =
+        MAX(limits.session[LIMIT_MEMORY], 4 * (uint64_t)settings->msize_max);
+    limits.daemon[LIMIT_MEMORY] =
+        MAX(limits.daemon[LIMIT_MEMORY], 2 * limits.session[LIMIT_MEMORY]);
+    for (guint i = 0; i < settings->limits->len; i++)
+        limit_set(&limits, g_ptr_array_index(settings->limits, i));
     limit_init(&limits);
     fd_cache_init(settings->descriptors != 0 ? settings->descriptors : share * 2, share);
+    server.connections_max = (unsigned)MIN(limits.connections, (uint64_t)G_MAXINT);
+    server.idle_seconds = settings->idle_seconds;
+    server.stall_seconds = settings->stall_seconds;
+}
+
+/* Often enough for the time limits to be kept to a quarter. */
+static unsigned tick_ms(void)
+{
+    unsigned seconds = 60;
+
+    if (server.idle_seconds > 0)
+        seconds = MIN(seconds, server.idle_seconds);
+    if (server.stall_seconds > 0)
+        seconds = MIN(seconds, server.stall_seconds);
+    return seconds * 1000 / 4;
 }
 
 static gboolean open_export(const struct settings_export *from, struct path_export *to,
@@ -103,9 +127,17 @@ static void accept_all(int fd)
         }
         if (got == -EINTR || got == -ECONNABORTED || path_relieved(got))
             continue;
+        if (got == -EMFILE) {
+            int refused = spare_refuse(fd);
+
+            if (refused > 0)
+                continue;
+            if (refused == 0)
+                return;
+        }
         if (got != -EAGAIN) {
             log_error("cannot accept a connection: %s", g_strerror(-got));
-            g_usleep(100 * 1000); /* out of descriptors: do not spin */
+            g_usleep(100 * 1000); /* the client waits; do not spin */
         }
         return;
     }
@@ -116,6 +148,8 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
     int failed = worker_pool_start(settings->threads, (const int *)(void *)listeners->fds->data,
                                    listeners->fds->len, accept_all);
 
+    if (failed == 0)
+        failed = worker_tick(tick_ms(), conn_sweep);
     if (failed != 0) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "cannot start threads: %s",
                     g_strerror(-failed));
@@ -161,6 +195,7 @@ int main(int argc, char **argv)
     log_init(settings->debug);
     umask(0);
     quit_prepare();
+    spare_init();
     privs_init(settings->trusted);
     failed = path_init();
     if (failed != 0) {
