@@ -298,8 +298,7 @@ static struct locator *locator_new(int fd, const struct statx *stx, uint64_t qid
     locator->type = stx->stx_mode & S_IFMT;
     locator->has_btime = (stx->stx_mask & STATX_BTIME) != 0;
     locator->btime = stx->stx_btime;
-    if (!locator->anchor->usable)
-        name_tree_matters();
+    name_tree_matters();
     return locator;
 }
 

@@ -296,6 +296,16 @@ void name_rename_begin_at(struct name_rename *rename, int dir_fd)
         name_rename_begin(rename, (uint64_t)stx.stx_dev_major << 32 | stx.stx_dev_minor);
 }
 
+void name_removal_begin_at(struct name_rename *removal, int dir_fd)
+{
+    struct statx stx;
+
+    removal->lock = NULL;
+    if (__atomic_load_n(&matters, __ATOMIC_RELAXED) && path_look(dir_fd, &stx) == 0)
+        name_rename_begin(removal, (uint64_t)1 << 63 | (uint64_t)stx.stx_dev_major << 32 |
+                                       stx.stx_dev_minor);
+}
+
 void name_rename_end(struct name_rename *rename)
 {
     if (rename->lock != NULL)

@@ -36,6 +36,8 @@ struct name_rename {
 };
 void name_rename_begin(struct name_rename *rename, uint64_t dev);
 void name_rename_begin_at(struct name_rename *rename, int dir_fd);
+/* Another lock, to be taken first: from looking what a name means to removing or replacing it. */
+void name_removal_begin_at(struct name_rename *removal, int dir_fd);
 void name_rename_end(struct name_rename *rename);
 
 /* Between the two, where it succeeded: what was at `old_name` of the directory open as `old_fd` is

@@ -153,10 +153,11 @@ static int whereabouts(const struct fid *fid, char *name)
 static int move(const struct path_export *export, int from_fd, const char *from_name, int to_fd,
                 const char *to_name)
 {
-    struct name_rename rename;
+    struct name_rename rename, removal;
     struct fd_guard guard;
     int error;
 
+    name_removal_begin_at(&removal, from_fd);
     fd_cache_guard(&guard, export, to_fd, to_name);
     name_rename_begin_at(&rename, from_fd);
     error = renameat(from_fd, from_name, to_fd, to_name) < 0 ? -errno : 0;
@@ -164,17 +165,21 @@ static int move(const struct path_export *export, int from_fd, const char *from_
         name_tree_moved(export, from_fd, from_name, to_fd, to_name);
     name_rename_end(&rename);
     fd_cache_unguard(&guard);
+    name_rename_end(&removal);
     return error;
 }
 
 static int remove_name(const struct path_export *export, int dir_fd, const char *name, int flags)
 {
+    struct name_rename removal;
     struct fd_guard guard;
     int error;
 
+    name_removal_begin_at(&removal, dir_fd);
     fd_cache_guard(&guard, export, dir_fd, name);
     error = unlinkat(dir_fd, name, flags) < 0 ? -errno : 0;
     fd_cache_unguard(&guard);
+    name_rename_end(&removal);
     return error;
 }
 

@@ -235,14 +235,14 @@ static void open_too_many(gconstpointer data)
 /* Connections need descriptors as well: fids give theirs up for them. */
 static void many_connections(gconstpointer data)
 {
-    enum { N = 500 };
+    enum { N = 150 };
     struct client *c[N], *busy;
     g_autofree guint64 *paths = g_new(guint64, 3000);
     struct server *s;
 
     (void)data;
     few_descriptors();
-    s = start(600);
+    s = start(900);
     fill(s, 1000);
     busy = server_client(s);
     walk_all(busy, 100, 3000, 1000, paths);
