@@ -18,6 +18,7 @@
 #include "src/proto.h"
 
 #define THREADS_DEFAULT 64
+#define DESCRIPTORS_MAX (1 << 30)
 #define THREADS_MIN     4
 #define THREADS_MAX     4096
 #define MSIZE_DEFAULT   (1024 * 1024 + P9_IOHDRSZ)
@@ -182,6 +183,15 @@ static gboolean parse_isolate(const char *isolate, const char *seccomp, struct s
     return TRUE;
 }
 
+static gboolean check_descriptors(gint64 descriptors, struct settings *settings, GError **error)
+{
+    if (descriptors < 0 || descriptors > DESCRIPTORS_MAX)
+        return fail_usage(error, "descriptors: %" G_GINT64_FORMAT " is not between 0 and %d",
+                          descriptors, DESCRIPTORS_MAX);
+    settings->descriptors = (uint64_t)descriptors;
+    return TRUE;
+}
+
 static gboolean check_numbers(gint64 threads, gint64 msize, struct settings *settings,
                               GError **error)
 {
@@ -275,7 +285,7 @@ struct file_values {
     char *store, *access, *isolate, *seccomp;
     char *modes[MODE_COUNT];
     char **listen, **fs_ids, **limits, **traces;
-    gint64 threads, msize, idle, stall;
+    gint64 threads, msize, idle, stall, descriptors;
 };
 
 static void modes_clear(char *modes[MODE_COUNT])
@@ -376,11 +386,11 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
                           const char *store, char *const modes[MODE_COUNT], GError **error)
 {
     static const char *const known[] = {
-        "listen",        "store",       "access",  "multidevs",   "on-duplicate",
-        "bind",          "weak",        "markers", "threads",     "msize-max",
-        "fs-id",         "limit",       "subdirs", "allow",       "idle-timeout",
-        "stall-timeout", "trace",       "isolate", "seccomp",     "security",
-        "squash",        "squash-user", "xattrs",  "qid-version", NULL};
+        "listen",      "store",    "access",       "multidevs",     "on-duplicate", "bind",
+        "weak",        "markers",  "threads",      "msize-max",     "fs-id",        "limit",
+        "subdirs",     "allow",    "idle-timeout", "stall-timeout", "trace",        "isolate",
+        "seccomp",     "security", "squash",       "squash-user",   "xattrs",       "qid-version",
+        "descriptors", NULL};
     char *defaults[MODE_COUNT];
     struct config_lines *lines;
     const char *current = "daemon";
@@ -408,7 +418,8 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
     if (!get_int64(file, "threads", &values->threads, error) ||
         !get_int64(file, "msize-max", &values->msize, error) ||
         !get_int64(file, "idle-timeout", &values->idle, error) ||
-        !get_int64(file, "stall-timeout", &values->stall, error))
+        !get_int64(file, "stall-timeout", &values->stall, error) ||
+        !get_int64(file, "descriptors", &values->descriptors, error))
         goto bad;
     if (!check_modes(values->modes, error) ||
         !parse_access(values->access, &checked.trusted, error) ||
@@ -443,7 +454,7 @@ struct arguments {
     char *config, *store, *access, *isolate, *seccomp;
     char *modes[MODE_COUNT];
     char **exports, **listen, **fs_ids, **connected, **limits, **traces;
-    gint64 msize, idle, stall;
+    gint64 msize, idle, stall, descriptors;
     gint threads, ready_fd;
     gboolean debug, foreground, version;
 };
@@ -524,6 +535,9 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
         {"stall-timeout", 0, 0, G_OPTION_ARG_INT64, &args->stall,
          "Cut off who stops in mid-message or does not read replies (default 300; 0: never)",
          "SECONDS"},
+        {"descriptors", 0, 0, G_OPTION_ARG_INT64, &args->descriptors,
+         "Keep at most N descriptors of files that are not open (default: as the limit allows)",
+         "N"},
         {"ready-fd", 0, 0, G_OPTION_ARG_INT, &args->ready_fd,
          "Write READY to this descriptor once it listens, and close it", "N"},
         {"trace", 0, 0, G_OPTION_ARG_STRING_ARRAY, &args->traces,
@@ -574,7 +588,8 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
                              .threads = G_MININT,
                              .msize = G_MININT64,
                              .idle = G_MININT64,
-                             .stall = G_MININT64};
+                             .stall = G_MININT64,
+                             .descriptors = G_MININT64};
     g_auto(file_values) file = {.threads = THREADS_DEFAULT,
                                 .msize = MSIZE_DEFAULT,
                                 .idle = IDLE_DEFAULT,
@@ -614,6 +629,8 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
                        args.seccomp != NULL ? args.seccomp : file.seccomp, settings, error) ||
         !check_numbers(args.threads != G_MININT ? args.threads : file.threads,
                        args.msize != G_MININT64 ? args.msize : file.msize, settings, error) ||
+        !check_descriptors(args.descriptors != G_MININT64 ? args.descriptors : file.descriptors,
+                           settings, error) ||
         !check_seconds("idle-timeout", args.idle != G_MININT64 ? args.idle : file.idle,
                        &settings->idle_seconds, error) ||
         !check_seconds("stall-timeout", args.stall != G_MININT64 ? args.stall : file.stall,

@@ -56,7 +56,8 @@ struct settings {
     enum settings_isolate isolate;
     unsigned threads;
     uint32_t msize_max;
-    int ready_fd; /* -1: none */
+    uint64_t descriptors; /* of fids that are not open; 0: as RLIMIT_NOFILE allows */
+    int ready_fd;         /* -1: none */
 };
 
 enum settings_result {

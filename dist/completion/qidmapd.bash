@@ -80,13 +80,13 @@ _qidmapd() {
         compopt -o nospace
         return
         ;;
-    --export | --squash-user | --connected-fd | --fs-id | --threads | --msize-max | --idle-timeout | --stall-timeout | --ready-fd | --trace)
+    --export | --squash-user | --connected-fd | --fs-id | --threads | --msize-max | --descriptors | --idle-timeout | --stall-timeout | --ready-fd | --trace)
         return
         ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "--config --export --store --listen --multidevs
         --on-duplicate --bind --weak --markers --subdirs --allow --connected-fd --access --isolate
-        --seccomp --fs-id --threads --msize-max --limit --idle-timeout --stall-timeout --ready-fd
-        --trace --debug --foreground --version --help" -- "$cur")
+        --seccomp --fs-id --threads --msize-max --descriptors --limit --idle-timeout --stall-timeout
+        --ready-fd --trace --debug --foreground --version --help" -- "$cur")
 }
 complete -F _qidmapd qidmapd
