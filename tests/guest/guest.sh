@@ -31,6 +31,12 @@ guest_need() { # skips the whole test where no guest can run
     fi
 }
 
+# guest_disk IMAGE: the guests that are run from now on find it as /dev/vda; what they write to it is
+# gone with them. make-rootfs makes such images, enter_disk in the guest mounts them.
+guest_disk() {
+    guest_qemu+=(-drive "file=$1,format=raw,if=virtio,snapshot=on,cache=unsafe")
+}
+
 # guest_run SCRIPT [VARIABLE=VALUE...]: boots, runs SCRIPT, returns its exit
 # status (125: the guest died or ran out of time). Each VARIABLE is set in the
 # script's environment; +FILE instead of a variable puts a copy of FILE beside
