@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Contents: open with its flags and permissions, truncate, ftruncate, posix_fallocate, programs that
- * are running, large offsets, xattrs on an open file.
+ * Contents: open with its flags and permissions, truncate, ftruncate, posix_fallocate, programs
+ * that are running, large offsets, xattrs on an open file.
  */
 #define _GNU_SOURCE
 #include "posix.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Owners, modes and times: who may change them, which bits go when, what each call does to the times
- * of a file and of its folder.
+ * Owners, modes and times: who may change them, which bits go when, what each call does to the
+ * times of a file and of its folder.
  */
 #define _GNU_SOURCE
 #include "posix.h"

@@ -188,8 +188,8 @@ static void cases_symlink(void)
 static void cases_mkdir(void)
 {
     begin("mkdir/names");
-    static const char *names[] = {"a b", "\377\376", "new\nline", "-rf", "\\", "\xc3\xa4", "...", "a:b",
-                                  "*?", "\x01"};
+    static const char *names[] = {"a b",      "\377\376", "new\nline", "-rf", "\\",
+                                  "\xc3\xa4", "...",      "a:b",       "*?",  "\x01"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         within("%zu:", i);
         TRY(0, mkdir(names[i], 0755));
@@ -256,7 +256,9 @@ static void cases_rename(void)
             NEED(make(*type, "n", 0644));
             NEED(make(*over, "m", 0644));
             inode = inode_of("n");
-            TRY((*type == 'd') == (*over == 'd') ? 0 : *type == 'd' ? ENOTDIR : EISDIR,
+            TRY((*type == 'd') == (*over == 'd') ? 0
+                : *type == 'd'                   ? ENOTDIR
+                                                 : EISDIR,
                 rename("n", "m"));
             if ((*type == 'd') == (*over == 'd')) {
                 IS(inode_of("m") == inode, 1);

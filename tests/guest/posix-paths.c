@@ -113,11 +113,11 @@ static int call_chdir(const char *p)
 }
 
 enum {
-    NEW = 1,     /* makes the name */
-    DIR_ = 2,    /* wants a directory there */
-    FOLLOW = 4,  /* follows a symbolic link at the end */
-    CHANGE = 8,  /* changes the file: not on a read-only filesystem */
-    ENTRY = 16,  /* changes the directory that the name is in */
+    NEW = 1,    /* makes the name */
+    DIR_ = 2,   /* wants a directory there */
+    FOLLOW = 4, /* follows a symbolic link at the end */
+    CHANGE = 8, /* changes the file: not on a read-only filesystem */
+    ENTRY = 16, /* changes the directory that the name is in */
 };
 
 static const struct {
@@ -368,7 +368,8 @@ static void read_only(void)
     {
         const char *name = calls[i].flags & NEW ? "new" : calls[i].flags & DIR_ ? "folder" : "file";
 
-        if (!(calls[i].flags & (CHANGE | ENTRY)) || strstr(calls[i].name, "link ") == calls[i].name ||
+        if (!(calls[i].flags & (CHANGE | ENTRY)) ||
+            strstr(calls[i].name, "link ") == calls[i].name ||
             strstr(calls[i].name, "rename") == calls[i].name)
             continue; /* two paths: below */
         snprintf(path, sizeof path, "%s/work/%s", readonly_folder, name);

@@ -2,11 +2,11 @@
 /*
  * posix [-l] [-t PREFIX] [-r READONLY] DIRECTORY
  *
- * What POSIX (and Linux, where it is more exact) wants of file calls, tried in DIRECTORY as root and
- * as two other users. Prints for each check "pass NAME" or "fail NAME: WHY", and counts at the end;
- * the exit status is 0 however many failed, because whoever runs it compares runs on several
- * filesystems. READONLY is a read-only mount of DIRECTORY. -t leaves only the cases whose name begins
- * so. Statically linked, to run in a guest that has nothing else.
+ * What POSIX (and Linux, where it is more exact) wants of file calls, tried in DIRECTORY as root
+ * and as two other users. Prints for each check "pass NAME" or "fail NAME: WHY", and counts at the
+ * end; the exit status is 0 however many failed, because whoever runs it compares runs on several
+ * filesystems. READONLY is a read-only mount of DIRECTORY. -t leaves only the cases whose name
+ * begins so. Statically linked, to run in a guest that has nothing else.
  *
  * This file owns the running of cases: users, working folders, names of checks. What is
  * expected of the calls stands in posix-*.c.
@@ -127,7 +127,8 @@ static void die(const char *what)
     exit(2);
 }
 
-/* ---- users ------------------------------------------------------------------------------------ */
+/* ---- users ------------------------------------------------------------------------------------
+ */
 
 void as_root(void)
 {
@@ -142,7 +143,8 @@ void as(uid_t uid, gid_t gid, gid_t extra)
         die("change of user");
 }
 
-/* ---- files ------------------------------------------------------------------------------------ */
+/* ---- files ------------------------------------------------------------------------------------
+ */
 
 const char *type_name(char type)
 {
@@ -296,13 +298,14 @@ const char *changed(int slot)
         return "gone";
     snprintf(text, sizeof text, "%s%s",
              a->st_mtim.tv_sec != b.st_mtim.tv_sec || a->st_mtim.tv_nsec != b.st_mtim.tv_nsec ? "m"
-                                                                                             : "",
+                                                                                              : "",
              a->st_ctim.tv_sec != b.st_ctim.tv_sec || a->st_ctim.tv_nsec != b.st_ctim.tv_nsec ? "c"
-                                                                                             : "");
+                                                                                              : "");
     return text;
 }
 
-/* ---- cases ------------------------------------------------------------------------------------ */
+/* ---- cases ------------------------------------------------------------------------------------
+ */
 
 static void remove_below(int fd)
 {

@@ -14,9 +14,9 @@
 #include <sys/types.h>
 
 enum {
-    BOB = 65534,    /* two users without rights of their own; their groups have the same numbers */
+    BOB = 65534, /* two users without rights of their own; their groups have the same numbers */
     ALICE = 65533,
-    CLUB = 65532,   /* a group that may be given to them */
+    CLUB = 65532, /* a group that may be given to them */
 };
 
 /* Stands in a new, empty directory of mode 0755 that is root's, as root with umask 022. */
@@ -32,7 +32,7 @@ void within(const char *format, ...) __attribute__((format(printf, 1, 2)));
         result_ = (call);                                                                          \
         check_call(wanted, result_, errno, #call);                                                 \
     } while (0)
-#define IS(actual, wanted) check_number((long long)(actual), (long long)(wanted), #actual, #wanted)
+#define IS(actual, wanted)      check_number((long long)(actual), (long long)(wanted), #actual, #wanted)
 #define IS_TEXT(actual, wanted) check_text(actual, wanted, #actual)
 void check_call(int wanted, long result, int error, const char *text);
 void check_number(long long actual, long long wanted, const char *text, const char *wanted_text);
@@ -71,7 +71,8 @@ int put(const char *path, const char *text);
 void remember(int slot, const char *path);
 const char *changed(int slot);
 
-/* Where the same files as in `shared_name` of the working folder are shown read-only; NULL if not. */
+/* Where the same files as in `shared_name` of the working folder are shown read-only; NULL if not.
+ */
 extern const char *readonly_folder;
 /* This program itself, to be copied and run. */
 extern const char *own_path;

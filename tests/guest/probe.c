@@ -303,7 +303,8 @@ static int cmd_replaced(char **argv)
     b = open(argv[1], O_RDWR);
     if (a < 0 || b < 0 || rename(argv[0], argv[1]) < 0)
         die("rename");
-    expect(pread(b, text, 6, 0) == 6 && !memcmp(text, "second", 6), "the replaced file is still read");
+    expect(pread(b, text, 6, 0) == 6 && !memcmp(text, "second", 6),
+           "the replaced file is still read");
     expect(pwrite(b, "SECOND", 6, 0) == 6, "and written");
     expect(pwrite(a, "FIRST", 5, 0) == 5, "the moved one, too");
     close(a);
@@ -352,8 +353,8 @@ static int cmd_count(char **argv)
     return closedir(d);
 }
 
-/* Removes every STEPth that it has just read, as rm -r does: POSIX wants every entry that stays to be
- * seen. */
+/* Removes every STEPth that it has just read, as rm -r does: POSIX wants every entry that stays to
+ * be seen. */
 static int cmd_shrink(char **argv)
 {
     long count = atol(argv[1]), step = atol(argv[2]), seen = 0, gone = 0;
@@ -533,7 +534,8 @@ static int cmd_lines(char **argv)
     if (fd < 0)
         die(argv[0]);
     for (long i = 0; i < atol(argv[2]); i++) {
-        int n = snprintf(line, sizeof line, "%s %ld and then some words to fill the line\n", argv[1], i);
+        int n = snprintf(line, sizeof line, "%s %ld and then some words to fill the line\n",
+                         argv[1], i);
 
         expect(write(fd, line, (size_t)n) == n, "a line");
     }
@@ -563,8 +565,8 @@ static int cmd_increment(char **argv)
     return close(fd);
 }
 
-/* race DIR N: tries to be the one who makes directory I, makes file I with O_EXCL, and takes token I
- * by rename; prints how often it was */
+/* race DIR N: tries to be the one who makes directory I, makes file I with O_EXCL, and takes token
+ * I by rename; prints how often it was */
 static int cmd_race(char **argv)
 {
     char path[512], mine[512];
@@ -692,19 +694,32 @@ int main(int argc, char **argv)
         int arguments;
         int (*run)(char **argv);
     } commands[] = {
-        {"lock", 2, cmd_lock},           {"flock", 2, cmd_flock},
-        {"unlinked", 1, cmd_unlinked},   {"readdir", 2, cmd_readdir},
-        {"mmap-read", 2, cmd_mmap_read}, {"mmap-write", 2, cmd_mmap_write},
-        {"utimens", 1, cmd_utimens},     {"fsync", 1, cmd_fsync},
-        {"mtime", 3, cmd_mtime},         {"append", 2, cmd_append},
-        {"overwrite", 2, cmd_overwrite}, {"as", 3, cmd_as},
-        {"tree", 1, cmd_tree},           {"orphan", 1, cmd_orphan},
-        {"replaced", 2, cmd_replaced},   {"lost-directory", 1, cmd_lost_directory},
-        {"count", 2, cmd_count},         {"shrink", 3, cmd_shrink},
-        {"deep", 2, cmd_deep},           {"names", 1, cmd_names},
-        {"shared-map", 1, cmd_shared_map}, {"hold", 6, cmd_hold},
-        {"try", 5, cmd_try},             {"lines", 3, cmd_lines},
-        {"increment", 3, cmd_increment}, {"race", 3, cmd_race},
+        {"lock", 2, cmd_lock},
+        {"flock", 2, cmd_flock},
+        {"unlinked", 1, cmd_unlinked},
+        {"readdir", 2, cmd_readdir},
+        {"mmap-read", 2, cmd_mmap_read},
+        {"mmap-write", 2, cmd_mmap_write},
+        {"utimens", 1, cmd_utimens},
+        {"fsync", 1, cmd_fsync},
+        {"mtime", 3, cmd_mtime},
+        {"append", 2, cmd_append},
+        {"overwrite", 2, cmd_overwrite},
+        {"as", 3, cmd_as},
+        {"tree", 1, cmd_tree},
+        {"orphan", 1, cmd_orphan},
+        {"replaced", 2, cmd_replaced},
+        {"lost-directory", 1, cmd_lost_directory},
+        {"count", 2, cmd_count},
+        {"shrink", 3, cmd_shrink},
+        {"deep", 2, cmd_deep},
+        {"names", 1, cmd_names},
+        {"shared-map", 1, cmd_shared_map},
+        {"hold", 6, cmd_hold},
+        {"try", 5, cmd_try},
+        {"lines", 3, cmd_lines},
+        {"increment", 3, cmd_increment},
+        {"race", 3, cmd_race},
     };
 
     if (argc == 2 && !strcmp(argv[1], "stat"))
