@@ -141,6 +141,7 @@ meet all
 check "appends $ROUNDS lines" probe lines appended "$WHO" "$ROUNDS"
 check "counts to $ROUNDS under a record lock" probe increment record counted "$ROUNDS"
 check "counts to $ROUNDS under flock" probe increment flock flocked "$ROUNDS"
+meet race
 check "races for names" sh -c "probe race race $ROUNDS $WHO >won-$WHO"
 meet done
 cd /
