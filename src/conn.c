@@ -14,6 +14,7 @@
 #include "src/dispatch.h"
 #include "src/inflight.h"
 #include "src/log.h"
+#include "src/trace.h"
 #include "src/worker.h"
 
 #define MSIZE_BEFORE_VERSION 8192u
@@ -60,11 +61,13 @@ static void conn_free(struct conn *conn)
     g_hash_table_remove(registry, &conn->id);
     pthread_mutex_unlock(&registry_lock);
     fid_drop_all(conn);
+    stats_end(conn->stats);
     conn_buffer_unref(conn, conn->in);
     conn_drop_out(conn);
     g_hash_table_unref(conn->fids);
     check_account(conn);
     close_socket(conn->fd);
+    peer_clear(&conn->peer);
     pthread_mutex_destroy(&conn->lock);
     pthread_mutex_destroy(&conn->out_lock);
     pthread_cond_destroy(&conn->turn_came);
@@ -128,17 +131,19 @@ static bool register_conn(struct conn *conn, unsigned max)
     return fits;
 }
 
-void conn_new(const struct server *server, int fd)
+void conn_new(const struct server *server, int fd, const struct peer *peer)
 {
     struct conn *conn = g_new0(struct conn, 1);
     struct epoll_event event = {.events = EPOLLONESHOT | EPOLLIN | EPOLLRDHUP};
 
     conn->fd = fd;
     conn->server = server;
+    conn->peer = *peer;
     conn->msize = MSIZE_BEFORE_VERSION;
     conn->holders = 1;
     conn->parked = true;
     if (!register_conn(conn, server->connections_max)) {
+        peer_clear(&conn->peer);
         close(fd);
         g_free(conn);
         return;
@@ -147,7 +152,9 @@ void conn_new(const struct server *server, int fd)
     pthread_mutex_init(&conn->lock, NULL);
     pthread_mutex_init(&conn->out_lock, NULL);
     pthread_cond_init(&conn->turn_came, NULL);
-    log_debug("connection %" G_GUINT64_FORMAT " begins", conn->id);
+    log_debug("connection %" G_GUINT64_FORMAT " begins: %s", conn->id, conn->peer.name);
+    conn->stats = stats_begin(conn->id, conn->peer.name, &conn->account);
+    trace_begin(conn->stats);
     pthread_mutex_lock(&conn->lock);
     event.data.u64 = conn->id;
     if (epoll_ctl(worker_epoll(), EPOLL_CTL_ADD, fd, &event) < 0) {
@@ -512,6 +519,14 @@ void conn_event(uint64_t id, uint32_t events, struct worker *worker)
     if (read)
         conn_serve(conn, worker);
     release(conn);
+}
+
+void conn_wait_none(void)
+{
+    pthread_mutex_lock(&registry_lock);
+    while (registry != NULL && g_hash_table_size(registry) > 0)
+        pthread_cond_wait(&registry_empty, &registry_lock);
+    pthread_mutex_unlock(&registry_lock);
 }
 
 /* With the registry locked: connections for which `wanted` says so, held for the caller. */

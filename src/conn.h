@@ -30,7 +30,9 @@
 
 #include "src/fid.h"
 #include "src/limit.h"
+#include "src/peer.h"
 #include "src/server.h"
+#include "src/stats.h"
 #include "src/wire.h"
 
 #define CONN_FIRST_ID 65536u /* smaller numbers in epoll are listeners and the like */
@@ -91,7 +93,9 @@ struct conn {
     uint64_t id;
     int fd;
     const struct server *server;
+    struct peer peer;
     struct limit_account account;
+    struct stats_session *stats;
 
     /* The reader's. */
     struct conn_buffer *in;
@@ -127,8 +131,9 @@ struct conn {
     bool out_dead;
 };
 
-/* Takes a connected socket over, and parks it; closes it where there are too many. */
-void conn_new(const struct server *server, int fd);
+/* Takes a connected socket over, and what is known of who is there, and parks it; closes it where
+ * there are too many. */
+void conn_new(const struct server *server, int fd, const struct peer *peer);
 
 /* Does the reader's work for as long as it has the role; `conn` may be gone afterwards. */
 void conn_serve(struct conn *conn, struct worker *worker);
@@ -141,6 +146,9 @@ void conn_event(uint64_t id, uint32_t events, struct worker *worker);
 
 /* Cuts off who keeps the daemon waiting longer than server->idle_seconds or stall_seconds. */
 void conn_sweep(void);
+
+/* Waits until there is no connection. */
+void conn_wait_none(void);
 
 /* Ends all connections in order: replies that were queued are sent for some seconds, and requests
  * in flight are waited for up to `seconds`. True: all ended. */

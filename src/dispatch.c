@@ -7,8 +7,9 @@
 #include <errno.h>
 
 #include "src/conn.h"
-#include "src/log.h"
 #include "src/op.h"
+#include "src/stats.h"
+#include "src/trace.h"
 
 struct operation {
     int (*run)(struct request *request);
@@ -127,13 +128,16 @@ size_t dispatch_run(struct request *request)
 {
     const struct wire_msg *msg = &request->msg;
     struct wire_out *out = &request->out;
+    struct stats_session *session = request->conn->stats;
+    uint64_t start, took;
+    bool traced, failed = false;
     size_t size;
     int error;
 
-    if (log_debug_enabled())
-        log_debug("%" G_GUINT64_FORMAT " %s tag %u fid %u fid2 %u name '%.255s' name2 '%.255s'",
-                  request->conn->id, wire_type_name(msg->type), msg->tag, msg->fid, msg->fid2,
-                  msg->nwname > 0 ? msg->wname[0] : msg->name, msg->name2);
+    start = stats_start(session);
+    traced = trace_is_on(session);
+    if (traced)
+        trace_request(session, msg);
     wire_begin(out, out->bytes, out->size, (uint8_t)(msg->type + 1), msg->tag);
     error = run(request);
     for (unsigned i = 0; i < 2; i++)
@@ -145,9 +149,10 @@ size_t dispatch_run(struct request *request)
     if (size == 0) {
         wire_error(out, msg->tag, error != 0 ? -error : EMSGSIZE);
         size = wire_finish(out);
+        failed = true;
     }
-    if (error < 0)
-        log_debug("%" G_GUINT64_FORMAT " tag %u: %s", request->conn->id, msg->tag,
-                  g_strerror(-error));
+    took = stats_done(session, start, msg->type, msg->size, size, failed);
+    if (traced)
+        trace_reply(session, out->bytes, size, took);
     return size;
 }

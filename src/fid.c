@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "src/conn.h"
+#include "src/export.h"
 #include "src/proto.h"
 
 static struct fid *fid_new(struct conn *conn, uint32_t number)
@@ -19,15 +20,6 @@ static struct fid *fid_new(struct conn *conn, uint32_t number)
     fid->fd = -1;
     pthread_mutex_init(&fid->mutex, NULL);
     return fid;
-}
-
-static void lock_owner_free(gpointer data)
-{
-    struct fid_lock_owner *owner = data;
-
-    close(owner->fd);
-    g_free(owner->client_id);
-    g_free(owner);
 }
 
 void fid_xattr_free(struct fid_xattr *xattr)
@@ -43,16 +35,13 @@ static void fid_free(gpointer data)
 {
     struct fid *fid = data;
 
-    if (fid->lock_owners != NULL) {
-        for (guint i = 0; i < fid->lock_owners->len; i++)
-            lock_owner_free(g_ptr_array_index(fid->lock_owners, i));
-        g_ptr_array_free(fid->lock_owners, TRUE);
-    }
+    lock_release(fid);
     fid_dir_free(fid->dir);
     fid_xattr_free(fid->xattr);
     if (fid->fd >= 0)
         close(fid->fd);
     privs_user_unref(fid->user);
+    export_unref(fid->export);
     limit_give(fid->account, LIMIT_FIDS, 1);
     pthread_mutex_destroy(&fid->mutex);
     g_free(fid);
@@ -165,7 +154,10 @@ void fid_set(struct fid *to, const struct fid *from, int fd, mode_t type)
     if (to != from) {
         struct privs_user *old = to->user;
 
-        to->export = from->export;
+        const struct path_export *old_export = to->export;
+
+        to->export = export_ref(from->export);
+        export_unref(old_export);
         to->user = privs_user_ref(from->user);
         privs_user_unref(old);
     }

@@ -25,6 +25,7 @@
 #include <sys/stat.h>
 
 #include "src/limit.h"
+#include "src/lock.h"
 #include "src/path.h"
 #include "src/privs.h"
 #include "src/qid.h"
@@ -44,13 +45,6 @@ struct fid_xattr {
     size_t size;    /* declared */
     size_t written; /* bytes that have come */
     int flags;      /* of setxattr(2) */
-};
-
-/* One lock owner: an open file description of its own, for its OFD locks. */
-struct fid_lock_owner {
-    uint32_t proc_id;
-    char *client_id;
-    int fd;
 };
 
 struct fid_dir; /* of op-dir.c */
@@ -77,7 +71,7 @@ struct fid {
     /* Guarded by mutex: used by shared turns. */
     pthread_mutex_t mutex;
     struct fid_dir *dir;
-    GPtrArray *lock_owners; /* struct fid_lock_owner */
+    struct lock_fid locks;
 };
 
 enum fid_mode { FID_NONE, FID_SHARED, FID_EXCLUSIVE, FID_NEW, FID_REMOVE };

@@ -22,7 +22,7 @@ enum limit {
     LIMIT_FILES,    /* descriptors that cannot be closed for a while: open files, lock owners:
                      * -EMFILE (session), -ENFILE (daemon) */
     LIMIT_MEMORY,   /* bytes: values of xattrs, directory buffers, messages, replies: -ENOMEM */
-    LIMIT_LOCKS,    /* lock owners: -ENOLCK */
+    LIMIT_LOCKS,    /* lock owners, and ranges that they hold: -ENOLCK */
     LIMIT_COUNT
 };
 

@@ -17,7 +17,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "src/accept.h"
 #include "src/conn.h"
+#include "src/fail.h"
 #include "src/limit.h"
 #include "src/listen.h"
 #include "src/log.h"
@@ -28,6 +30,8 @@
 #include "src/server.h"
 #include "src/settings.h"
 #include "src/spare.h"
+#include "src/stats.h"
+#include "src/trace.h"
 #include "src/worker.h"
 
 #define FIDS_MAX      1000000u
@@ -96,6 +100,8 @@ static gboolean open_export(const struct settings_export *from, struct path_expo
     to->name = from->name;
     to->dir = path; /* until the end of the process */
     to->readonly = from->readonly;
+    to->subdirs = from->subdirs;
+    to->allow = from->allow;
     to->qids = qid_map_add_export(map, from->name, path, to->root_fd, from->store, from->multidevs,
                                   &from->mounts, error);
     return to->qids != NULL;
@@ -111,31 +117,23 @@ static gboolean open_exports(const struct settings *settings, struct qid_map *ma
     return TRUE;
 }
 
-static void accept_all(int fd)
+static gboolean open_listeners(const struct settings *settings, struct listen_set *listeners,
+                               GError **error)
 {
-    for (;;) {
-        int got = listen_accept(fd);
+    listeners->guarded = true;
+    for (guint i = 0; i < settings->exports->len; i++) {
+        const struct settings_export *export = g_ptr_array_index(settings->exports, i);
 
-        if (got >= 0) {
-            conn_new(&server, got);
-            continue;
-        }
-        if (got == -EINTR || got == -ECONNABORTED)
-            continue;
-        if (got == -EMFILE) {
-            int refused = spare_refuse(fd);
-
-            if (refused > 0)
-                continue;
-            if (refused == 0)
-                return;
-        }
-        if (got != -EAGAIN) {
-            log_error("cannot accept a connection: %s", g_strerror(-got));
-            g_usleep(100 * 1000); /* the client waits; do not spin */
-        }
-        return;
+        listeners->guarded = listeners->guarded && export->allow != NULL;
     }
+    if (!listen_open(settings->listen, listeners, error))
+        return FALSE;
+    if (listeners->fds->len == 0 && settings->connected->len == 0) {
+        listen_close(listeners);
+        return fail_start(error, "no address to listen on: give --listen ADDR");
+    }
+    accept_init(&server, listeners);
+    return TRUE;
 }
 
 static gboolean serve(const struct settings *settings, struct listen_set *listeners, GError **error)
@@ -145,16 +143,20 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
 
     if (failed == 0)
         failed = worker_tick(tick_ms(), conn_sweep);
-    if (failed != 0) {
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "cannot start threads: %s",
-                    g_strerror(-failed));
+    if (failed != 0)
+        return fail_start(error, "cannot start threads: %s", g_strerror(-failed));
+    if (!accept_inherited(settings->connected, error)) {
+        conn_close_all(CLOSE_SECONDS);
+        worker_pool_stop();
         return FALSE;
     }
     for (size_t i = 0; i < server.export_count; i++)
         log_info("export '%s': %s", server.exports[i].name, server.exports[i].dir);
     log_info("ready");
     quit_tell_ready(settings->ready_fd);
-    log_info("ending on signal %d", quit_wait());
+    if (listeners->fds->len == 0 && !accept_end_with_last(error))
+        return FALSE;
+    log_info("ending on signal %d", quit_wait(stats_log));
     quit_tell_stopping();
     worker_pool_close_listeners();
     return TRUE;
@@ -170,7 +172,7 @@ static int fail(GError *error)
 int main(int argc, char **argv)
 {
     struct settings *settings = NULL;
-    struct listen_set listeners = {NULL, NULL};
+    struct listen_set listeners = {NULL, NULL, false};
     struct qid_map *map = NULL;
     GError *error = NULL;
     int status = EXIT_FAILURE, failed;
@@ -190,6 +192,20 @@ int main(int argc, char **argv)
     log_init(settings->debug);
     umask(0);
     quit_prepare();
+    for (char **item = settings->traces; item != NULL && *item != NULL; item++)
+        if (!trace_add(*item, &error)) {
+            fail(error);
+            settings_free(settings);
+            return 2;
+        }
+    if (settings->debug)
+        trace_all(true);
+    /* Descriptors of the parent before any of ours, sockets before the exports. */
+    if (!accept_check(settings->connected, &error) ||
+        !open_listeners(settings, &listeners, &error)) {
+        fail(error);
+        goto out;
+    }
     spare_init();
     privs_init(settings->trusted);
     failed = path_init();
@@ -202,8 +218,7 @@ int main(int argc, char **argv)
     server.trusted = settings->trusted;
     set_limits(settings);
     map = qid_map_new(settings->fs_ids, &error);
-    if (map == NULL || !open_exports(settings, map, &error) ||
-        !listen_open(settings->listen, &listeners, &error) || !qid_map_start(map, &error) ||
+    if (map == NULL || !open_exports(settings, map, &error) || !qid_map_start(map, &error) ||
         !serve(settings, &listeners, &error)) {
         fail(error);
         goto out;
@@ -226,6 +241,7 @@ out:
         free((char *)server.exports[i].dir);
     }
     g_free(server.exports);
+    trace_free();
     settings_free(settings);
     return status;
 }

@@ -20,6 +20,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "src/export.h"
 #include "src/op.h"
 
 int op_check_change(const struct fid *dir, const char *name, size_t len)
@@ -118,7 +119,7 @@ int op_link(struct request *request)
         error = op_check_change(dir, msg->name, msg->name_len);
     if (error == 0 && file->type == S_IFDIR)
         error = -EPERM;
-    if (error == 0 && file->export != dir->export)
+    if (error == 0 && !export_same(file->export, dir->export))
         error = -EXDEV;
     if (error != 0)
         return error;
@@ -136,7 +137,7 @@ int op_renameat(struct request *request)
 
     if (error == 0)
         error = op_check_change(to, msg->name2, msg->name2_len);
-    if (error == 0 && from->export != to->export)
+    if (error == 0 && !export_same(from->export, to->export))
         error = -EXDEV;
     if (error != 0)
         return error;
@@ -152,7 +153,7 @@ int op_rename(struct request *request)
 
     if (error == 0)
         error = op_check_change(to, msg->name, msg->name_len);
-    if (error == 0 && fid->export != to->export)
+    if (error == 0 && !export_same(fid->export, to->export))
         error = -EXDEV;
     if (error != 0)
         return error;

@@ -16,11 +16,16 @@
 
 #include "src/qid.h"
 
+struct allow;
+
 struct path_export {
     const char *name;
     const char *dir; /* absolute */
     int root_fd;     /* O_PATH */
     bool readonly;
+    bool subdirs;              /* clients may attach to directories below it */
+    bool is_subdir;            /* is one of these: see export.h */
+    const struct allow *allow; /* who may attach; NULL: everybody */
     struct qid_export *qids;
 };
 

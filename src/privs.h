@@ -38,9 +38,9 @@ int privs_become(struct privs_user *user);
 /* The same, with the group that a new file shall get, where the user may give it that group. */
 int privs_become_group(struct privs_user *user, uint32_t gid);
 
-/* Between the two this thread acts as the daemon, whose files users cannot reach; costs nothing where
- * it does so anyway, or acts for root. privs_resume() gives 0 or a negative errno: then it acts for
- * nobody's rights but the daemon's, and the request must fail. */
+/* Between the two this thread acts as the daemon, whose files users cannot reach; costs nothing
+ * where it does so anyway, or acts for root. privs_resume() gives 0 or a negative errno: then it
+ * acts for nobody's rights but the daemon's, and the request must fail. */
 struct privs_pause {
     struct privs_user *user; /* NULL: nothing to go back to */
     uint32_t gid;

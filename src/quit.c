@@ -18,6 +18,7 @@ static void fill(sigset_t *set)
     sigemptyset(set);
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
+    sigaddset(set, SIGUSR1);
 }
 
 void quit_prepare(void)
@@ -29,15 +30,23 @@ void quit_prepare(void)
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
-int quit_wait(void)
+int quit_wait(void (*on_usr1)(void))
 {
     sigset_t set;
     int number = 0;
 
     fill(&set);
-    while (sigwait(&set, &number) != 0)
-        continue;
+    while (sigwait(&set, &number) != 0 || number == SIGUSR1)
+        if (number == SIGUSR1) {
+            number = 0;
+            on_usr1();
+        }
     return number;
+}
+
+void quit_now(void)
+{
+    kill(getpid(), SIGTERM);
 }
 
 void quit_tell_ready(int ready_fd)

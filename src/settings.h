@@ -14,8 +14,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "src/accept.h"
 #include "src/mount.h"
 #include "src/qid.h"
+
+struct allow;
 
 struct settings_export {
     char *name;
@@ -24,16 +27,20 @@ struct settings_export {
     enum qid_multidevs multidevs;
     struct mount_settings mounts;
     bool readonly;
+    bool subdirs;        /* clients may attach to directories below it */
+    struct allow *allow; /* NULL: everybody */
 };
 
 struct settings {
     GPtrArray *exports; /* struct settings_export, at least one */
-    char **listen;      /* addresses; may be empty with socket activation */
+    GPtrArray *listen;  /* struct listen_spec; may be empty with socket activation */
+    GArray *connected;  /* struct accept_pair: connections that come with the daemon */
     char **fs_ids;      /* PATH=UUID */
     GPtrArray *limits;  /* NAME=N each; the later ones count */
     unsigned idle_seconds, stall_seconds;
     bool trusted; /* access=trusted */
     bool debug;
+    char **traces; /* for trace_add() */
     unsigned threads;
     uint32_t msize_max;
     int ready_fd; /* -1: none */

@@ -22,7 +22,7 @@ _qidmapd() {
         mapfile -t COMPREPLY < <(compgen -W "keep split" -- "$cur")
         return
         ;;
-    --markers)
+    --markers | --subdirs)
         mapfile -t COMPREPLY < <(compgen -W "yes no" -- "$cur")
         return
         ;;
@@ -36,7 +36,7 @@ _qidmapd() {
         return
         ;;
     --listen)
-        mapfile -t COMPREPLY < <(compgen -W "unix: tcp:" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "unix: tcp: vsock:" -- "$cur")
         compopt -o nospace
         return
         ;;
@@ -51,12 +51,18 @@ _qidmapd() {
         compopt -o nospace
         return
         ;;
-    --export | --fs-id | --threads | --msize-max | --idle-timeout | --stall-timeout | --ready-fd)
+    --allow)
+        mapfile -t COMPREPLY < <(compgen -W "any none unix uid: gid: tcp vsock vsock: inherited" -- "$cur")
+        compopt -o nospace
+        return
+        ;;
+    --export | --connected-fd | --fs-id | --threads | --msize-max | --idle-timeout | --stall-timeout | --ready-fd | --trace)
         return
         ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "--config --export --store --listen --multidevs
-        --on-duplicate --bind --weak --markers --access --fs-id --threads --msize-max --limit
-        --idle-timeout --stall-timeout --ready-fd --debug --foreground --version --help" -- "$cur")
+        --on-duplicate --bind --weak --markers --subdirs --allow --connected-fd --access --fs-id
+        --threads --msize-max --limit --idle-timeout --stall-timeout --ready-fd --trace --debug
+        --foreground --version --help" -- "$cur")
 }
 complete -F _qidmapd qidmapd
