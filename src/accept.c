@@ -17,6 +17,7 @@
 #include "src/fail.h"
 #include "src/listen.h"
 #include "src/log.h"
+#include "src/path.h"
 #include "src/peer.h"
 #include "src/quit.h"
 #include "src/refusal.h"
@@ -79,7 +80,7 @@ void accept_all(int fd)
             }
             continue;
         }
-        if (got == -EINTR || got == -ECONNABORTED)
+        if (got == -EINTR || got == -ECONNABORTED || path_relieved(got))
             continue;
         if (got == -EMFILE) {
             int refused = spare_refuse(fd);

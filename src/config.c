@@ -18,6 +18,7 @@
 #include "src/proto.h"
 
 #define THREADS_DEFAULT 64
+#define DESCRIPTORS_MAX (1 << 30)
 #define THREADS_MIN     4
 #define THREADS_MAX     4096
 #define MSIZE_DEFAULT   (1024 * 1024 + P9_IOHDRSZ)
@@ -141,6 +142,32 @@ static gboolean parse_access(const char *text, bool *trusted, GError **error)
     return TRUE;
 }
 
+static gboolean parse_isolate(const char *isolate, const char *seccomp, struct settings *settings,
+                              GError **error)
+{
+    if (isolate == NULL || strcmp(isolate, "auto") == 0)
+        settings->isolate = SETTINGS_ISOLATE_AUTO;
+    else if (strcmp(isolate, "yes") == 0)
+        settings->isolate = SETTINGS_ISOLATE_YES;
+    else if (strcmp(isolate, "no") == 0)
+        settings->isolate = SETTINGS_ISOLATE_NO;
+    else
+        return fail_usage(error, "isolate: '%s' is none of auto, yes, no", isolate);
+    if (seccomp != NULL && strcmp(seccomp, "yes") != 0 && strcmp(seccomp, "no") != 0)
+        return fail_usage(error, "seccomp: '%s' is none of yes, no", seccomp);
+    settings->seccomp = seccomp == NULL || strcmp(seccomp, "yes") == 0;
+    return TRUE;
+}
+
+static gboolean check_descriptors(gint64 descriptors, struct settings *settings, GError **error)
+{
+    if (descriptors < 0 || descriptors > DESCRIPTORS_MAX)
+        return fail_usage(error, "descriptors: %" G_GINT64_FORMAT " is not between 0 and %d", descriptors,
+                    DESCRIPTORS_MAX);
+    settings->descriptors = (uint64_t)descriptors;
+    return TRUE;
+}
+
 static gboolean check_numbers(gint64 threads, gint64 msize, struct settings *settings,
                               GError **error)
 {
@@ -229,10 +256,10 @@ static gboolean add_export(struct settings *settings, const char *name, const ch
 /* ---- the file -------------------------------------------------------------------------------- */
 
 struct file_values {
-    char *store, *access;
+    char *store, *access, *isolate, *seccomp;
     char *modes[MODE_COUNT];
     char **listen, **fs_ids, **limits, **traces;
-    gint64 threads, msize, idle, stall;
+    gint64 threads, msize, idle, stall, descriptors;
 };
 
 static void modes_clear(char *modes[MODE_COUNT])
@@ -245,6 +272,8 @@ static void file_values_clear(struct file_values *values)
 {
     g_free(values->store);
     g_free(values->access);
+    g_free(values->isolate);
+    g_free(values->seccomp);
     modes_clear(values->modes);
     g_strfreev(values->listen);
     g_strfreev(values->fs_ids);
@@ -329,10 +358,13 @@ static gboolean read_export_group(GKeyFile *file, const char *group, const char 
 static gboolean read_file(const char *path, struct file_values *values, struct settings *settings,
                           const char *store, char *const modes[MODE_COUNT], GError **error)
 {
-    static const char *const known[] = {
-        "listen",  "store",   "access",       "multidevs",     "on-duplicate", "bind",
-        "weak",    "markers", "threads",      "msize-max",     "fs-id",        "limit",
-        "subdirs", "allow",   "idle-timeout", "stall-timeout", "trace",        NULL};
+    static const char *const known[] = {"listen",        "store",        "access",
+                                        "multidevs",     "on-duplicate", "bind",
+                                        "weak",          "markers",      "threads",
+                                        "msize-max",     "fs-id",        "limit",
+                                        "subdirs",       "allow",        "idle-timeout",
+                                        "stall-timeout", "descriptors",  "trace",
+                                        "isolate",       "seccomp",      NULL};
     char *defaults[MODE_COUNT];
     struct config_lines *lines;
     const char *current = "daemon";
@@ -349,6 +381,8 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
         goto bad;
     values->store = get_string(file, "daemon", "store");
     values->access = get_string(file, "daemon", "access");
+    values->isolate = get_string(file, "daemon", "isolate");
+    values->seccomp = get_string(file, "daemon", "seccomp");
     get_modes(file, "daemon", values->modes);
     merge_modes(defaults, modes, values->modes);
     values->listen = g_key_file_get_string_list(file, "daemon", "listen", NULL, NULL);
@@ -358,7 +392,8 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
     if (!get_int64(file, "threads", &values->threads, error) ||
         !get_int64(file, "msize-max", &values->msize, error) ||
         !get_int64(file, "idle-timeout", &values->idle, error) ||
-        !get_int64(file, "stall-timeout", &values->stall, error))
+        !get_int64(file, "stall-timeout", &values->stall, error) ||
+        !get_int64(file, "descriptors", &values->descriptors, error))
         goto bad;
     if (!check_modes(values->modes, error) ||
         !parse_access(values->access, &checked.trusted, error) ||
@@ -390,10 +425,10 @@ bad:
 /* ---- the command line ------------------------------------------------------------------------ */
 
 struct arguments {
-    char *config, *store, *access;
+    char *config, *store, *access, *isolate, *seccomp;
     char *modes[MODE_COUNT];
     char **exports, **listen, **fs_ids, **connected, **limits, **traces;
-    gint64 msize, idle, stall;
+    gint64 msize, idle, stall, descriptors;
     gint threads, ready_fd;
     gboolean debug, foreground, version;
 };
@@ -404,6 +439,8 @@ static void arguments_clear(struct arguments *args)
     g_free(args->store);
     modes_clear(args->modes);
     g_free(args->access);
+    g_free(args->isolate);
+    g_free(args->seccomp);
     g_strfreev(args->exports);
     g_strfreev(args->connected);
     g_strfreev(args->listen);
@@ -444,6 +481,11 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
          "Who acts: client (the attached user, default) or trusted (the daemon)", "MODE"},
         {"fs-id", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &args->fs_ids,
          "Identity of the filesystem mounted at PATH (repeatable)", "PATH=UUID"},
+        {"isolate", 0, 0, G_OPTION_ARG_STRING, &args->isolate,
+         "Give up mounts and rights that are not needed: auto (what can be, default), yes, no",
+         "MODE"},
+        {"seccomp", 0, 0, G_OPTION_ARG_STRING, &args->seccomp,
+         "With isolation, give up system calls too: yes (default), no", "MODE"},
         {"threads", 0, 0, G_OPTION_ARG_INT, &args->threads, "At most N threads (default 64)", "N"},
         {"msize-max", 0, 0, G_OPTION_ARG_INT64, &args->msize,
          "Largest message in bytes (default 1 MiB and its header)", "BYTES"},
@@ -456,6 +498,9 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
         {"stall-timeout", 0, 0, G_OPTION_ARG_INT64, &args->stall,
          "Cut off who stops in mid-message or does not read replies (default 300; 0: never)",
          "SECONDS"},
+        {"descriptors", 0, 0, G_OPTION_ARG_INT64, &args->descriptors,
+         "Keep at most N descriptors of files that are not open (default: as the limit allows)",
+         "N"},
         {"ready-fd", 0, 0, G_OPTION_ARG_INT, &args->ready_fd,
          "Write READY to this descriptor once it listens, and close it", "N"},
         {"trace", 0, 0, G_OPTION_ARG_STRING_ARRAY, &args->traces,
@@ -506,7 +551,8 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
                              .threads = G_MININT,
                              .msize = G_MININT64,
                              .idle = G_MININT64,
-                             .stall = G_MININT64};
+                             .stall = G_MININT64,
+                             .descriptors = G_MININT64};
     g_auto(file_values) file = {.threads = THREADS_DEFAULT,
                                 .msize = MSIZE_DEFAULT,
                                 .idle = IDLE_DEFAULT,
@@ -542,8 +588,12 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
     }
     if (!add_argument_exports(&args, settings, &file, error) ||
         !parse_access(args.access != NULL ? args.access : file.access, &settings->trusted, error) ||
+        !parse_isolate(args.isolate != NULL ? args.isolate : file.isolate,
+                       args.seccomp != NULL ? args.seccomp : file.seccomp, settings, error) ||
         !check_numbers(args.threads != G_MININT ? args.threads : file.threads,
                        args.msize != G_MININT64 ? args.msize : file.msize, settings, error) ||
+        !check_descriptors(args.descriptors != G_MININT64 ? args.descriptors : file.descriptors,
+                           settings, error) ||
         !check_seconds("idle-timeout", args.idle != G_MININT64 ? args.idle : file.idle,
                        &settings->idle_seconds, error) ||
         !check_seconds("stall-timeout", args.stall != G_MININT64 ? args.stall : file.stall,

@@ -85,6 +85,39 @@ int dispatch_take(struct request *request)
     return 0;
 }
 
+/* Holds the descriptors of the fids. A clunk does without: the fid may be one whose file is gone.
+ */
+static int hold(struct request *request)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct fid_turn *turn = &request->turns[i];
+        int error;
+
+        if (turn->fid == NULL || turn->held ||
+            (turn->mode == FID_REMOVE && request->msg.type == P9_TCLUNK &&
+             turn->fid->kind != FID_XATTR_WRITE))
+            continue;
+        error = fd_cache_hold(turn->fid);
+        if (error != 0)
+            return error;
+        turn->held = true;
+    }
+    return 0;
+}
+
+static void release(struct request *request)
+{
+    bool trim = false;
+
+    for (unsigned i = 0; i < 2; i++)
+        if (request->turns[i].held) {
+            request->turns[i].held = false;
+            trim |= fd_cache_release(request->turns[i].fid);
+        }
+    if (trim)
+        fd_cache_trim();
+}
+
 static int run(struct request *request)
 {
     const struct operation *operation = &operations[request->msg.type];
@@ -93,9 +126,12 @@ static int run(struct request *request)
     for (unsigned i = 0; i < 2; i++)
         if (request->turns[i].fid != NULL) {
             waited = fid_wait(request->conn, &request->turns[i]);
+            request->turns[i].held = request->turns[i].mode == FID_NEW; /* by its maker */
             if (error == 0)
                 error = waited;
         }
+    if (error == 0)
+        error = hold(request);
     if (error != 0)
         return error;
     if (request->turns[0].fid != NULL && request->msg.type != P9_TATTACH) {
@@ -140,6 +176,7 @@ size_t dispatch_run(struct request *request)
         trace_request(session, msg);
     wire_begin(out, out->bytes, out->size, (uint8_t)(msg->type + 1), msg->tag);
     error = run(request);
+    release(request);
     for (unsigned i = 0; i < 2; i++)
         if (request->turns[i].fid != NULL)
             fid_give_back(request->conn, &request->turns[i], error != 0);

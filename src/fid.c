@@ -17,7 +17,7 @@ static struct fid *fid_new(struct conn *conn, uint32_t number)
 
     fid->account = &conn->account;
     fid->number = number;
-    fid->fd = -1;
+    fd_cache_begin(fid);
     pthread_mutex_init(&fid->mutex, NULL);
     return fid;
 }
@@ -38,8 +38,9 @@ static void fid_free(gpointer data)
     lock_release(fid);
     fid_dir_free(fid->dir);
     fid_xattr_free(fid->xattr);
-    if (fid->fd >= 0)
-        close(fid->fd);
+    fd_cache_end(fid);
+    if (fid->open)
+        limit_give(fid->account, LIMIT_FILES, 1);
     privs_user_unref(fid->user);
     export_unref(fid->export);
     limit_give(fid->account, LIMIT_FIDS, 1);
@@ -161,11 +162,20 @@ void fid_set(struct fid *to, const struct fid *from, int fd, mode_t type)
         to->user = privs_user_ref(from->user);
         privs_user_unref(old);
     }
-    if (to->fd >= 0)
-        close(to->fd);
-    to->fd = fd;
+    fd_cache_replace(to, fd);
     to->type = type & S_IFMT;
     to->kind = FID_FILE;
+    to->qid_path = 0;
+}
+
+void fid_set_open(struct fid *fid, int fd, int flags)
+{
+    uint64_t qid_path = fid->qid_path;
+
+    fd_cache_replace(fid, fd);
+    fid->qid_path = qid_path;
+    fid->open = true;
+    fid->open_flags = flags;
 }
 
 int fid_qid_of(const struct fid *fid, int fd, struct statx *stx, struct qid *qid)

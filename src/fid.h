@@ -24,6 +24,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+#include "src/fd-cache.h"
 #include "src/limit.h"
 #include "src/lock.h"
 #include "src/path.h"
@@ -62,10 +63,12 @@ struct fid {
     enum fid_kind kind;
     const struct path_export *export;
     struct privs_user *user;
-    int fd;         /* -1: none */
-    mode_t type;    /* S_IFMT bits */
-    bool open;      /* fd came from Tlopen or Tlcreate */
-    int open_flags; /* as given to open(2) */
+    int fd; /* valid while held (fd-cache.h); -1: none, or closed for now */
+    struct fd_slot slot;
+    uint64_t qid_path; /* of the file; 0: not known yet */
+    mode_t type;       /* S_IFMT bits */
+    bool open;         /* fd came from Tlopen or Tlcreate */
+    int open_flags;    /* as given to open(2) */
     struct fid_xattr *xattr;
 
     /* Guarded by mutex: used by shared turns. */
@@ -80,6 +83,7 @@ struct fid_turn {
     struct fid *fid;
     uint64_t number;
     enum fid_mode mode;
+    bool held; /* the fid's descriptor */
 };
 
 /* With the connection's lock held: looks up (or for FID_NEW makes) the fid `number`, and takes a
@@ -106,6 +110,15 @@ void fid_drop_all(struct conn *conn);
 
 /* Makes `to` mean `fd` (which it takes) of the same export and user as `from`. */
 void fid_set(struct fid *to, const struct fid *from, int fd, mode_t type);
+
+/* After Tlopen or Tlcreate: the fid, which has a turn of its own, stands for the open file `fd`. */
+void fid_set_open(struct fid *fid, int fd, int flags);
+
+/* Notes the qid of the file, where the caller has it anyway. */
+static inline void fid_set_qid(struct fid *fid, const struct qid *qid)
+{
+    fid->qid_path = qid->path;
+}
 
 /* Frees an xattr value. */
 void fid_xattr_free(struct fid_xattr *xattr);

@@ -20,6 +20,7 @@
 #include "src/accept.h"
 #include "src/conn.h"
 #include "src/fail.h"
+#include "src/fd-cache.h"
 #include "src/limit.h"
 #include "src/listen.h"
 #include "src/log.h"
@@ -27,6 +28,7 @@
 #include "src/privs.h"
 #include "src/qid.h"
 #include "src/quit.h"
+#include "src/sandbox.h"
 #include "src/server.h"
 #include "src/settings.h"
 #include "src/spare.h"
@@ -34,8 +36,8 @@
 #include "src/trace.h"
 #include "src/worker.h"
 
-#define FIDS_MAX      1000000u
-#define CLOSE_SECONDS 20
+#define DESCRIPTORS_MAX (1u << 20)
+#define CLOSE_SECONDS   20
 
 static struct server server;
 
@@ -44,21 +46,24 @@ static uint64_t raise_descriptor_limit(void)
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return 512;
+        return 1024;
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     getrlimit(RLIMIT_NOFILE, &limit);
-    /* One session may have half of the descriptors: the others must go on. */
-    return limit.rlim_cur / 2 > FIDS_MAX ? FIDS_MAX : limit.rlim_cur / 2;
+    return MIN(limit.rlim_cur, DESCRIPTORS_MAX);
 }
 
+/* What the process may hold is shared out: half to files that clients have open, a quarter to fids
+ * that may do without, an eighth to files that have no name any more, the rest to connections; a
+ * want of more takes from the fids. Each thread needs a few for a moment, and so do stores and
+ * lists of mounts. */
 static void set_limits(const struct settings *settings)
 {
     struct limit_settings limits;
-    uint64_t files = raise_descriptor_limit();
+    uint64_t all = raise_descriptor_limit();
+    uint64_t own = MIN(64 + 4 * (uint64_t)settings->threads, all / 2), share = (all - own) / 8;
 
-    limit_defaults(&limits, files);
-    limits.session[LIMIT_FIDS] = files; /* each fid has a descriptor */
+    limit_defaults(&limits, share * 4);
     /* A session has room for a message that is received, and for others that are answered. */
     limits.session[LIMIT_MEMORY] =
         MAX(limits.session[LIMIT_MEMORY], 4 * (uint64_t)settings->msize_max);
@@ -67,6 +72,7 @@ static void set_limits(const struct settings *settings)
     for (guint i = 0; i < settings->limits->len; i++)
         limit_set(&limits, g_ptr_array_index(settings->limits, i));
     limit_init(&limits);
+    fd_cache_init(settings->descriptors != 0 ? settings->descriptors : share * 2, share);
     server.connections_max = (unsigned)MIN(limits.connections, (uint64_t)G_MAXINT);
     server.idle_seconds = settings->idle_seconds;
     server.stall_seconds = settings->stall_seconds;
@@ -152,6 +158,7 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
     }
     for (size_t i = 0; i < server.export_count; i++)
         log_info("export '%s': %s", server.exports[i].name, server.exports[i].dir);
+    log_info("%s", sandbox_status());
     log_info("ready");
     quit_tell_ready(settings->ready_fd);
     if (listeners->fds->len == 0 && !accept_end_with_last(error))
@@ -207,6 +214,11 @@ int main(int argc, char **argv)
         goto out;
     }
     spare_init();
+    /* Sockets have paths of the host; exports, stores and threads come after it. */
+    if (!sandbox_enter(settings, &error)) {
+        fail(error);
+        goto out;
+    }
     privs_init(settings->trusted);
     failed = path_init();
     if (failed != 0) {

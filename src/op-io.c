@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "src/log.h"
 #include "src/op.h"
 
 #define CREATE_TRIES 16
@@ -70,6 +71,20 @@ static int open_again(int fd, int flags)
     return got;
 }
 
+/* An open file cannot be closed for a while, as its descriptor has a state: so it counts. */
+static int take_file(struct request *request)
+{
+    struct fid *fid = op_fid(request);
+    bool first = false;
+    int error = limit_take(fid->account, LIMIT_FILES, 1, &first);
+
+    if (error != 0 && first)
+        log_warning("connection %" G_GUINT64_FORMAT " has opened as many files as the limit '%s' "
+                    "allows; raise the limit of descriptors (LimitNOFILE=) or close files",
+                    request->conn->id, limit_name(LIMIT_FILES));
+    return error;
+}
+
 static void put_open(struct request *request, const struct qid *qid)
 {
     wire_put_qid(&request->out, qid);
@@ -94,13 +109,15 @@ int op_lopen(struct request *request)
         error = fid_qid(fid, &stx, &qid);
     if (error != 0)
         return error;
+    error = take_file(request);
+    if (error != 0)
+        return error;
     got = open_again(fid->fd, flags);
-    if (got < 0)
+    if (got < 0) {
+        limit_give(fid->account, LIMIT_FILES, 1);
         return got;
-    close(fid->fd); /* the opened one does all that the other did */
-    fid->fd = got;
-    fid->open = true;
-    fid->open_flags = flags;
+    }
+    fid_set_open(fid, got, flags); /* it does all that the other descriptor did */
     put_open(request, &qid);
     return 0;
 }
@@ -158,15 +175,19 @@ int op_lcreate(struct request *request)
         error = privs_become_group(fid->user, msg->gid);
     if (error != 0)
         return error;
+    error = take_file(request);
+    if (error != 0)
+        return error;
     fd = create(fid, msg, flags);
-    if (fd < 0)
-        return fd;
-    error = fid_qid_of(fid, fd, &stx, &qid);
+    error = fd < 0 ? fd : fid_qid_of(fid, fd, &stx, &qid);
     if (error != 0) {
-        close(fd);
+        if (fd >= 0)
+            close(fd);
+        limit_give(fid->account, LIMIT_FILES, 1);
         return error;
     }
     fid_set(fid, fid, fd, S_IFREG);
+    fid_set_qid(fid, &qid);
     fid->open = true;
     fid->open_flags = flags;
     put_open(request, &qid);

@@ -45,6 +45,10 @@ struct mount_settings; /* src/mount.h */
 struct qid_map;        /* all stores and exports of the daemon */
 struct qid_export;     /* one export */
 
+/* Before the daemon enters a mount namespace of its own: filesystems are identified by the mounts
+ * of now, so that they stay the same ones at each start. */
+gboolean qid_keep_mounts(GError **error);
+
 /* A new, empty map. `overrides`: "PATH=UUID" strings of fs-id, NULL-terminated, may be NULL;
  * copied. */
 struct qid_map *qid_map_new(char *const *overrides, GError **error);

@@ -31,6 +31,13 @@ struct settings_export {
     struct allow *allow; /* NULL: everybody */
 };
 
+/* What the daemon takes away from itself (sandbox.h). */
+enum settings_isolate {
+    SETTINGS_ISOLATE_AUTO, /* what can be done here */
+    SETTINGS_ISOLATE_YES,  /* all of it, or an error */
+    SETTINGS_ISOLATE_NO
+};
+
 struct settings {
     GPtrArray *exports; /* struct settings_export, at least one */
     GPtrArray *listen;  /* struct listen_spec; may be empty with socket activation */
@@ -41,9 +48,12 @@ struct settings {
     bool trusted; /* access=trusted */
     bool debug;
     char **traces; /* for trace_add() */
+    bool seccomp;
+    enum settings_isolate isolate;
     unsigned threads;
     uint32_t msize_max;
-    int ready_fd; /* -1: none */
+    uint64_t descriptors; /* of fids that are not open; 0: as RLIMIT_NOFILE allows */
+    int ready_fd;         /* -1: none */
 };
 
 enum settings_result {

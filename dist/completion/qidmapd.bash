@@ -40,6 +40,14 @@ _qidmapd() {
         compopt -o nospace
         return
         ;;
+    --isolate)
+        mapfile -t COMPREPLY < <(compgen -W "auto yes no" -- "$cur")
+        return
+        ;;
+    --seccomp)
+        mapfile -t COMPREPLY < <(compgen -W "yes no" -- "$cur")
+        return
+        ;;
     --config | = | :)
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
@@ -56,13 +64,13 @@ _qidmapd() {
         compopt -o nospace
         return
         ;;
-    --export | --connected-fd | --fs-id | --threads | --msize-max | --idle-timeout | --stall-timeout | --ready-fd | --trace)
+    --export | --connected-fd | --fs-id | --threads | --msize-max | --descriptors | --idle-timeout | --stall-timeout | --ready-fd | --trace)
         return
         ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "--config --export --store --listen --multidevs
-        --on-duplicate --bind --weak --markers --subdirs --allow --connected-fd --access --fs-id
-        --threads --msize-max --limit --idle-timeout --stall-timeout --ready-fd --trace --debug
-        --foreground --version --help" -- "$cur")
+        --on-duplicate --bind --weak --markers --subdirs --allow --connected-fd --access --isolate
+        --seccomp --fs-id --threads --msize-max --descriptors --limit --idle-timeout --stall-timeout
+        --ready-fd --trace --debug --foreground --version --help" -- "$cur")
 }
 complete -F _qidmapd qidmapd
