@@ -9,8 +9,8 @@
 #
 # The same share through QEMU's own server with multidevs=remap is there for contrast: its file ids must
 # change, or this test would show nothing. QIDMAP_SAMBA_STORE=memory: and QIDMAP_SAMBA_MULTIDEVS=warn
-# let qidmapd break the promise, to see the test fail. QIDMAP_SAMBA_FILES=N lists larger
-# directories, QIDMAP_SAMBA_ROUNDS=N kills qidmapd more than once.
+# let qidmapd break the promise, to see the test fail. QIDMAP_SAMBA_LONG=1 lists larger
+# directories and kills qidmapd more than once.
 
 if [ -z "${QIDMAP_OWN_MOUNTS:-}" ] && unshare -m true 2>/dev/null; then
     # Servers of other tests that export the root look at what is mounted here.
@@ -19,7 +19,10 @@ fi
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
 need_loop
-need_fs ext4
+for type in ext4 btrfs xfs; do
+    need_fs $type
+    command -v mkfs.$type >/dev/null || skip_all "no mkfs.$type"
+done
 /usr/bin/python3 -c 'import impacket' 2>/dev/null || skip_all "no python3-impacket"
 guest_need
 image=$("$guest_dir/make-rootfs" samba samba-vfs-modules 2>"$tmp/rootfs.log") || {
@@ -29,8 +32,8 @@ image=$("$guest_dir/make-rootfs" samba samba-vfs-modules 2>"$tmp/rootfs.log") ||
 guest_disk "$image"
 . "$(dirname "$0")/exports.sh"
 
-files=${QIDMAP_SAMBA_FILES:-100}
-rounds=${QIDMAP_SAMBA_ROUNDS:-1}
+files=100 rounds=1
+[ -z "${QIDMAP_SAMBA_LONG:-}" ] || files=2000 rounds=4
 store=${QIDMAP_SAMBA_STORE:-lmdb:$tmp/store}
 
 # ---- the export -----------------------------------------------------------------------------------
@@ -51,8 +54,6 @@ make_image() { # NAME SIZE MKFS...
     "${@:3}" "$images/$1" >"$tmp/mkfs.log" 2>&1 || bail_out "$3: $(cat "$tmp/mkfs.log")"
 }
 
-need_fs btrfs
-need_fs xfs
 mkdir "$export_dir"/{a,b,btrfs,xfs,tmpfs,plain}
 make_image a 32M mkfs.ext4 -q -F
 mount_image a ext4 "$export_dir/a" || bail_out "cannot mount ext4"
@@ -181,20 +182,18 @@ step_first() {
     check "$phase: the writer writes" wait_until 60 wrote_since 0
 }
 
-step_remap() { # FIRST|AGAIN
-    local name
-    # In the way of two lives: all, then in another order. A file for each directory is enough.
-    sed 's,/[^/]*$,/file3,' "$tmp/paths" | grep /dir/file3 | sort -u >"$tmp/paths-remap"
-    [ "$1" = first ] || tac "$tmp/paths-remap" >"$tmp/paths-remap.back" &&
-        [ "$1" = first ] || mv "$tmp/paths-remap.back" "$tmp/paths-remap"
+step_remap() { # first|again: one file of each filesystem, the second time the last one first
+    local changed order=cat
+    [ "$1" = first ] || order=tac
+    grep '/dir/file3$' "$tmp/paths" | sort | $order >"$tmp/paths-remap"
     /usr/bin/python3 "$guest_dir/samba-client.py" "$smb_port" ids remap "$tmp/paths-remap" \
         "$tmp/ids-remap.$1" >"$tmp/remap.log" 2>&1
     [ "$1" = again ] || return 0
-    name=$(join -j 2 <(sort -k 2 "$tmp/ids-remap.first") <(sort -k 2 "$tmp/ids-remap.again") |
+    changed=$(join -j 2 <(sort -k 2 "$tmp/ids-remap.first") <(sort -k 2 "$tmp/ids-remap.again") |
         awk '$2 != $3 { print $1 ": " $2 " -> " $3 }')
-    if [ -n "$name" ]; then
-        ok "QEMU's remap for contrast: $(wc -l <<<"$name") of $(wc -l <"$tmp/paths-remap") file ids changed"
-        tap_diag "$name"
+    if [ -n "$changed" ]; then
+        ok "QEMU's remap for contrast: $(wc -l <<<"$changed") of $(wc -l <"$tmp/paths-remap") file ids changed"
+        tap_diag "$changed"
     else
         not_ok "QEMU's remap for contrast: file ids change" "$(cat "$tmp/remap.log" "$tmp"/ids-remap.*)"
     fi
@@ -267,7 +266,7 @@ prepare() {
     # The mount's device number is another one in each life.
     mkdir /tmp/decoy
     i=0
-    while [ $i -lt ${DECOYS:-0} ]; do mount -t tmpfs decoy /tmp/decoy; i=$((i + 1)); done
+    while [ $i -lt "${DECOYS:-0}" ]; do mount -t tmpfs decoy /tmp/decoy; i=$((i + 1)); done
 }
 mount_data() {
     mount -t 9p -o "$OPTIONS" 10.0.2.2 "$r$MOUNTPOINT" || return 1
@@ -291,6 +290,7 @@ smbd_stop() {
 }
 devid() { # how smbd's table calls the mount
     chroot $r /usr/bin/smbstatus -s /run/smb.conf -L --json | grep -o '"devid": *[0-9]*' | sort -u
+    cut -d. -f1 /proc/uptime
     host_step devid "$1"
 }
 trap 'tail -n 40 /tmp/smbd.log' EXIT
@@ -306,10 +306,9 @@ devid first
 i=0
 while [ $i -lt $ROUNDS ]; do
     host_step kill
-    mkdir /tmp/decoy.$i && mount -t tmpfs decoy /tmp/decoy.$i
     smbd_stop
     check_fails "the mount is dead" ls $r$MOUNTPOINT/a
-    umount -l $r$MOUNTPOINT && mount_data || exit 1
+    umount -l $r$MOUNTPOINT && mount -t tmpfs decoy /tmp/decoy && mount_data || exit 1
     smbd_start
     host_step after qidmapd_was_killed
     i=$((i + 1))
@@ -326,6 +325,7 @@ smbd_stop
 umount $r/srv/remap
 umount $r$MOUNTPOINT || exit 1
 host_step remount
+mount -t tmpfs decoy /tmp/decoy
 mount_data || exit 1
 smbd_start
 host_step after all_is_mounted_in_another_order
@@ -348,7 +348,7 @@ check "the guest's device number changed" \
 check "smbd's table of open files has the mount under one number" cmp "$tmp/devid.first" "$tmp/devid.killed"
 server_stop TERM
 if [ "$tap_failed" -gt 0 ]; then
-    tap_diag "$(tail -n 60 "$guest_output")"
+    tap_diag "$(tail -n 60 "$tmp"/guest.*/output)"
     tap_diag "writer: $(cat "$tmp/writer.log" "$tmp/state")"
     tap_diag "server: $(tail -n 20 "$qidmapd_log")"
 fi

@@ -280,8 +280,9 @@ def features_rename(one, two, export):
         same(f.read(), b"the new file\n", "the host renames a file over an open one: "
              "what the handle writes does not reach the new file")
     same(one.file_id(h), number, "the handle keeps its id")
-    result(two.id_of("a/dir/ren-old") != number, "the name has another one")
     one.close(h)
+    # While the old file is open, Linux keeps it under the name, and Samba hides it.
+    result(two.id_of("a/dir/ren-old") != number, "the name has another one")
 
     h = one.open("b/dir/ren-open", READ | WRITE | 0x10000)
     number = one.file_id(h)
@@ -303,12 +304,13 @@ def features_rename(one, two, export):
 def features_xattrs(one, export):
     """What Samba keeps in extended attributes; looked at again by cmd_kept."""
     for where in ("a/dir/acl", "b/dir/acl", "btrfs/one/dir/acl", "xfs/dir/acl", "tmpfs/dir/acl"):
+        # The stream first: smbd 4.17 gives its file the inherited ACL and attributes when it makes one.
+        h = one.open(where + ":notes", WRITE, OPEN_IF)
+        one.write(h, 0, where.encode())
+        one.close(h)
         h = one.open(where, ALL)
         one.set_info(h, 0, descriptor(MASK), s.SMB2_0_INFO_SECURITY, 4)
         one.set_info(h, s.SMB2_FILE_BASIC_INFO, struct.pack("<4QLL", 0, 0, 0, 0, HIDDEN, 0))
-        one.close(h)
-        h = one.open(where + ":notes", WRITE, OPEN_IF)
-        one.write(h, 0, where.encode())
         one.close(h)
         names = [n for n in ("security.NTACL", "user.DOSATTRIB", "user.DosStream.notes:$DATA")
                  if not has_xattr(export + "/" + where, n)]
@@ -438,7 +440,7 @@ def cmd_writer(port, share, ids, journal, state, *paths):
                     done[path] += 1
                     log.write("%d %s\n" % (done[path], path))
                     log.flush()
-                time.sleep(0.02)
+                time.sleep(0.3)  # all of it goes through an emulated processor
         except LOST as e:
             tell("lost")
     tell("ended")
