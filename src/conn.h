@@ -25,6 +25,7 @@
 #include <stdint.h>
 
 #include "src/fid.h"
+#include "src/limit.h"
 #include "src/server.h"
 #include "src/wire.h"
 
@@ -58,6 +59,7 @@ struct conn {
     uint64_t id;
     int fd;
     const struct server *server;
+    struct limit_account account;
 
     /* The reader's. */
     struct conn_buffer *in;

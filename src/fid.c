@@ -10,10 +10,11 @@
 #include "src/conn.h"
 #include "src/proto.h"
 
-static struct fid *fid_new(uint32_t number)
+static struct fid *fid_new(struct conn *conn, uint32_t number)
 {
     struct fid *fid = g_new0(struct fid, 1);
 
+    fid->account = &conn->account;
     fid->number = number;
     fid->fd = -1;
     pthread_mutex_init(&fid->mutex, NULL);
@@ -52,6 +53,7 @@ static void fid_free(gpointer data)
     if (fid->fd >= 0)
         close(fid->fd);
     privs_user_unref(fid->user);
+    limit_give(fid->account, LIMIT_FIDS, 1);
     pthread_mutex_destroy(&fid->mutex);
     g_free(fid);
 }
@@ -71,9 +73,11 @@ int fid_take(struct conn *conn, uint32_t number, enum fid_mode mode, struct fid_
     if (mode == FID_NEW) {
         if (fid != NULL)
             return -EBADF;
-        if (g_hash_table_size(conn->fids) >= conn->server->fids_max)
-            return -EMFILE;
-        fid = fid_new(number);
+        int error = limit_take(&conn->account, LIMIT_FIDS, 1, NULL);
+
+        if (error != 0)
+            return error;
+        fid = fid_new(conn, number);
         fid->in_table = true;
         g_hash_table_insert(conn->fids, GUINT_TO_POINTER(number), fid);
     } else if (fid == NULL)

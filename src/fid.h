@@ -24,6 +24,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+#include "src/limit.h"
 #include "src/path.h"
 #include "src/privs.h"
 #include "src/qid.h"
@@ -55,6 +56,8 @@ struct fid_lock_owner {
 struct fid_dir; /* of op-dir.c */
 
 struct fid {
+    struct limit_account *account; /* of the session, which outlives its fids */
+
     /* Guarded by the connection's lock. */
     uint32_t number;
     bool in_table;
@@ -86,7 +89,8 @@ struct fid_turn {
 };
 
 /* With the connection's lock held: looks up (or for FID_NEW makes) the fid `number`, and takes a
- * turn. 0; -EBADF: no such fid, or FID_NEW and it exists already; -EMFILE: too many. */
+ * turn. 0; -EBADF: no such fid, or FID_NEW and it exists already; -EMFILE, -ENFILE:
+ * too many. */
 int fid_take(struct conn *conn, uint32_t number, enum fid_mode mode, struct fid_turn *turn);
 
 /* Waits for the turn. 0, or -EBADF when the fid came to nothing. Takes the connection's lock. */

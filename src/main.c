@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "src/conn.h"
+#include "src/limit.h"
 #include "src/listen.h"
 #include "src/log.h"
 #include "src/path.h"
@@ -33,7 +34,7 @@
 
 static struct server server;
 
-static unsigned raise_descriptor_limit(void)
+static uint64_t raise_descriptor_limit(void)
 {
     struct rlimit limit;
 
@@ -43,7 +44,17 @@ static unsigned raise_descriptor_limit(void)
     setrlimit(RLIMIT_NOFILE, &limit);
     getrlimit(RLIMIT_NOFILE, &limit);
     /* One session may have half of the descriptors: the others must go on. */
-    return limit.rlim_cur / 2 > FIDS_MAX ? FIDS_MAX : (unsigned)limit.rlim_cur / 2;
+    return limit.rlim_cur / 2 > FIDS_MAX ? FIDS_MAX : limit.rlim_cur / 2;
+}
+
+static void set_limits(void)
+{
+    struct limit_settings limits;
+    uint64_t files = raise_descriptor_limit();
+
+    limit_defaults(&limits, files);
+    limits.session[LIMIT_FIDS] = files; /* each fid has a descriptor */
+    limit_init(&limits);
 }
 
 static gboolean open_export(const struct settings_export *from, struct path_export *to,
@@ -155,7 +166,7 @@ int main(int argc, char **argv)
     server.threads = settings->threads;
     server.msize_max = settings->msize_max;
     server.trusted = settings->trusted;
-    server.fids_max = raise_descriptor_limit();
+    set_limits();
     map = qid_map_new(settings->fs_ids, &error);
     if (map == NULL || !open_exports(settings, map, &error) ||
         !listen_open(settings->listen, &listeners, &error) || !qid_map_start(map, &error) ||

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What all connections share, read-only once the server listens: limits and exports.
+ * What all connections share, read-only once the server listens: exports and settings.
  * Filled in by main.c.
  */
 #ifndef SERVER_H
@@ -17,7 +17,6 @@ struct server {
     size_t export_count;
     uint32_t msize_max;
     unsigned threads;
-    unsigned fids_max; /* of one session */
     bool trusted;      /* access=trusted */
 };
 
