@@ -304,7 +304,7 @@ def features_rename(one, two, export):
 def features_xattrs(one, export):
     """What Samba keeps in extended attributes; looked at again by cmd_kept."""
     for where in ("a/dir/acl", "b/dir/acl", "btrfs/one/dir/acl", "xfs/dir/acl", "tmpfs/dir/acl"):
-        # The stream first: smbd 4.17 gives its file the inherited ACL and attributes when it makes one.
+        # The stream first: when smbd 4.17 makes one, its file gets new attributes.
         h = one.open(where + ":notes", WRITE, OPEN_IF)
         one.write(h, 0, where.encode())
         one.close(h)
