@@ -10,7 +10,7 @@
 # The same share through QEMU's own server with multidevs=remap is there for contrast: its file ids
 # must change, or this test would show nothing. QIDMAP_SAMBA_STORE=memory: and
 # QIDMAP_SAMBA_MULTIDEVS=warn let qidmapd break the promise, to see the test fail.
-# QIDMAP_SAMBA_LONG=1 lists larger directories and kills qidmapd more than once.
+# QIDMAP_GUEST_LONG=1 lists larger directories and kills qidmapd more than once.
 
 if [ -z "${QIDMAP_OWN_MOUNTS:-}" ] && unshare -m true 2>/dev/null; then
     # Servers of other tests that export the root look at what is mounted here.
@@ -34,7 +34,7 @@ guest_disk "$image"
 
 multidevs=${QIDMAP_SAMBA_MULTIDEVS:-remap}
 files=40 rounds=1
-[ -z "${QIDMAP_SAMBA_LONG:-}" ] || files=2000 rounds=4
+[ -z "${QIDMAP_GUEST_LONG:-}" ] || files=2000 rounds=4
 store=${QIDMAP_SAMBA_STORE:-lmdb:$tmp/store}
 
 # ---- the export --------------------------------------------------------------

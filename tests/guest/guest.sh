@@ -124,6 +124,49 @@ output: $(tail -n 20 "$guest_output")"
     return "$status"
 }
 
+# guest_pair SCRIPT [VARIABLE=VALUE...]: two guests at once, which both run SCRIPT, with WHO=a in one and
+# WHO=b in the other. host_step meet NAME lets each wait for the other at that point. Returns 0 if both
+# returned 0; their results become ours, first those of a.
+guest_pair() {
+    local who pids=() status=0 line
+    for who in a b; do
+        (
+            trap guest_kill EXIT
+            trap 'exit 143' HUP INT TERM
+            guest_pid= tap_count=0 tap_failed=0 pair_who=$who
+            [ "$who" = a ] || guest_number=$((guest_number + 1000))
+            guest_run "$@" "WHO=$who" >"$tmp/pair.$who" 2>&1
+            echo "$?" >"$tmp/pair.$who.status"
+            cp "$guest_output" "$tmp/pair.$who.output"
+        ) &
+        pids+=("$!")
+    done
+    on_exit "kill -TERM ${pids[*]} 2>/dev/null"
+    wait "${pids[@]}"
+    for who in a b; do
+        while IFS= read -r line; do
+            case $line in
+            'not ok '*) not_ok "guest $who: ${line#*- }" ;;
+            'ok '*'# SKIP '*)
+                line=${line#*- }
+                skip "guest $who: ${line%% # SKIP *}" "${line#* # SKIP }"
+                ;;
+            'ok '*) ok "guest $who: ${line#*- }" ;;
+            *) printf '%s\n' "$line" ;;
+            esac
+        done <"$tmp/pair.$who"
+        [ "$(cat "$tmp/pair.$who.status" 2>/dev/null)" = 0 ] || status=1
+    done
+    return "$status"
+}
+
+step_meet() { # NAME: both guests of a pair come on from here together
+    local other=a
+    [ "$pair_who" = b ] || other=b
+    : >"$tmp/meet.$1.$pair_who"
+    wait_until 120 test -e "$tmp/meet.$1.$other"
+}
+
 # ---- the server that the guest mounts --------------------------------------
 # QIDMAP_GUEST_SERVER=diod runs the same test against Debian's diod, to tell a
 # fault of the server from one of the test. server_start EXPORT_DIR STORE [OPTION...]
