@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/limit.h"
 #include "src/proto.h"
 
 #define THREADS_DEFAULT 64
@@ -16,6 +17,9 @@
 #define THREADS_MAX     4096
 #define MSIZE_DEFAULT   (1024 * 1024 + P9_IOHDRSZ)
 #define MSIZE_LIMIT     (64 * 1024 * 1024)
+#define IDLE_DEFAULT    60
+#define STALL_DEFAULT   300
+#define SECONDS_MAX     (7 * 24 * 3600)
 
 /* What may be said for the daemon and for one export, by a word. */
 enum { MODE_MULTIDEVS, MODE_ON_DUPLICATE, MODE_BIND, MODE_WEAK, MODE_MARKERS, MODE_COUNT };
@@ -46,6 +50,8 @@ void settings_free(struct settings *settings)
     g_ptr_array_free(settings->exports, TRUE);
     g_strfreev(settings->listen);
     g_strfreev(settings->fs_ids);
+    if (settings->limits != NULL)
+        g_ptr_array_free(settings->limits, TRUE);
     g_free(settings);
 }
 
@@ -127,6 +133,30 @@ static gboolean check_numbers(gint64 threads, gint64 msize, struct settings *set
     return TRUE;
 }
 
+static gboolean check_seconds(const char *name, gint64 seconds, unsigned *result, GError **error)
+{
+    if (seconds < 0 || seconds > SECONDS_MAX)
+        return fail(error, "%s: %" G_GINT64_FORMAT " is not between 0 (for ever) and %d", name,
+                    seconds, SECONDS_MAX);
+    *result = (unsigned)seconds;
+    return TRUE;
+}
+
+static gboolean add_limits(struct settings *settings, char *const *texts, GError **error)
+{
+    struct limit_settings unused;
+
+    for (; texts != NULL && *texts != NULL; texts++) {
+        if (!limit_set(&unused, *texts))
+            return fail(error,
+                        "limit: '%s': expected NAME=N, with NAME one of fids, requests, files, "
+                        "memory, locks, each also as total-NAME, or connections",
+                        *texts);
+        g_ptr_array_add(settings->limits, g_strdup(*texts));
+    }
+    return TRUE;
+}
+
 static gboolean check_name(const char *name, GError **error)
 {
     if (name[0] == '\0' || strlen(name) > 255 || strpbrk(name, "\n[]") != NULL)
@@ -176,8 +206,8 @@ static gboolean add_export(struct settings *settings, const char *name, const ch
 struct file_values {
     char *store, *access;
     char *modes[MODE_COUNT];
-    char **listen, **fs_ids;
-    gint64 threads, msize;
+    char **listen, **fs_ids, **limits;
+    gint64 threads, msize, idle, stall;
 };
 
 static void modes_clear(char *modes[MODE_COUNT])
@@ -193,6 +223,7 @@ static void file_values_clear(struct file_values *values)
     modes_clear(values->modes);
     g_strfreev(values->listen);
     g_strfreev(values->fs_ids);
+    g_strfreev(values->limits);
 }
 typedef struct file_values file_values;
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(file_values, file_values_clear)
@@ -271,9 +302,10 @@ static gboolean read_export_group(GKeyFile *file, const char *group, const char 
 static gboolean read_file(const char *path, struct file_values *values, struct settings *settings,
                           const char *store, char *const modes[MODE_COUNT], GError **error)
 {
-    static const char *const known[] = {"listen",       "store",     "access", "multidevs",
-                                        "on-duplicate", "bind",      "weak",   "markers",
-                                        "threads",      "msize-max", "fs-id",  NULL};
+    static const char *const known[] = {"listen",       "store",         "access", "multidevs",
+                                        "on-duplicate", "bind",          "weak",   "markers",
+                                        "threads",      "msize-max",     "fs-id",  "limit",
+                                        "idle-timeout", "stall-timeout", NULL};
     char *defaults[MODE_COUNT];
     g_autoptr(GKeyFile) file = g_key_file_new();
     g_auto(GStrv) groups = NULL;
@@ -287,8 +319,11 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
     merge_modes(defaults, modes, values->modes);
     values->listen = g_key_file_get_string_list(file, "daemon", "listen", NULL, NULL);
     values->fs_ids = g_key_file_get_string_list(file, "daemon", "fs-id", NULL, NULL);
+    values->limits = g_key_file_get_string_list(file, "daemon", "limit", NULL, NULL);
     if (!get_int64(file, "threads", &values->threads, error) ||
-        !get_int64(file, "msize-max", &values->msize, error))
+        !get_int64(file, "msize-max", &values->msize, error) ||
+        !get_int64(file, "idle-timeout", &values->idle, error) ||
+        !get_int64(file, "stall-timeout", &values->stall, error))
         goto bad;
     groups = g_key_file_get_groups(file, NULL);
     for (char **group = groups; *group != NULL; group++) {
@@ -313,8 +348,8 @@ bad:
 struct arguments {
     char *config, *store, *access;
     char *modes[MODE_COUNT];
-    char **exports, **listen, **fs_ids;
-    gint64 msize;
+    char **exports, **listen, **fs_ids, **limits;
+    gint64 msize, idle, stall;
     gint threads, ready_fd;
     gboolean debug, foreground, version;
 };
@@ -328,6 +363,7 @@ static void arguments_clear(struct arguments *args)
     g_strfreev(args->exports);
     g_strfreev(args->listen);
     g_strfreev(args->fs_ids);
+    g_strfreev(args->limits);
 }
 
 static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args, GError **error)
@@ -358,6 +394,15 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
         {"threads", 0, 0, G_OPTION_ARG_INT, &args->threads, "At most N threads (default 64)", "N"},
         {"msize-max", 0, 0, G_OPTION_ARG_INT64, &args->msize,
          "Largest message in bytes (default 1 MiB and its header)", "BYTES"},
+        {"limit", 0, 0, G_OPTION_ARG_STRING_ARRAY, &args->limits,
+         "What a session may hold: fids, requests, files, memory or locks; all: total-NAME; or "
+         "connections (repeatable)",
+         "NAME=N"},
+        {"idle-timeout", 0, 0, G_OPTION_ARG_INT64, &args->idle,
+         "Cut off who attaches nothing for so long (default 60; 0: never)", "SECONDS"},
+        {"stall-timeout", 0, 0, G_OPTION_ARG_INT64, &args->stall,
+         "Cut off who stops in mid-message or does not read replies (default 300; 0: never)",
+         "SECONDS"},
         {"ready-fd", 0, 0, G_OPTION_ARG_INT, &args->ready_fd,
          "Write READY to this descriptor once it listens, and close it", "N"},
         {"debug", 0, 0, G_OPTION_ARG_NONE, &args->debug, "Show every request", NULL},
@@ -404,8 +449,15 @@ static gboolean add_argument_exports(struct arguments *args, struct settings *se
 enum settings_result settings_read(int *argc, char ***argv, struct settings **result,
                                    GError **error)
 {
-    struct arguments args = {.ready_fd = -1, .threads = G_MININT, .msize = G_MININT64};
-    g_auto(file_values) file = {.threads = THREADS_DEFAULT, .msize = MSIZE_DEFAULT};
+    struct arguments args = {.ready_fd = -1,
+                             .threads = G_MININT,
+                             .msize = G_MININT64,
+                             .idle = G_MININT64,
+                             .stall = G_MININT64};
+    g_auto(file_values) file = {.threads = THREADS_DEFAULT,
+                                .msize = MSIZE_DEFAULT,
+                                .idle = IDLE_DEFAULT,
+                                .stall = STALL_DEFAULT};
     struct settings *settings = NULL;
     enum settings_result outcome = SETTINGS_USAGE;
 
@@ -418,6 +470,7 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
     }
     settings = g_new0(struct settings, 1);
     settings->exports = g_ptr_array_new_with_free_func(export_free);
+    settings->limits = g_ptr_array_new_with_free_func(g_free);
     settings->ready_fd = args.ready_fd;
     settings->debug = args.debug;
     if (args.config != NULL || args.exports == NULL) {
@@ -433,7 +486,12 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
     if (!add_argument_exports(&args, settings, &file, error) ||
         !parse_access(args.access != NULL ? args.access : file.access, &settings->trusted, error) ||
         !check_numbers(args.threads != G_MININT ? args.threads : file.threads,
-                       args.msize != G_MININT64 ? args.msize : file.msize, settings, error))
+                       args.msize != G_MININT64 ? args.msize : file.msize, settings, error) ||
+        !check_seconds("idle-timeout", args.idle != G_MININT64 ? args.idle : file.idle,
+                       &settings->idle_seconds, error) ||
+        !check_seconds("stall-timeout", args.stall != G_MININT64 ? args.stall : file.stall,
+                       &settings->stall_seconds, error) ||
+        !add_limits(settings, file.limits, error) || !add_limits(settings, args.limits, error))
         goto out;
     if (settings->exports->len == 0) {
         fail(error, "nothing to serve: give --export NAME=DIR, or an [export NAME] in the file");

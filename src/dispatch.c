@@ -105,6 +105,24 @@ static int run(struct request *request)
     return operation->run(request);
 }
 
+void dispatch_drop(struct request *request)
+{
+    for (unsigned i = 0; i < 2; i++)
+        if (request->turns[i].fid != NULL) {
+            fid_wait(request->conn, &request->turns[i]);
+            fid_give_back(request->conn, &request->turns[i], true);
+        }
+}
+
+size_t dispatch_room(const struct wire_msg *msg, uint32_t msize)
+{
+    size_t room = CONN_REPLY_SMALL;
+
+    if (msg->type == P9_TREAD || msg->type == P9_TREADDIR)
+        room = MAX(room, (size_t)msg->count + P9_READ_HEADER);
+    return MIN(room, MAX(msize, P9_MSIZE_MIN));
+}
+
 size_t dispatch_run(struct request *request)
 {
     const struct wire_msg *msg = &request->msg;

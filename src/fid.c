@@ -96,6 +96,24 @@ int fid_take(struct conn *conn, uint32_t number, enum fid_mode mode, struct fid_
     return 0;
 }
 
+bool fid_turn_came(const struct fid_turn *turn)
+{
+    return turn->fid->finished >= turn->number;
+}
+
+void fid_cancel(struct conn *conn, struct fid_turn *turn)
+{
+    struct fid *fid = turn->fid;
+
+    if (turn->mode != FID_NEW)
+        return;
+    fid->dead = true;
+    if (fid->in_table) {
+        g_hash_table_remove(conn->fids, GUINT_TO_POINTER(fid->number));
+        fid->in_table = false;
+    }
+}
+
 int fid_wait(struct conn *conn, struct fid_turn *turn)
 {
     struct fid *fid = turn->fid;
@@ -118,13 +136,8 @@ void fid_give_back(struct conn *conn, struct fid_turn *turn, bool failed)
     bool last;
 
     pthread_mutex_lock(&conn->lock);
-    if (turn->mode == FID_NEW && failed) {
-        fid->dead = true;
-        if (fid->in_table) {
-            g_hash_table_remove(conn->fids, GUINT_TO_POINTER(fid->number));
-            fid->in_table = false;
-        }
-    }
+    if (failed)
+        fid_cancel(conn, turn);
     fid->finished++;
     last = !fid->in_table && fid->finished == fid->prepared;
     if (conn->turn_waiters > 0)

@@ -27,6 +27,7 @@
 #include "src/quit.h"
 #include "src/server.h"
 #include "src/settings.h"
+#include "src/spare.h"
 #include "src/worker.h"
 
 #define FIDS_MAX      1000000u
@@ -47,14 +48,36 @@ static uint64_t raise_descriptor_limit(void)
     return limit.rlim_cur / 2 > FIDS_MAX ? FIDS_MAX : limit.rlim_cur / 2;
 }
 
-static void set_limits(void)
+static void set_limits(const struct settings *settings)
 {
     struct limit_settings limits;
     uint64_t files = raise_descriptor_limit();
 
     limit_defaults(&limits, files);
     limits.session[LIMIT_FIDS] = files; /* each fid has a descriptor */
+    /* A session has room for a message that is received, and for others that are answered. */
+    limits.session[LIMIT_MEMORY] =
+        MAX(limits.session[LIMIT_MEMORY], 4 * (uint64_t)settings->msize_max);
+    limits.daemon[LIMIT_MEMORY] =
+        MAX(limits.daemon[LIMIT_MEMORY], 2 * limits.session[LIMIT_MEMORY]);
+    for (guint i = 0; i < settings->limits->len; i++)
+        limit_set(&limits, g_ptr_array_index(settings->limits, i));
     limit_init(&limits);
+    server.connections_max = (unsigned)MIN(limits.connections, (uint64_t)G_MAXINT);
+    server.idle_seconds = settings->idle_seconds;
+    server.stall_seconds = settings->stall_seconds;
+}
+
+/* Often enough for the time limits to be kept to a quarter. */
+static unsigned tick_ms(void)
+{
+    unsigned seconds = 60;
+
+    if (server.idle_seconds > 0)
+        seconds = MIN(seconds, server.idle_seconds);
+    if (server.stall_seconds > 0)
+        seconds = MIN(seconds, server.stall_seconds);
+    return seconds * 1000 / 4;
 }
 
 static gboolean open_export(const struct settings_export *from, struct path_export *to,
@@ -99,9 +122,17 @@ static void accept_all(int fd)
         }
         if (got == -EINTR || got == -ECONNABORTED)
             continue;
+        if (got == -EMFILE) {
+            int refused = spare_refuse(fd);
+
+            if (refused > 0)
+                continue;
+            if (refused == 0)
+                return;
+        }
         if (got != -EAGAIN) {
             log_error("cannot accept a connection: %s", g_strerror(-got));
-            g_usleep(100 * 1000); /* out of descriptors: do not spin */
+            g_usleep(100 * 1000); /* the client waits; do not spin */
         }
         return;
     }
@@ -112,6 +143,8 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
     int failed = worker_pool_start(settings->threads, (const int *)(void *)listeners->fds->data,
                                    listeners->fds->len, accept_all);
 
+    if (failed == 0)
+        failed = worker_tick(tick_ms(), conn_sweep);
     if (failed != 0) {
         g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "cannot start threads: %s",
                     g_strerror(-failed));
@@ -157,6 +190,7 @@ int main(int argc, char **argv)
     log_init(settings->debug);
     umask(0);
     quit_prepare();
+    spare_init();
     privs_init(settings->trusted);
     failed = path_init();
     if (failed != 0) {
@@ -166,7 +200,7 @@ int main(int argc, char **argv)
     server.threads = settings->threads;
     server.msize_max = settings->msize_max;
     server.trusted = settings->trusted;
-    set_limits();
+    set_limits(settings);
     map = qid_map_new(settings->fs_ids, &error);
     if (map == NULL || !open_exports(settings, map, &error) ||
         !listen_open(settings->listen, &listeners, &error) || !qid_map_start(map, &error) ||

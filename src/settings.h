@@ -30,7 +30,9 @@ struct settings {
     GPtrArray *exports; /* struct settings_export, at least one */
     char **listen;      /* addresses; may be empty with socket activation */
     char **fs_ids;      /* PATH=UUID */
-    bool trusted;       /* access=trusted */
+    GPtrArray *limits;  /* NAME=N each; the later ones count */
+    unsigned idle_seconds, stall_seconds;
+    bool trusted; /* access=trusted */
     bool debug;
     unsigned threads;
     uint32_t msize_max;

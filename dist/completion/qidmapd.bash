@@ -45,11 +45,18 @@ _qidmapd() {
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
-    --export | --fs-id | --threads | --msize-max | --ready-fd)
+    --limit)
+        mapfile -t COMPREPLY < <(compgen -W "fids= requests= files= memory= locks= total-fids=
+            total-requests= total-files= total-memory= total-locks= connections=" -- "$cur")
+        compopt -o nospace
+        return
+        ;;
+    --export | --fs-id | --threads | --msize-max | --idle-timeout | --stall-timeout | --ready-fd)
         return
         ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "--config --export --store --listen --multidevs
-        --on-duplicate --bind --weak --markers --access --fs-id --threads --msize-max --ready-fd --debug --foreground --version --help" -- "$cur")
+        --on-duplicate --bind --weak --markers --access --fs-id --threads --msize-max --limit
+        --idle-timeout --stall-timeout --ready-fd --debug --foreground --version --help" -- "$cur")
 }
 complete -F _qidmapd qidmapd
