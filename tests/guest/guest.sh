@@ -44,6 +44,7 @@ guest_disk() {
 # Output that is not for us ends in $guest_output and, with guest_show set, on
 # the terminal.
 guest_qemu=()
+guest_net= # more options of the user network, such as hostfwd=tcp:127.0.0.1:PORT-:445
 guest_show=
 guest_run() {
     local script=$1 dir line='' part status=125 item deadline name arguments
@@ -72,7 +73,7 @@ guest_run() {
         -monitor none -nodefaults -append \
         'console=ttyS0 quiet panic=-1 norandmaps no_timer_check mitigations=off' \
         -serial "file:$dir/console" -chardev "pipe,id=ctl,path=$dir/ctl" -serial chardev:ctl \
-        -netdev user,id=net -device virtio-net-pci,netdev=net,romfile= \
+        -netdev "user,id=net${guest_net:+,$guest_net}" -device virtio-net-pci,netdev=net,romfile= \
         "${guest_qemu[@]}" </dev/null >"$dir/qemu.log" 2>&1 {to_guest}>&- {from_guest}>&- &
     guest_pid=$!
     deadline=$((SECONDS + ${QIDMAP_GUEST_TIMEOUT:-240}))
