@@ -147,8 +147,12 @@ void dispatch_drop(struct request *request)
     for (unsigned i = 0; i < 2; i++)
         if (request->turns[i].fid != NULL) {
             fid_wait(request->conn, &request->turns[i]);
-            fid_give_back(request->conn, &request->turns[i], true);
+            request->turns[i].held = request->turns[i].mode == FID_NEW; /* by its maker */
         }
+    release(request);
+    for (unsigned i = 0; i < 2; i++)
+        if (request->turns[i].fid != NULL)
+            fid_give_back(request->conn, &request->turns[i], true);
 }
 
 size_t dispatch_room(const struct wire_msg *msg, uint32_t msize)
