@@ -13,6 +13,8 @@
 #include <systemd/sd-daemon.h>
 #endif
 
+static pthread_t waiter; /* who calls quit_wait() */
+
 static void fill(sigset_t *set)
 {
     sigemptyset(set);
@@ -25,6 +27,7 @@ void quit_prepare(void)
 {
     sigset_t set;
 
+    waiter = pthread_self();
     signal(SIGPIPE, SIG_IGN);
     fill(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
@@ -46,7 +49,7 @@ int quit_wait(void (*on_usr1)(void))
 
 void quit_now(void)
 {
-    kill(getpid(), SIGTERM);
+    pthread_kill(waiter, SIGTERM);
 }
 
 void quit_tell_ready(int ready_fd)

@@ -356,7 +356,7 @@ static void blocking(guint arg)
     two(&a, &fa, &b, &fb);
     IS(lock(a, fa, WR, 0, 0, 1, "a"), LOCK_SUCCESS);
     for (guint i = 0; i < G_N_ELEMENTS(tags); i++) /* more than a server has threads */
-        tags[i] = client_post(b, TLOCK, "dbdqqds", fb, WR, 1u, (guint64)0, (guint64)0, i + 10, "b");
+        tags[i] = client_post(b, TLOCK, "dbdqqds", fb, WR, 1u, (guint64)0, (guint64)0, 10u, "b");
     attr_of(b, WORK);
     expect_text(b, fb, "0123456789");
     still_serves();
