@@ -18,6 +18,10 @@
 #include "src/path.h"
 #include "src/privs.h"
 
+/* Linux closes in this order: an unlock of all, perhaps one more, Tclunk; nothing in between waits
+ * for anything but this server. So what is not clunked for so long after an unlock stays open. */
+#define DOUBT_US (300 * 1000)
+
 /* While an owner has a description of a file, its inode number cannot go to another. */
 struct lock_key {
     uint64_t dev, ino;
@@ -51,7 +55,13 @@ struct lock_hold {
     struct fid *fid;
     struct lock_ranges ranges;
     bool undone; /* flock(LOCK_UN) was called by another process */
+
+    /* The owner unlocked all by this other fid: it may have closed that one. NULL: it did not. */
+    const struct fid *doubt;
+    int64_t doubt_since; /* monotonic microseconds */
 };
+
+static int doubts; /* atomic: how many holds are in doubt */
 
 static pthread_mutex_t index_lock = PTHREAD_MUTEX_INITIALIZER;
 static GHashTable *files; /* &file->key -> file */
@@ -246,11 +256,20 @@ static void owner_free(struct lock_owner *owner)
     g_free(owner);
 }
 
+static void set_doubt(struct lock_hold *hold, const struct fid *fid)
+{
+    if ((hold->doubt == NULL) != (fid == NULL))
+        __atomic_fetch_add(&doubts, fid != NULL ? 1 : -1, __ATOMIC_RELAXED);
+    hold->doubt = fid;
+    hold->doubt_since = fid != NULL ? g_get_monotonic_time() : 0;
+}
+
 /* Frees a hold that has become empty; its owner stays. */
 static void hold_free(struct lock_hold *hold)
 {
     struct lock_hold **at;
 
+    set_doubt(hold, NULL);
     for (at = &hold->owner->holds; *at != hold; at = &(*at)->next)
         continue;
     *at = hold->next;
@@ -386,6 +405,51 @@ static int owner_widen(struct lock_owner *owner, const struct fid *fid, enum loc
     return 0;
 }
 
+/* Whether a doubt can be decided, and how. */
+enum verdict { IN_DOUBT, UNLOCKED, CLOSED };
+
+/* By what happens now: `clunked`, a fid that ends, or `request` by `fid`. NULL: nothing of the
+ * kind. */
+static enum verdict judge(const struct lock_hold *hold, const struct fid *clunked,
+                          const struct fid *fid, const struct lock_request *request, int64_t now)
+{
+    if (hold->doubt == NULL)
+        return IN_DOUBT;
+    if (now - hold->doubt_since >= DOUBT_US)
+        return UNLOCKED;
+    if (hold->doubt == clunked)
+        return CLOSED;
+    /* Who locks by it did not close it. */
+    if (request != NULL && hold->doubt == fid && request->range.type != LOCK_TYPE_NONE &&
+        same_owner(hold->owner, request))
+        return UNLOCKED;
+    return IN_DOUBT;
+}
+
+static void settle(struct lock_file *file, const struct fid *clunked, const struct fid *fid,
+                   const struct lock_request *request)
+{
+    struct lock_owner *next_owner;
+    struct lock_hold *next;
+    int64_t now;
+
+    if (__atomic_load_n(&doubts, __ATOMIC_RELAXED) == 0)
+        return;
+    now = g_get_monotonic_time();
+    for (struct lock_owner *owner = file->owners; owner != NULL; owner = next_owner) {
+        next_owner = owner->next;
+        for (struct lock_hold *hold = owner->holds; hold != NULL; hold = next) {
+            enum verdict verdict = judge(hold, clunked, fid, request, now);
+
+            next = hold->next;
+            if (verdict == UNLOCKED)
+                hold_drop(hold, 0, LOCK_END, true);
+            else if (verdict == CLOSED)
+                set_doubt(hold, NULL);
+        }
+    }
+}
+
 /* What flock(LOCK_UN) of another process gave up, a request by the same fid may have. */
 static void take_undone(struct fid *fid, const struct lock_request *request)
 {
@@ -436,6 +500,7 @@ static int lock_range(struct lock_file *file, struct fid *fid, const struct lock
         fid->locks.holds = hold;
     }
     hold->undone = false;
+    set_doubt(hold, NULL);
     lock_ranges_set(&hold->ranges, range->start, range->end, range->type);
     /* What conflicts with it by other fids of the same owner has moved to this one. */
     for (struct lock_hold *other = owner->holds; other != NULL; other = next) {
@@ -462,35 +527,86 @@ static int lock_range(struct lock_file *file, struct fid *fid, const struct lock
     return 0;
 }
 
+/* Frees [start, end] of the hold, also where that leaves a hole. May free the hold, and the owner.
+ */
+static int drop_part(struct lock_hold *hold, uint64_t start, uint64_t end)
+{
+    const struct lock_range *first = &hold->ranges.at[0];
+    const struct lock_range *last = &hold->ranges.at[hold->ranges.count - 1];
+    struct limit_account *account = hold->owner->account;
+    unsigned before = hold->ranges.count;
+    int error;
+
+    if (first->start >= start || last->end <= end)
+        return hold_drop(hold, start, end, false);
+    /* A hole may make one range more; and as there is something on both sides, the hold stays. */
+    error = limit_take(account, LIMIT_LOCKS, 1, NULL);
+    if (error != 0)
+        return error;
+    error = hold_drop(hold, start, end, false);
+    if (hold->ranges.count <= before)
+        limit_give(account, LIMIT_LOCKS, 1);
+    return error;
+}
+
+static bool holds_any(const struct lock_hold *hold, uint64_t start, uint64_t end)
+{
+    uint64_t from, to;
+
+    return lock_ranges_at(&hold->ranges, start, &from, &to) != LOCK_TYPE_NONE || to < end;
+}
+
+/* The owner unlocks part of a file by a fid (`own`: what it holds by that one, or NULL): where it
+ * holds nothing by that fid, it means what it locked by others. May free the owner if own is NULL.
+ */
+static int unlock_others(struct lock_owner *owner, const struct lock_hold *own,
+                         const struct lock_range *range)
+{
+    uint64_t pos, begin, end;
+
+    for (pos = range->start;; pos = end + 1) {
+        struct lock_hold *next;
+        bool mine = false;
+
+        end = LOCK_END;
+        if (own != NULL)
+            mine = lock_ranges_at(&own->ranges, pos, &begin, &end) != LOCK_TYPE_NONE;
+        end = MIN(end, range->end);
+        for (struct lock_hold *hold = mine ? NULL : owner->holds; hold != NULL; hold = next) {
+            int error = 0;
+
+            next = hold->next;
+            if (hold != own && holds_any(hold, pos, end))
+                error = drop_part(hold, pos, end);
+            if (error != 0)
+                return error;
+        }
+        if (end == range->end)
+            return 0;
+    }
+}
+
 static int unlock_range(struct lock_file *file, struct fid *fid, const struct lock_request *request)
 {
-    struct lock_hold *hold = find_hold(find_owner(file, request), fid);
-    const struct lock_range *first, *last;
-    struct limit_account *account;
-    unsigned before;
-    int error;
+    struct lock_owner *owner = find_owner(file, request);
+    struct lock_hold *hold = find_hold(owner, fid);
+    const struct lock_range *range = &request->range;
+    int error = 0;
 
     if (request->undo_all)
         for (struct lock_hold *other = fid->locks.holds; other != NULL; other = other->next_of_fid)
             if (other != hold && other->owner->session == request->session &&
                 strcmp(other->owner->client_id, request->client_id) == 0)
                 other->undone = true;
-    if (hold == NULL)
+    if (owner == NULL)
         return 0;
-    first = &hold->ranges.at[0];
-    last = &hold->ranges.at[hold->ranges.count - 1];
-    if (first->start >= request->range.start || last->end <= request->range.end)
-        return hold_drop(hold, request->range.start, request->range.end, false);
-    /* A hole may make one range more; and as there is something on both sides, the hold stays. */
-    account = hold->owner->account;
-    before = hold->ranges.count;
-    error = limit_take(account, LIMIT_LOCKS, 1, NULL);
-    if (error != 0)
-        return error;
-    error = hold_drop(hold, request->range.start, request->range.end, false);
-    if (hold->ranges.count <= before)
-        limit_give(account, LIMIT_LOCKS, 1);
-    return error;
+    if (range->start > 0 || range->end < LOCK_END)
+        error = unlock_others(owner, hold, range);
+    else if (!request->undo_all)
+        for (struct lock_hold *other = owner->holds; other != NULL; other = other->next)
+            if (other != hold)
+                set_doubt(other, fid);
+    return error == 0 && hold != NULL ? drop_part(hold, range->start, range->end) : error;
 }
 
 /* ---- what others call ------------------------------------------------------------------------ */
@@ -507,6 +623,7 @@ int lock_set(struct fid *fid, const struct lock_request *request)
     if (error != 0)
         return error;
     pthread_mutex_lock(&file->mutex);
+    settle(file, NULL, fid, request);
     if (request->range.type == LOCK_TYPE_NONE)
         error = unlock_range(file, fid, request);
     else
@@ -559,6 +676,7 @@ int lock_get(struct fid *fid, const struct lock_request *request, struct lock_co
         return error;
     memset(conflict, 0, sizeof *conflict);
     pthread_mutex_lock(&file->mutex);
+    settle(file, NULL, NULL, NULL);
     for (const struct lock_owner *owner = file->owners; owner != NULL; owner = owner->next) {
         struct lock_range found;
 
@@ -599,6 +717,7 @@ void lock_release(struct fid *fid)
     if (file == NULL)
         return;
     pthread_mutex_lock(&file->mutex);
+    settle(file, fid, NULL, NULL);
     for (struct lock_hold *hold = fid->locks.holds; hold != NULL; hold = next) {
         next = hold->next_of_fid;
         hold_drop(hold, 0, LOCK_END, true);
@@ -606,4 +725,33 @@ void lock_release(struct fid *fid)
     pthread_mutex_unlock(&file->mutex);
     fid->locks.file = NULL;
     file_unref(file);
+}
+
+void lock_sweep(void)
+{
+    GPtrArray *held;
+    GHashTableIter iter;
+    gpointer value;
+
+    if (__atomic_load_n(&doubts, __ATOMIC_RELAXED) == 0)
+        return;
+    held = g_ptr_array_new();
+    pthread_mutex_lock(&index_lock);
+    if (files != NULL) {
+        g_hash_table_iter_init(&iter, files);
+        while (g_hash_table_iter_next(&iter, NULL, &value)) {
+            ((struct lock_file *)value)->refs++;
+            g_ptr_array_add(held, value);
+        }
+    }
+    pthread_mutex_unlock(&index_lock);
+    for (guint i = 0; i < held->len; i++) {
+        struct lock_file *file = g_ptr_array_index(held, i);
+
+        pthread_mutex_lock(&file->mutex);
+        settle(file, NULL, NULL, NULL);
+        pthread_mutex_unlock(&file->mutex);
+        file_unref(file);
+    }
+    g_ptr_array_free(held, TRUE);
 }

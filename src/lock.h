@@ -16,11 +16,17 @@
  *
  *  - An owner is (session, client_id, proc_id), over all fids of a file. So a process with two
  *    descriptors is not in its own way. Two processes exclude each other, also by one fid.
- *  - What it holds is written down for each fid. An unlock takes back what came by the same fid,
- *    and a clunk takes back all that came by that fid: a process that has flock(2)ed one open of a
- *    file, and opens, unlocks and closes another, keeps its lock. A process that relies on POSIX
- *    losing all its locks with any close keeps them until it closes the descriptor it locked by:
- *    a lock held too long, never one lost. The same with an unlock by the other descriptor.
+ *  - What it holds is written down for each fid, and a clunk takes back what came by that fid.
+ *  - An unlock of a part of the file takes back what came by the same fid; where nothing did, it is
+ *    a POSIX unlock, and takes back what the process locked by others. So several connections of
+ *    SQLite in one process, which lock by one descriptor and unlock by another, leave nothing.
+ *  - An unlock of all by another fid says one of two things. POSIX: the process unlocked all. Or
+ *    it closed that descriptor, which Linux tells in the same words, also where what it
+ *    holds by others is flock(2)'s or OFD and stays. Where a close it was, Tclunk follows, and
+ *    the locks stay: a process that relies on POSIX losing all with any close keeps them until it
+ *    closes the descriptor that it locked by, held too long, never lost. Where the fid is
+ *    still there after 300 ms, or the process locks by it, it was an unlock. Until then the locks
+ *    are held. flock(LOCK_UN) (P9_LOCK_FLAGS_BLOCK) means the one fid alone.
  *  - Where a process asks by one fid for what conflicts with its own lock by another, its kernel
  *    has found them to be one owner's: the lock moves, in one step, to the later fid.
  *  - flock(2) by one process, LOCK_UN by another that inherited the open file: an unlock of all
@@ -79,6 +85,10 @@ int lock_get(struct fid *fid, const struct lock_request *request, struct lock_co
 
 /* Gives back all that came by this fid, which nobody else uses any more. */
 void lock_release(struct fid *fid);
+
+/* Lets go what was unlocked by another fid a while ago, for host processes that wait for it;
+ * requests see to that by themselves. */
+void lock_sweep(void);
 
 /* How many files have an entry in the index; for tests. */
 unsigned lock_file_count(void);

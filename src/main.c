@@ -23,6 +23,7 @@
 #include "src/fd-cache.h"
 #include "src/limit.h"
 #include "src/listen.h"
+#include "src/lock.h"
 #include "src/log.h"
 #include "src/path.h"
 #include "src/privs.h"
@@ -91,6 +92,12 @@ static unsigned tick_ms(void)
     return seconds * 1000 / 4;
 }
 
+static void on_tick(void)
+{
+    conn_sweep();
+    lock_sweep();
+}
+
 static gboolean open_export(const struct settings_export *from, struct path_export *to,
                             struct qid_map *map, bool trusted, GError **error)
 {
@@ -156,7 +163,7 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
                                    listeners->fds->len, accept_all);
 
     if (failed == 0)
-        failed = worker_tick(tick_ms(), conn_sweep);
+        failed = worker_tick(tick_ms(), on_tick);
     if (failed != 0)
         return fail_start(error, "cannot start threads: %s", g_strerror(-failed));
     if (!accept_inherited(settings->connected, error)) {

@@ -115,6 +115,9 @@ static void do_lock(struct model *m, guint s, guint p, guint f, guint8 type, gui
     }
     m->granted++;
     for (guint at = from; at <= to; at++) {
+        /* a process unlocks by any fid what it locked by others, where this one has nothing */
+        for (guint g = 0; type == 0 && m->held[s][p][f][at] == 0 && g < FIDS; g++)
+            m->held[s][p][g][at] = 0;
         m->held[s][p][f][at] = type;
         for (guint g = 0; type != 0 && g < FIDS; g++)
             if (g != f && conflicts(m->held[s][p][g][at], type))

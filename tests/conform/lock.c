@@ -156,6 +156,7 @@ static void opens(guint arg)
     /* what one open let go does not take the other's lock along */
     IS(lock(c, two_fid, UN, 0, 0, 100, "guest"), LOCK_SUCCESS);
     OK(client_clunk(c, two_fid));
+    g_usleep(400 * 1000); /* nor later */
     {
         struct client *b = session();
 
@@ -179,6 +180,57 @@ static void two_opens(guint arg)
     OK(client_clunk(a, one));
     OK(client_clunk(a, two_fid));
     IS(lock(b, fb, WR, 0, 0, 100, "guest"), LOCK_SUCCESS);
+}
+
+/* Tries until it is granted: the server may need a moment to see that the client has gone. */
+static void soon_free(struct client *b, guint32 fb)
+{
+    gint64 deadline = g_get_monotonic_time() + env.timeout_ms * (gint64)1000;
+
+    while (lock(b, fb, WR, 0, 0, 1, "b") != LOCK_SUCCESS) {
+        if (g_get_monotonic_time() > deadline)
+            fail("the lock of a client that has gone is still held");
+        g_usleep(2000);
+    }
+}
+
+/* As several SQLite connections in one process: locked by one descriptor, unlocked by another.
+ * `arg`: a part of the file, or all of it, which is let go as soon as it is clear that it was no
+ * close. */
+static void by_another(guint arg)
+{
+    struct client *a = session(), *b = session();
+    guint32 one = make_open(a, "file", "text"), two_fid = open_path(a, "file", L_RDWR);
+    guint32 fb = open_path(b, "file", L_RDWR);
+
+    IS(lock(a, one, RD, 1000, 510, 100, "guest"), LOCK_SUCCESS);
+    IS(lock(b, fb, WR, 1000, 510, 1, "b"), LOCK_BLOCKED);
+    IS(lock(a, two_fid, UN, arg ? 0 : 1000, arg ? 0 : 510, 100, "guest"), LOCK_SUCCESS);
+    if (arg)
+        soon_free(b, fb);
+    else
+        IS(lock(b, fb, WR, 0, 0, 1, "b"), LOCK_SUCCESS);
+    IS(lock(b, fb, UN, 0, 0, 1, "b"), LOCK_SUCCESS);
+    /* what is locked by the second open after that is no part of it */
+    IS(lock(a, one, WR, 0, 10, 100, "guest"), LOCK_SUCCESS);
+    IS(lock(a, two_fid, UN, 0, 0, 100, "guest"), LOCK_SUCCESS);
+    IS(lock(a, two_fid, WR, 20, 10, 100, "guest"), LOCK_SUCCESS);
+    IS(lock(b, fb, WR, 0, 20, 1, "b"), LOCK_SUCCESS);
+    IS(lock(b, fb, RD, 20, 1, 1, "b"), LOCK_BLOCKED);
+}
+
+/* Another process of the guest unlocks nothing of it. */
+static void by_another_process(guint arg)
+{
+    struct client *a = session(), *b = session();
+    guint32 one = make_open(a, "file", "text"), two_fid = open_path(a, "file", L_RDWR);
+    guint32 fb = open_path(b, "file", L_RDWR);
+
+    IS(lock(a, one, WR, 10, 10, 100, "guest"), LOCK_SUCCESS);
+    IS(lock(a, arg ? one : two_fid, UN, 10, 10, 101, "guest"), LOCK_SUCCESS);
+    IS(lock(a, arg ? one : two_fid, UN, 0, 0, 101, "guest"), LOCK_SUCCESS);
+    g_usleep(400 * 1000);
+    IS(lock(b, fb, WR, 19, 1, 1, "b"), LOCK_BLOCKED);
 }
 
 static void last_byte(guint arg)
@@ -304,18 +356,6 @@ static void clunked(guint arg)
     IS(lock(b, fb, WR, 0, 0, 1, "b"), LOCK_BLOCKED);
     OK(client_clunk(a, fa));
     IS(lock(b, fb, WR, 0, 0, 1, "b"), LOCK_SUCCESS);
-}
-
-/* Tries until it is granted: the server may need a moment to see that the client has gone. */
-static void soon_free(struct client *b, guint32 fb)
-{
-    gint64 deadline = g_get_monotonic_time() + env.timeout_ms * (gint64)1000;
-
-    while (lock(b, fb, WR, 0, 0, 1, "b") != LOCK_SUCCESS) {
-        if (g_get_monotonic_time() > deadline)
-            fail("the lock of a client that has gone is still held");
-        g_usleep(2000);
-    }
 }
 
 static void disconnect(guint arg)
@@ -475,6 +515,14 @@ const struct conform_case lock_cases[] = {
      CASE_WRITES, processes, 0},
     {"lock/opens", "an unlock and the clunk of one open leave the lock of another",
      "flock(2); fcntl(2), F_OFD_SETLK", CASE_WRITES, opens, 0},
+    {"lock/by-another-part", "a process unlocks by one open what it locked by another",
+     "fcntl(2): advisory record locking", CASE_WRITES, by_another, 0},
+    {"lock/by-another-all", "a process unlocks all by one open, also what it locked by another",
+     "fcntl(2): advisory record locking", CASE_WRITES, by_another, 1},
+    {"lock/by-another-process", "a process unlocks nothing of another process, by another open",
+     "fcntl(2): advisory record locking", CASE_WRITES, by_another_process, 0},
+    {"lock/by-another-process-same", "a process unlocks nothing of another process, by its open",
+     "fcntl(2): advisory record locking", CASE_WRITES, by_another_process, 1},
     {"lock/two-opens", "a process with two opens of a file is not in its own way",
      "fcntl(2): advisory record locking", CASE_WRITES, two_opens, 0},
     {"lock/last-byte", "the last byte that a file can have is locked like any", K, CASE_WRITES,
