@@ -279,6 +279,20 @@ enum admitted {
     ADMIT_END,
 };
 
+/* A Tflush never runs, and what it hangs on may be answered as soon as it is taken; so it is told
+ * before. Where there is no room for it yet, it is told again. */
+static void trace_flush(const struct conn *conn, const uint8_t *bytes, uint32_t size)
+{
+    struct wire_msg msg;
+    uint8_t copy[P9_HEADER + 2];
+
+    if (size != sizeof copy)
+        return; /* malformed: it is told like other requests */
+    memcpy(copy, bytes, size);
+    if (wire_decode(copy, size, &msg) == 0)
+        trace_request(conn->stats, &msg);
+}
+
 /* Takes the message of `size` bytes into `request`. */
 static enum admitted admit(struct conn *conn, struct request *request, uint32_t size)
 {
@@ -289,6 +303,8 @@ static enum admitted admit(struct conn *conn, struct request *request, uint32_t 
     memset(request, 0, sizeof *request);
     request->conn = conn;
     peek(bytes, size, request);
+    if (bytes[4] == P9_TFLUSH && trace_is_on(conn->stats))
+        trace_flush(conn, bytes, size);
     pthread_mutex_lock(&conn->lock);
     if (conn->closing || (!conn->versioned && !is_version)) {
         pthread_mutex_unlock(&conn->lock);
@@ -311,6 +327,7 @@ static enum admitted admit(struct conn *conn, struct request *request, uint32_t 
     conn->inflight++;
     conn->holders++;
     if (request->msg.type == P9_TFLUSH && request->error == 0) {
+        request->start = stats_start(conn->stats);
         if (!inflight_flush(conn, request)) {
             if (request->counted)
                 limit_give(&conn->account, LIMIT_REQUESTS, 1);
@@ -394,14 +411,14 @@ static bool serve_request(struct conn *conn, struct request *request, struct wor
     return false;
 }
 
+/* To a message that was thrown away. */
 static void answer(struct conn *conn, uint16_t tag, int error)
 {
     uint8_t bytes[P9_HEADER + 4];
     struct wire_out out;
 
     wire_begin(&out, bytes, sizeof bytes, P9_RFLUSH, tag);
-    if (error != 0)
-        wire_error(&out, tag, -error);
+    wire_error(&out, tag, -error);
     conn_send(conn, bytes, wire_finish(&out));
 }
 
@@ -469,7 +486,7 @@ void conn_serve(struct conn *conn, struct worker *worker)
         case ADMIT_WAITS:
             break;
         case ADMIT_FLUSH:
-            answer(conn, request->msg.tag, 0);
+            dispatch_flushed(conn, request->msg.tag, request->start);
             break;
         case ADMIT_REST:
             return;

@@ -54,7 +54,8 @@ struct conn_buffer {
 struct flush {
     struct flush *next;
     uint16_t tag;
-    bool counted; /* in LIMIT_REQUESTS */
+    bool counted;   /* in LIMIT_REQUESTS */
+    uint64_t start; /* of stats_start() */
 };
 
 enum request_state {
@@ -73,6 +74,7 @@ struct request {
     size_t reply_room;
     size_t reserved; /* of that, what was taken from the account */
     bool counted;    /* in LIMIT_REQUESTS */
+    uint64_t start;  /* of a Tflush: of stats_start() */
     bool on_heap;
 
     /* Guarded by conn->lock. */

@@ -197,3 +197,18 @@ size_t dispatch_run(struct request *request)
         trace_reply(session, out->bytes, size, took);
     return size;
 }
+
+void dispatch_flushed(struct conn *conn, uint16_t tag, uint64_t start)
+{
+    uint8_t bytes[P9_HEADER];
+    struct wire_out out;
+    uint64_t took;
+    size_t size;
+
+    wire_begin(&out, bytes, sizeof bytes, P9_RFLUSH, tag);
+    size = wire_finish(&out);
+    took = stats_done(conn->stats, start, P9_TFLUSH, P9_HEADER + 2, size, false);
+    if (trace_is_on(conn->stats))
+        trace_reply(conn->stats, bytes, size, took);
+    conn_send(conn, bytes, size);
+}

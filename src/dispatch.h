@@ -12,6 +12,7 @@
 
 #include "src/wire.h"
 
+struct conn;
 struct request;
 
 /* With the connection's lock held, in the order of reading: takes the turns at the fids that the
@@ -22,6 +23,9 @@ int dispatch_take(struct request *request);
 /* Waits for the turns, runs the operation, gives the turns back. Returns the size of the reply in
  * request->out. */
 size_t dispatch_run(struct request *request);
+
+/* Counts, traces and sends the answer to a Tflush, which began at `start` (stats_start()). */
+void dispatch_flushed(struct conn *conn, uint16_t tag, uint64_t start);
 
 /* Gives the turns back of a request that was cancelled, once they came. */
 void dispatch_drop(struct request *request);

@@ -4,6 +4,7 @@
 
 #include "src/inflight.h"
 
+#include "src/dispatch.h"
 #include "src/worker.h"
 
 static void link_request(struct conn *conn, struct request *request)
@@ -91,6 +92,7 @@ static void add_flush(struct request *request, const struct request *from)
     flush->next = NULL;
     flush->tag = from->msg.tag;
     flush->counted = from->counted;
+    flush->start = from->start;
     *at = flush;
 }
 
@@ -162,15 +164,6 @@ static struct request *take_ready(struct conn *conn)
     return ready;
 }
 
-static void answer_flush(struct conn *conn, uint16_t tag)
-{
-    uint8_t bytes[P9_HEADER];
-    struct wire_out out;
-
-    wire_begin(&out, bytes, sizeof bytes, P9_RFLUSH, tag);
-    conn_send(conn, bytes, wire_finish(&out));
-}
-
 /* Sends the answers one by one. Each stays in the list until it was sent, so that a Tflush for it,
  * or one more for the request, comes after it. */
 static unsigned answer_flushes(struct conn *conn, struct request *request)
@@ -181,7 +174,7 @@ static unsigned answer_flushes(struct conn *conn, struct request *request)
         struct flush *flush = request->flushes;
 
         pthread_mutex_unlock(&conn->lock);
-        answer_flush(conn, flush->tag);
+        dispatch_flushed(conn, flush->tag, flush->start);
         pthread_mutex_lock(&conn->lock);
         request->flushes = flush->next;
         if (flush->counted)

@@ -88,6 +88,28 @@ static void traced(gconstpointer data)
     end(s);
 }
 
+/* By where they come from: one client by TCP, one by a unix socket. */
+static void by_peer(gconstpointer data)
+{
+    const char *which = data;
+    struct server *s = start(which);
+    gboolean unix_too = strcmp(which, "peer=unix") == 0;
+    gboolean tcp_too = strcmp(which, "peer=tcp:127.0.0.1") == 0;
+    struct client *a = client_connect(s->tcp), *b;
+    g_autofree char *log = NULL;
+
+    g_assert_nonnull(a);
+    g_assert_cmpint(client_hello(a, 8192), ==, 0);
+    b = server_client(s);
+    client_close(a);
+    client_close(b);
+    g_assert_cmpint(server_terminate(s), ==, 0);
+    g_assert_true(g_file_get_contents(s->log, &log, NULL, NULL));
+    g_assert_cmpint(strstr(log, "65536 > tag") != NULL, ==, tcp_too);
+    g_assert_cmpint(strstr(log, "65537 > tag") != NULL, ==, unix_too);
+    server_free(s);
+}
+
 static void asked(void)
 {
     struct server *s = start(NULL);
@@ -125,6 +147,9 @@ int main(int argc, char **argv)
         g_test_add_data_func("/trace/off", NULL, traced);
         g_test_add_data_func("/trace/all", "all", traced);
         g_test_add_data_func("/trace/one", "65536", traced);
+        g_test_add_data_func("/trace/peer-unix", "peer=unix", by_peer);
+        g_test_add_data_func("/trace/peer-tcp", "peer=tcp:127.0.0.1", by_peer);
+        g_test_add_data_func("/trace/peer-other", "peer=tcp:127.0.0.10", by_peer);
         g_test_add_func("/trace/refused", refused);
         g_test_add_func("/stats/signal", asked);
     }
