@@ -454,6 +454,14 @@ void qm_store_lead(struct qidmap_store *store)
     store->blocked = qm_store_ready(store);
 }
 
+void qm_store_wait(struct qidmap_store *store)
+{
+    pthread_mutex_lock(&store->lock);
+    while (store->leading && atomic_load(&store->pruning))
+        pthread_cond_wait(&store->changed, &store->lock);
+    pthread_mutex_unlock(&store->lock);
+}
+
 void qm_store_unlead(struct qidmap_store *store)
 {
     pthread_mutex_lock(&store->lock);

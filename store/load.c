@@ -388,7 +388,7 @@ static int save_present(struct loader *l, struct qm_backend *present, const char
     if (e != 0)
         return e;
     g_strlcpy(result->backup, path, sizeof(result->backup));
-    if (v.have_meta)
+    if (v.have_meta && !(l->options->flags & QM_LOAD_FORGET))
         take_larger(&l->meta, &v.meta);
     /* A copy does not know what was given since it was made. */
     *sure = v.problems == 0 && !present->copied;
@@ -458,6 +458,7 @@ static int prepare(struct loader *l, const char *place, struct qidmap_load_resul
         l->options->backup ? g_strdup(l->options->backup) : qm_backup_name(place, "before-load");
     struct qm_backend *present = NULL;
     gboolean sure = (l->options->flags & QIDMAP_LOAD_LATEST) != 0;
+    gboolean forget = (l->options->flags & QM_LOAD_FORGET) != 0;
     int e = 0;
 
     if (!l->backend->fresh) {
@@ -477,7 +478,7 @@ static int prepare(struct loader *l, const char *place, struct qidmap_load_resul
     }
     if (e != 0)
         return e;
-    if (!sure) {
+    if (!sure && !forget) {
         jump(&l->meta);
         result->jumped = 1;
     }
