@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "store/bind.h"
 #include "store/compact.h"
 #include "store/copy.h"
 #include "store/dump.h"
@@ -644,4 +645,29 @@ EXPORT int qidmap_reset(const char *uri, const struct qidmap_reset_options *opti
     if (result)
         *result = made;
     return 0;
+}
+
+/* ---- ids given elsewhere --------------------------------------------------------------------- */
+
+EXPORT int qidmap_object_compare(const struct qidmap_object *a, const struct qidmap_object *b)
+{
+    return qm_object_compare(a, b);
+}
+
+EXPORT int qidmap_bind(const char *uri, const struct qidmap_bind_options *options,
+                       struct qidmap_bind_result *result, struct qidmap_error *error)
+{
+    struct qidmap_bind_result made = {.size = sizeof(made)};
+    GError *e = NULL;
+    int r;
+
+    if (!uri || !options || options->size != sizeof(*options) || options->reserved ||
+        (options->flags & ~(uint32_t)QIDMAP_DRY_RUN) || !options->rewind || !options->next ||
+        (options->n_superseded > 0 && !options->superseded) ||
+        (result && result->size != sizeof(*result)))
+        return refuse(error, uri, "bind needs a URI, bindings, and structs with their size");
+    r = qm_bind(uri, options, &made, &e);
+    if (result)
+        *result = made;
+    return r == 0 ? 0 : qm_error_export(e, uri, error);
 }

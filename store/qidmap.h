@@ -756,6 +756,57 @@ struct qidmap_prune_result {
 int qidmap_prune(qidmap_store *store, const struct qidmap_prune_options *options,
                  struct qidmap_prune_result *result, struct qidmap_error *error);
 
+/* ---- ids given elsewhere --------------------------------------------------------------------- */
+
+/* The order in which objects are to be bound: less than, equal to or greater than 0. */
+int qidmap_object_compare(const struct qidmap_object *a, const struct qidmap_object *b);
+
+struct qidmap_binding {
+    struct qidmap_object object; /* of a filesystem that has its row in the store */
+    uint64_t path;               /* the id that it shall have */
+};
+
+struct qidmap_bind_options {
+    size_t size;    /* sizeof (struct qidmap_bind_options) */
+    uint32_t flags; /* QIDMAP_DRY_RUN */
+    uint32_t reserved;
+    /* Filesystems of this store whose files have moved: their ids may be bound. They are denied
+     * from then on, so that they can give no id and are refused when they come back. */
+    const uint32_t *superseded;
+    size_t n_superseded;
+    /* The bindings, ascending by object, none twice: 1 and one, 0 at the end, or a negative errno;
+     * rewind() begins again. They are read twice. */
+    int (*rewind)(void *data);
+    int (*next)(void *data, struct qidmap_binding *binding);
+    /* May be NULL: a binding that is not possible, and why. */
+    void (*conflict)(void *data, const struct qidmap_binding *binding, const char *text);
+    const char *backup;            /* the file for the dump of what was there; NULL: ours */
+    qidmap_progress_func progress; /* may be NULL; `total` is 0 at first: not known */
+    void *data;
+};
+
+struct qidmap_bind_result {
+    size_t size;      /* in: sizeof (struct qidmap_bind_result) */
+    uint64_t bound;   /* objects that get another id than they had, or their first */
+    uint64_t known;   /* that had the id already */
+    uint64_t dropped; /* rows of superseded filesystems that go */
+    uint64_t conflicts;
+    char backup[512];
+};
+
+/*
+ * Gives objects ids that were given elsewhere: by this store to a superseded filesystem, or by
+ * another store. All bindings become valid at once, after a dump of what was there; where one is
+ * not possible, none does, and all that are not are told (-EEXIST). An object that has an id
+ * already gets the other one. An id can be bound where no other object has it or ever gets it: odd
+ * ids of superseded rows or beyond what this store gave; even ids of affix entries of superseded
+ * filesystems, or of indices beyond what this store gave. The store must not be open anywhere, and
+ * be of a backend with a full map. Errors: -EEXIST, -EINVAL (the order; ephemeral filesystems),
+ * -ENOENT, -EBUSY, -EOPNOTSUPP, -ECANCELED, and others of qidmap_load().
+ */
+int qidmap_bind(const char *uri, const struct qidmap_bind_options *options,
+                struct qidmap_bind_result *result, struct qidmap_error *error);
+
 /* ---- beginning anew -------------------------------------------------------------------------- */
 
 enum {

@@ -124,7 +124,7 @@ killed() { # NAME TARGET NEW-STATE VERB...: the verb with STORE and TARGET as th
     for i in {1..50}; do
         point=$((RANDOM % calls + 1))
         rm -rf "$tmp"/work* && cp -a "$tmp/kept" "$tmp/work"
-        LD_PRELOAD=$inject QIDMAP_INJECT="nth=$point error=KILL" "$ctl" "$@" >/dev/null 2>&1
+        { LD_PRELOAD=$inject QIDMAP_INJECT="nth=$point error=KILL" "$ctl" "$@" >/dev/null; } 2>/dev/null
         seen=$(state "$target")
         if [ "$seen" != "$old" ] && [ "$seen" != "$new" ]; then
             wrong="$wrong $point: $seen"
