@@ -345,8 +345,7 @@ static void edit_fs(struct merger *m)
     struct qidmap_fs *fs = &m->row.fs;
 
     if (is_superseded(m->plan, fs->fs)) {
-        fs->policy = QIDMAP_POLICY_DENY;
-        fs->chosen = 1;
+        fs->superseded = 1;
         m->row.has_full = FALSE;
     }
     if (g_hash_table_contains(m->plan->targets, GUINT_TO_POINTER(fs->fs))) {

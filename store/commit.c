@@ -233,8 +233,9 @@ static int map_one(struct change *ch, struct qm_want *w)
         return 0;
     }
     state = atomic_load_explicit(&fs->state, memory_order_relaxed);
-    if (fs->policy == QIDMAP_POLICY_DENY || (state & QM_STATE_RETIRED)) {
-        w->result = fs->policy == QIDMAP_POLICY_DENY ? -EPERM : -EINVAL;
+    if (fs->policy == QIDMAP_POLICY_DENY || (state & (QM_STATE_RETIRED | QM_STATE_SUPERSEDED))) {
+        w->result =
+            fs->policy != QIDMAP_POLICY_DENY && (state & QM_STATE_RETIRED) ? -EINVAL : -EPERM;
         return 0;
     }
     if (!qm_policy_takes(fs->policy, w->object.kind)) {

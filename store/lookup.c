@@ -76,7 +76,7 @@ static int usable(struct qidmap_store *store, uint32_t number, struct qm_fs **fs
     *state = atomic_load_explicit(&(*fs)->state, memory_order_acquire);
     if (*state & QM_STATE_RETIRED)
         return -EINVAL;
-    return (*fs)->policy == QIDMAP_POLICY_DENY ? -EPERM : 0;
+    return (*fs)->policy == QIDMAP_POLICY_DENY || (*state & QM_STATE_SUPERSEDED) ? -EPERM : 0;
 }
 
 gboolean qm_policy_takes(uint32_t policy, uint8_t kind)

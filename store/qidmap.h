@@ -392,6 +392,9 @@ struct qidmap_fs {
     uint32_t met_count; /* rows that it was seen live together with, ascending; each pair is in one
                            of its two rows, or in both */
     uint32_t met[QIDMAP_FS_MET];
+    uint32_t superseded; /* 1: its files moved elsewhere with their ids, see qidmap_bind(): nothing
+                            is mapped, -EPERM */
+    uint32_t reserved;
     uint64_t first_session; /* first and last time that a store was open for writing and the */
     uint64_t last_session;  /* filesystem was registered: the epoch at which that time began */
 };
@@ -770,8 +773,8 @@ struct qidmap_bind_options {
     size_t size;    /* sizeof (struct qidmap_bind_options) */
     uint32_t flags; /* QIDMAP_DRY_RUN */
     uint32_t reserved;
-    /* Filesystems of this store whose files have moved: their ids may be bound. They are denied
-     * from then on, so that they can give no id and are refused when they come back. */
+    /* Filesystems of this store whose files have moved: their ids may be bound. From then on they
+     * map nothing (-EPERM), also where they come back. */
     const uint32_t *superseded;
     size_t n_superseded;
     /* The bindings, ascending by object, none twice: 1 and one, 0 at the end, or a negative errno;

@@ -69,7 +69,7 @@ static int check_bound(struct qm_check *c, const struct qm_check_fs *info,
             qm_entry_inode(n, top, id, &ino)) {
             other = qm_check_find_fs(c, number);
             /* A superseded filesystem gives no ids any more. */
-            if (other && (other->retired || other->policy == QIDMAP_POLICY_DENY))
+            if (other && (other->retired || other->superseded))
                 other = NULL;
         }
     }
