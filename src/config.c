@@ -9,25 +9,56 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "src/allow.h"
+#include "src/config-lines.h"
+#include "src/config-values.h"
+#include "src/fail.h"
+#include "src/limit.h"
+#include "src/listen-spec.h"
 #include "src/proto.h"
 
 #define THREADS_DEFAULT 64
+#define DESCRIPTORS_MAX (1 << 30)
 #define THREADS_MIN     4
 #define THREADS_MAX     4096
 #define MSIZE_DEFAULT   (1024 * 1024 + P9_IOHDRSZ)
 #define MSIZE_LIMIT     (64 * 1024 * 1024)
+#define IDLE_DEFAULT    60
+#define STALL_DEFAULT   300
+#define SECONDS_MAX     (7 * 24 * 3600)
 
 /* What may be said for the daemon and for one export, by a word. */
-enum { MODE_MULTIDEVS, MODE_ON_DUPLICATE, MODE_BIND, MODE_WEAK, MODE_MARKERS, MODE_COUNT };
+enum {
+    MODE_MULTIDEVS,
+    MODE_ON_DUPLICATE,
+    MODE_BIND,
+    MODE_WEAK,
+    MODE_MARKERS,
+    MODE_SECURITY,
+    MODE_SQUASH,
+    MODE_SQUASH_USER,
+    MODE_XATTRS,
+    MODE_QID_VERSION,
+    MODE_SUBDIRS,
+    MODE_ALLOW,
+    MODE_COUNT
+};
 
-static const char *const mode_names[MODE_COUNT] = {"multidevs", "on-duplicate", "bind", "weak",
-                                                   "markers"};
-/* The default first. */
-static const char *const mode_words[MODE_COUNT][4] = {{"remap", "forbid", "warn", NULL},
-                                                      {"split", "refuse", NULL},
-                                                      {"same", "distinct", NULL},
-                                                      {"keep", "split", NULL},
-                                                      {"yes", "no", NULL}};
+static const char *const mode_names[MODE_COUNT] = {
+    "multidevs", "on-duplicate", "bind",   "weak",        "markers", "security",
+    "squash",    "squash-user",  "xattrs", "qid-version", "subdirs", "allow"};
+/* The default first; none: any text. */
+static const char *const mode_words[MODE_COUNT][4] = {
+    [MODE_MULTIDEVS] = {"remap", "forbid", "warn", NULL},
+    [MODE_ON_DUPLICATE] = {"split", "refuse", NULL},
+    [MODE_BIND] = {"same", "distinct", NULL},
+    [MODE_WEAK] = {"keep", "split", NULL},
+    [MODE_MARKERS] = {"yes", "no", NULL},
+    [MODE_SECURITY] = {"passthrough", "mapped-xattr", "squash", NULL},
+    [MODE_SQUASH] = {"all", "root", NULL},
+    [MODE_QID_VERSION] = {"stable", "mtime", NULL},
+    [MODE_SUBDIRS] = {"no", "yes", NULL},
+};
 
 static void export_free(gpointer data)
 {
@@ -36,6 +67,8 @@ static void export_free(gpointer data)
     g_free(export->name);
     g_free(export->dir);
     g_free(export->store);
+    g_free(export->squash_user);
+    allow_free(export->allow);
     g_free(export);
 }
 
@@ -44,21 +77,15 @@ void settings_free(struct settings *settings)
     if (settings == NULL)
         return;
     g_ptr_array_free(settings->exports, TRUE);
-    g_strfreev(settings->listen);
+    if (settings->listen != NULL)
+        g_ptr_array_free(settings->listen, TRUE);
+    if (settings->connected != NULL)
+        g_array_free(settings->connected, TRUE);
     g_strfreev(settings->fs_ids);
+    if (settings->limits != NULL)
+        g_ptr_array_free(settings->limits, TRUE);
+    g_strfreev(settings->traces);
     g_free(settings);
-}
-
-static gboolean fail(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static gboolean fail(GError **error, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    if (error != NULL)
-        *error = g_error_new_valist(G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, format, args);
-    va_end(args);
-    return FALSE;
 }
 
 /* Which of its words `text` is; NULL: the default. */
@@ -70,10 +97,10 @@ static gboolean parse_mode(guint mode, const char *text, guint *value, GError **
         if (strcmp(text, words[*value]) == 0)
             return TRUE;
     *value = 0;
-    if (text == NULL)
+    if (text == NULL || words[0] == NULL)
         return TRUE;
     g_autofree char *all = g_strjoinv(", ", (char **)words);
-    return fail(error, "%s: '%s' is none of %s", mode_names[mode], text, all);
+    return fail_usage(error, "%s: '%s' is none of %s", mode_names[mode], text, all);
 }
 
 static gboolean parse_modes(char *const texts[MODE_COUNT], struct settings_export *export,
@@ -91,7 +118,33 @@ static gboolean parse_modes(char *const texts[MODE_COUNT], struct settings_expor
         .split_weak = values[MODE_WEAK] == 1,
         .markers = values[MODE_MARKERS] == 0,
     };
-    return TRUE;
+    export->security = (struct security_settings){
+        .mode = (enum security_mode)values[MODE_SECURITY],
+        .squash_root_only = values[MODE_SQUASH] == 1,
+        .squash_user = texts[MODE_SQUASH_USER],
+        .xattrs = SECURITY_XATTR_ALL,
+    };
+    export->versions = (enum qid_versions)values[MODE_QID_VERSION];
+    if (export->security.mode != SECURITY_SQUASH &&
+        (texts[MODE_SQUASH] != NULL || texts[MODE_SQUASH_USER] != NULL))
+        return fail_usage(error, "squash and squash-user are for security=squash");
+    if (texts[MODE_XATTRS] != NULL &&
+        !security_parse_xattrs(texts[MODE_XATTRS], &export->security.xattrs, error))
+        return FALSE;
+    export->subdirs = values[MODE_SUBDIRS] == 1;
+    if (texts[MODE_ALLOW] != NULL)
+        export->allow = allow_parse(texts[MODE_ALLOW], error);
+    return texts[MODE_ALLOW] == NULL || export->allow != NULL;
+}
+
+/* Also where no export needs them. */
+static gboolean check_modes(char *const texts[MODE_COUNT], GError **error)
+{
+    struct settings_export checked = {.name = NULL};
+    gboolean fine = parse_modes(texts, &checked, error);
+
+    allow_free(checked.allow);
+    return fine;
 }
 
 /* The first that says something. */
@@ -109,7 +162,33 @@ static gboolean parse_access(const char *text, bool *trusted, GError **error)
     else if (strcmp(text, "trusted") == 0)
         *trusted = true;
     else
-        return fail(error, "access: '%s' is none of client, trusted", text);
+        return fail_usage(error, "access: '%s' is none of client, trusted", text);
+    return TRUE;
+}
+
+static gboolean parse_isolate(const char *isolate, const char *seccomp, struct settings *settings,
+                              GError **error)
+{
+    if (isolate == NULL || strcmp(isolate, "auto") == 0)
+        settings->isolate = SETTINGS_ISOLATE_AUTO;
+    else if (strcmp(isolate, "yes") == 0)
+        settings->isolate = SETTINGS_ISOLATE_YES;
+    else if (strcmp(isolate, "no") == 0)
+        settings->isolate = SETTINGS_ISOLATE_NO;
+    else
+        return fail_usage(error, "isolate: '%s' is none of auto, yes, no", isolate);
+    if (seccomp != NULL && strcmp(seccomp, "yes") != 0 && strcmp(seccomp, "no") != 0)
+        return fail_usage(error, "seccomp: '%s' is none of yes, no", seccomp);
+    settings->seccomp = seccomp == NULL || strcmp(seccomp, "yes") == 0;
+    return TRUE;
+}
+
+static gboolean check_descriptors(gint64 descriptors, struct settings *settings, GError **error)
+{
+    if (descriptors < 0 || descriptors > DESCRIPTORS_MAX)
+        return fail_usage(error, "descriptors: %" G_GINT64_FORMAT " is not between 0 and %d",
+                          descriptors, DESCRIPTORS_MAX);
+    settings->descriptors = (uint64_t)descriptors;
     return TRUE;
 }
 
@@ -117,20 +196,45 @@ static gboolean check_numbers(gint64 threads, gint64 msize, struct settings *set
                               GError **error)
 {
     if (threads < THREADS_MIN || threads > THREADS_MAX)
-        return fail(error, "threads: %" G_GINT64_FORMAT " is not between %d and %d", threads,
-                    THREADS_MIN, THREADS_MAX);
+        return fail_usage(error, "threads: %" G_GINT64_FORMAT " is not between %d and %d", threads,
+                          THREADS_MIN, THREADS_MAX);
     if (msize < (gint64)P9_MSIZE_MIN || msize > MSIZE_LIMIT)
-        return fail(error, "msize-max: %" G_GINT64_FORMAT " is not between %u and %d", msize,
-                    P9_MSIZE_MIN, MSIZE_LIMIT);
+        return fail_usage(error, "msize-max: %" G_GINT64_FORMAT " is not between %u and %d", msize,
+                          P9_MSIZE_MIN, MSIZE_LIMIT);
     settings->threads = (unsigned)threads;
     settings->msize_max = (uint32_t)msize;
+    return TRUE;
+}
+
+static gboolean check_seconds(const char *name, gint64 seconds, unsigned *result, GError **error)
+{
+    if (seconds < 0 || seconds > SECONDS_MAX)
+        return fail_usage(error, "%s: %" G_GINT64_FORMAT " is not between 0 (for ever) and %d",
+                          name, seconds, SECONDS_MAX);
+    *result = (unsigned)seconds;
+    return TRUE;
+}
+
+static gboolean add_limits(struct settings *settings, char *const *texts, GError **error)
+{
+    struct limit_settings unused;
+
+    for (; texts != NULL && *texts != NULL; texts++) {
+        if (!limit_set(&unused, *texts))
+            return fail_usage(
+                error,
+                "limit: '%s': expected NAME=N, with NAME one of fids, requests, files, "
+                "memory, locks, each also as total-NAME, or connections",
+                *texts);
+        g_ptr_array_add(settings->limits, g_strdup(*texts));
+    }
     return TRUE;
 }
 
 static gboolean check_name(const char *name, GError **error)
 {
     if (name[0] == '\0' || strlen(name) > 255 || strpbrk(name, "\n[]") != NULL)
-        return fail(error, "export: '%s' is no good name", name);
+        return fail_usage(error, "export: '%s' is no good name", name);
     return TRUE;
 }
 
@@ -145,24 +249,28 @@ static gboolean add_export(struct settings *settings, const char *name, const ch
     for (guint i = 0; i < settings->exports->len; i++) {
         export = g_ptr_array_index(settings->exports, i);
         if (strcmp(export->name, name) == 0)
-            return fail(error, "export: '%s' is there twice; give each its own name", name);
+            return fail_usage(error, "export: '%s' is there twice; give each its own name", name);
     }
     if (dir == NULL || dir[0] == '\0')
-        return fail(error, "export '%s': no directory given", name);
+        return fail_usage(error, "export '%s': no directory given", name);
     if (store == NULL || store[0] == '\0')
-        return fail(error,
-                    "export '%s': no store given; try --store lmdb:/var/lib/qidmap/%s, or --store "
-                    "memory: for ids that last as long as the daemon",
-                    name, name);
+        return fail_usage(
+            error,
+            "export '%s': no store given; try --store lmdb:/var/lib/qidmap/%s, or --store "
+            "memory: for ids that last as long as the daemon",
+            name, name);
     if (readonly && g_str_has_prefix(store, "xattr:"))
-        return fail(error,
-                    "export '%s': it is read-only, so no xattr: store can be kept in it; use an "
-                    "lmdb: store",
-                    name);
+        return fail_usage(
+            error,
+            "export '%s': it is read-only, so no xattr: store can be kept in it; use an "
+            "lmdb: store",
+            name);
     if (!parse_modes(modes, &parsed, error))
         return FALSE;
     export = g_new0(struct settings_export, 1);
     *export = parsed;
+    export->squash_user = g_strdup(parsed.security.squash_user);
+    export->security.squash_user = export->squash_user;
     export->name = g_strdup(name);
     export->dir = g_strdup(dir);
     export->store = g_strdup(store);
@@ -174,10 +282,10 @@ static gboolean add_export(struct settings *settings, const char *name, const ch
 /* ---- the file -------------------------------------------------------------------------------- */
 
 struct file_values {
-    char *store, *access;
+    char *store, *access, *isolate, *seccomp;
     char *modes[MODE_COUNT];
-    char **listen, **fs_ids;
-    gint64 threads, msize;
+    char **listen, **fs_ids, **limits, **traces;
+    gint64 threads, msize, idle, stall, descriptors;
 };
 
 static void modes_clear(char *modes[MODE_COUNT])
@@ -190,9 +298,13 @@ static void file_values_clear(struct file_values *values)
 {
     g_free(values->store);
     g_free(values->access);
+    g_free(values->isolate);
+    g_free(values->seccomp);
     modes_clear(values->modes);
     g_strfreev(values->listen);
     g_strfreev(values->fs_ids);
+    g_strfreev(values->limits);
+    g_strfreev(values->traces);
 }
 typedef struct file_values file_values;
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(file_values, file_values_clear)
@@ -204,7 +316,7 @@ static gboolean check_keys(GKeyFile *file, const char *group, const char *const 
 
     for (char **key = keys; key != NULL && *key != NULL; key++)
         if (!g_strv_contains(known, *key))
-            return fail(error, "[%s]: unknown key '%s'", group, *key);
+            return fail_usage(error, "%s: unknown key in [%s]", *key, group);
     return TRUE;
 }
 
@@ -217,7 +329,7 @@ static gboolean get_int64(GKeyFile *file, const char *key, gint64 *value, GError
         return TRUE;
     got = g_key_file_get_int64(file, "daemon", key, &local);
     if (local != NULL) {
-        g_propagate_error(error, local);
+        g_propagate_prefixed_error(error, local, "%s: ", key);
         return FALSE;
     }
     *value = got;
@@ -241,8 +353,10 @@ static gboolean read_export_group(GKeyFile *file, const char *group, const char 
                                   struct settings *settings, const char *default_store,
                                   char *const default_modes[MODE_COUNT], GError **error)
 {
-    static const char *const known[] = {
-        "dir", "store", "multidevs", "on-duplicate", "bind", "weak", "markers", "readonly", NULL};
+    static const char *const known[] = {"dir",         "store",   "multidevs",   "on-duplicate",
+                                        "bind",        "weak",    "markers",     "readonly",
+                                        "security",    "squash",  "squash-user", "xattrs",
+                                        "qid-version", "subdirs", "allow",       NULL};
     g_autofree char *dir = get_string(file, group, "dir");
     g_autofree char *store = get_string(file, group, "store");
     char *own[MODE_COUNT], *modes[MODE_COUNT];
@@ -255,7 +369,7 @@ static gboolean read_export_group(GKeyFile *file, const char *group, const char 
 
         readonly = g_key_file_get_boolean(file, group, "readonly", &local);
         if (local != NULL) {
-            g_propagate_error(error, local);
+            g_propagate_prefixed_error(error, local, "readonly: ");
             return FALSE;
         }
     }
@@ -271,50 +385,76 @@ static gboolean read_export_group(GKeyFile *file, const char *group, const char 
 static gboolean read_file(const char *path, struct file_values *values, struct settings *settings,
                           const char *store, char *const modes[MODE_COUNT], GError **error)
 {
-    static const char *const known[] = {"listen",       "store",     "access", "multidevs",
-                                        "on-duplicate", "bind",      "weak",   "markers",
-                                        "threads",      "msize-max", "fs-id",  NULL};
+    static const char *const known[] = {
+        "listen",      "store",    "access",       "multidevs",     "on-duplicate", "bind",
+        "weak",        "markers",  "threads",      "msize-max",     "fs-id",        "limit",
+        "subdirs",     "allow",    "idle-timeout", "stall-timeout", "trace",        "isolate",
+        "seccomp",     "security", "squash",       "squash-user",   "xattrs",       "qid-version",
+        "descriptors", NULL};
     char *defaults[MODE_COUNT];
+    struct config_lines *lines;
+    const char *current = "daemon";
+    struct settings checked;
     g_autoptr(GKeyFile) file = g_key_file_new();
     g_auto(GStrv) groups = NULL;
 
-    if (!g_key_file_load_from_file(file, path, G_KEY_FILE_NONE, error) ||
+    lines = config_lines_read(path, error);
+    if (lines == NULL)
+        return FALSE;
+    if (!g_key_file_load_from_data(file, config_lines_text(lines), (gsize)-1, G_KEY_FILE_NONE,
+                                   error) ||
         !check_keys(file, "daemon", known, error))
         goto bad;
     values->store = get_string(file, "daemon", "store");
     values->access = get_string(file, "daemon", "access");
+    values->isolate = get_string(file, "daemon", "isolate");
+    values->seccomp = get_string(file, "daemon", "seccomp");
     get_modes(file, "daemon", values->modes);
     merge_modes(defaults, modes, values->modes);
     values->listen = g_key_file_get_string_list(file, "daemon", "listen", NULL, NULL);
+    values->traces = g_key_file_get_string_list(file, "daemon", "trace", NULL, NULL);
     values->fs_ids = g_key_file_get_string_list(file, "daemon", "fs-id", NULL, NULL);
+    values->limits = g_key_file_get_string_list(file, "daemon", "limit", NULL, NULL);
     if (!get_int64(file, "threads", &values->threads, error) ||
-        !get_int64(file, "msize-max", &values->msize, error))
+        !get_int64(file, "msize-max", &values->msize, error) ||
+        !get_int64(file, "idle-timeout", &values->idle, error) ||
+        !get_int64(file, "stall-timeout", &values->stall, error) ||
+        !get_int64(file, "descriptors", &values->descriptors, error))
+        goto bad;
+    if (!check_modes(values->modes, error) ||
+        !parse_access(values->access, &checked.trusted, error) ||
+        !check_numbers(values->threads, values->msize, &checked, error) ||
+        !config_parse_listen(values->listen, NULL, error) ||
+        !config_check_fs_ids(values->fs_ids, error))
         goto bad;
     groups = g_key_file_get_groups(file, NULL);
     for (char **group = groups; *group != NULL; group++) {
         if (strcmp(*group, "daemon") == 0)
             continue;
+        current = *group;
         if (!g_str_has_prefix(*group, "export ")) {
-            fail(error, "unknown group [%s]", *group);
+            fail_usage(error, "unknown group [%s]", *group);
             goto bad;
         }
         if (!read_export_group(file, *group, *group + strlen("export "), settings,
                                store != NULL ? store : values->store, defaults, error))
             goto bad;
     }
+    config_lines_free(lines);
     return TRUE;
 bad:
-    g_prefix_error(error, "%s: ", path);
+    config_lines_blame(lines, current, error);
+    config_lines_free(lines);
     return FALSE;
 }
 
 /* ---- the command line ------------------------------------------------------------------------ */
 
 struct arguments {
-    char *config, *store, *access;
+    char *config, *store, *access, *isolate, *seccomp;
     char *modes[MODE_COUNT];
-    char **exports, **listen, **fs_ids;
-    gint64 msize;
+    char **exports, **listen, **fs_ids, **connected, **limits, **traces;
+    gint64 msize, idle, stall, descriptors;
     gint threads, ready_fd;
     gboolean debug, foreground, version;
 };
@@ -325,9 +465,14 @@ static void arguments_clear(struct arguments *args)
     g_free(args->store);
     modes_clear(args->modes);
     g_free(args->access);
+    g_free(args->isolate);
+    g_free(args->seccomp);
     g_strfreev(args->exports);
+    g_strfreev(args->connected);
     g_strfreev(args->listen);
     g_strfreev(args->fs_ids);
+    g_strfreev(args->limits);
+    g_strfreev(args->traces);
 }
 
 static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args, GError **error)
@@ -340,7 +485,14 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
         {"store", 0, 0, G_OPTION_ARG_FILENAME, &args->store,
          "Where ids are kept: lmdb:DIR, xattr:DIR or memory:", "URI"},
         {"listen", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &args->listen,
-         "Listen here: unix:PATH or tcp:HOST:PORT (repeatable)", "ADDR"},
+         "Listen here: unix:PATH, tcp:HOST:PORT or vsock:[CID:]PORT (repeatable)", "ADDR"},
+        {"connected-fd", 0, 0, G_OPTION_ARG_STRING_ARRAY, &args->connected,
+         "Serve the client at this descriptor, or at these two (repeatable)", "N[,OUT]"},
+        {"subdirs", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_SUBDIRS],
+         "Whether clients may attach to directories below an export: no (default), yes", "MODE"},
+        {"allow", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_ALLOW],
+         "Who may attach: addresses, vsock:CID, uid:USER, gid:GROUP, unix ... (default any)",
+         "LIST"},
         {"multidevs", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_MULTIDEVS],
          "Several filesystems in one export: remap (default), forbid, warn", "MODE"},
         {"on-duplicate", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_ON_DUPLICATE],
@@ -353,14 +505,45 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
          "Write an xattr to filesystems that nothing else tells apart: yes (default), no", "MODE"},
         {"access", 0, 0, G_OPTION_ARG_STRING, &args->access,
          "Who acts: client (the attached user, default) or trusted (the daemon)", "MODE"},
+        {"security", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_SECURITY],
+         "Owners and modes: passthrough (default), mapped-xattr (as QEMU), squash (one user)",
+         "MODE"},
+        {"squash", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_SQUASH],
+         "With --security=squash, who is another user on the host: all (default) or root", "WHO"},
+        {"squash-user", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_SQUASH_USER],
+         "That user: UID:GID, UID or name (default 65534:65534)", "USER"},
+        {"xattrs", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_XATTRS],
+         "xattrs for clients: all (default), none, or of user,system,security,trusted", "LIST"},
+        {"qid-version", 0, 0, G_OPTION_ARG_STRING, &args->modes[MODE_QID_VERSION],
+         "Version of a file: stable (default), or mtime, for guests with cache=fscache", "MODE"},
         {"fs-id", 0, 0, G_OPTION_ARG_FILENAME_ARRAY, &args->fs_ids,
          "Identity of the filesystem mounted at PATH (repeatable)", "PATH=UUID"},
+        {"isolate", 0, 0, G_OPTION_ARG_STRING, &args->isolate,
+         "Give up mounts and rights that are not needed: auto (what can be, default), yes, no",
+         "MODE"},
+        {"seccomp", 0, 0, G_OPTION_ARG_STRING, &args->seccomp,
+         "With isolation, give up system calls too: yes (default), no", "MODE"},
         {"threads", 0, 0, G_OPTION_ARG_INT, &args->threads, "At most N threads (default 64)", "N"},
         {"msize-max", 0, 0, G_OPTION_ARG_INT64, &args->msize,
          "Largest message in bytes (default 1 MiB and its header)", "BYTES"},
+        {"limit", 0, 0, G_OPTION_ARG_STRING_ARRAY, &args->limits,
+         "What a session may hold: fids, requests, files, memory or locks; all: total-NAME; or "
+         "connections (repeatable)",
+         "NAME=N"},
+        {"idle-timeout", 0, 0, G_OPTION_ARG_INT64, &args->idle,
+         "Cut off who attaches nothing for so long (default 60; 0: never)", "SECONDS"},
+        {"stall-timeout", 0, 0, G_OPTION_ARG_INT64, &args->stall,
+         "Cut off who stops in mid-message or does not read replies (default 300; 0: never)",
+         "SECONDS"},
+        {"descriptors", 0, 0, G_OPTION_ARG_INT64, &args->descriptors,
+         "Keep at most N descriptors of files that are not open (default: as the limit allows)",
+         "N"},
         {"ready-fd", 0, 0, G_OPTION_ARG_INT, &args->ready_fd,
          "Write READY to this descriptor once it listens, and close it", "N"},
-        {"debug", 0, 0, G_OPTION_ARG_NONE, &args->debug, "Show every request", NULL},
+        {"trace", 0, 0, G_OPTION_ARG_STRING_ARRAY, &args->traces,
+         "Log the messages of a session: its number, all, or peer=ADDR (repeatable)", "WHICH"},
+        {"debug", 0, 0, G_OPTION_ARG_NONE, &args->debug,
+         "Log more, and the messages of all sessions", NULL},
         {"foreground", 0, 0, G_OPTION_ARG_NONE, &args->foreground,
          "Stay in the foreground (it always does)", NULL},
         {"version", 0, 0, G_OPTION_ARG_NONE, &args->version, "Show the version", NULL},
@@ -374,7 +557,7 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
     if (!g_option_context_parse(context, argc, argv, error))
         return FALSE;
     if (*argc > 1)
-        return fail(error, "'%s' is not an option", (*argv)[1]);
+        return fail_usage(error, "'%s' is not an option", (*argv)[1]);
     return TRUE;
 }
 
@@ -382,18 +565,15 @@ static gboolean add_argument_exports(struct arguments *args, struct settings *se
                                      const struct file_values *file, GError **error)
 {
     const char *store = args->store != NULL ? args->store : file->store;
-    struct settings_export checked;
     char *modes[MODE_COUNT];
 
     merge_modes(modes, args->modes, file->modes);
-    if (!parse_modes(modes, &checked, error)) /* also where no export needs them */
-        return FALSE;
     for (char **item = args->exports; item != NULL && *item != NULL; item++) {
         char *equals = strchr(*item, '=');
         g_autofree char *name = NULL;
 
         if (equals == NULL)
-            return fail(error, "--export %s: expected NAME=DIR", *item);
+            return fail_usage(error, "--export %s: expected NAME=DIR", *item);
         name = g_strndup(*item, (gsize)(equals - *item));
         if (!add_export(settings, name, equals + 1, store, modes, false, error))
             return FALSE;
@@ -404,8 +584,16 @@ static gboolean add_argument_exports(struct arguments *args, struct settings *se
 enum settings_result settings_read(int *argc, char ***argv, struct settings **result,
                                    GError **error)
 {
-    struct arguments args = {.ready_fd = -1, .threads = G_MININT, .msize = G_MININT64};
-    g_auto(file_values) file = {.threads = THREADS_DEFAULT, .msize = MSIZE_DEFAULT};
+    struct arguments args = {.ready_fd = -1,
+                             .threads = G_MININT,
+                             .msize = G_MININT64,
+                             .idle = G_MININT64,
+                             .stall = G_MININT64,
+                             .descriptors = G_MININT64};
+    g_auto(file_values) file = {.threads = THREADS_DEFAULT,
+                                .msize = MSIZE_DEFAULT,
+                                .idle = IDLE_DEFAULT,
+                                .stall = STALL_DEFAULT};
     struct settings *settings = NULL;
     enum settings_result outcome = SETTINGS_USAGE;
 
@@ -418,8 +606,13 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
     }
     settings = g_new0(struct settings, 1);
     settings->exports = g_ptr_array_new_with_free_func(export_free);
+    settings->limits = g_ptr_array_new_with_free_func(g_free);
+    settings->listen = g_ptr_array_new_with_free_func((GDestroyNotify)listen_spec_free);
+    settings->connected = g_array_new(FALSE, FALSE, sizeof(struct accept_pair));
     settings->ready_fd = args.ready_fd;
     settings->debug = args.debug;
+    if (!check_modes(args.modes, error)) /* before a file is blamed for them */
+        goto out;
     if (args.config != NULL || args.exports == NULL) {
         const char *path = args.config != NULL ? args.config : SYSCONFDIR "/qidmap/qidmapd.conf";
 
@@ -432,22 +625,34 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
     }
     if (!add_argument_exports(&args, settings, &file, error) ||
         !parse_access(args.access != NULL ? args.access : file.access, &settings->trusted, error) ||
+        !parse_isolate(args.isolate != NULL ? args.isolate : file.isolate,
+                       args.seccomp != NULL ? args.seccomp : file.seccomp, settings, error) ||
         !check_numbers(args.threads != G_MININT ? args.threads : file.threads,
-                       args.msize != G_MININT64 ? args.msize : file.msize, settings, error))
+                       args.msize != G_MININT64 ? args.msize : file.msize, settings, error) ||
+        !check_descriptors(args.descriptors != G_MININT64 ? args.descriptors : file.descriptors,
+                           settings, error) ||
+        !check_seconds("idle-timeout", args.idle != G_MININT64 ? args.idle : file.idle,
+                       &settings->idle_seconds, error) ||
+        !check_seconds("stall-timeout", args.stall != G_MININT64 ? args.stall : file.stall,
+                       &settings->stall_seconds, error) ||
+        !add_limits(settings, file.limits, error) || !add_limits(settings, args.limits, error))
         goto out;
     if (settings->exports->len == 0) {
-        fail(error, "nothing to serve: give --export NAME=DIR, or an [export NAME] in the file");
+        fail_usage(error,
+                   "nothing to serve: give --export NAME=DIR, or an [export NAME] in the file");
         goto out;
     }
-    settings->listen = g_strdupv(args.listen != NULL ? args.listen : file.listen);
-    for (char **item = settings->listen; item != NULL && *item != NULL; item++)
-        if (!g_str_has_prefix(*item, "unix:") && !g_str_has_prefix(*item, "tcp:")) {
-            fail(error, "listen: %s: expected unix:PATH or tcp:HOST:PORT", *item);
-            goto out;
-        }
+    if (!config_parse_connected(args.connected, settings->ready_fd, settings->connected, error) ||
+        !config_parse_listen(args.listen != NULL ? args.listen : file.listen, settings->listen,
+                             error) ||
+        !config_check_fs_ids(args.fs_ids, error))
+        goto out;
+    settings->traces = g_strdupv(args.traces != NULL ? args.traces : file.traces);
     settings->fs_ids = g_strdupv(args.fs_ids != NULL ? args.fs_ids : file.fs_ids);
-    if (settings->listen == NULL && getenv("LISTEN_FDS") == NULL) {
-        fail(error, "no address to listen on: give --listen unix:PATH or --listen tcp:HOST:PORT");
+    if (settings->listen->len == 0 && settings->connected->len == 0 &&
+        getenv("LISTEN_FDS") == NULL) {
+        fail_usage(error,
+                   "no address to listen on: give --listen unix:PATH or --listen tcp:HOST:PORT");
         goto out;
     }
     *result = g_steal_pointer(&settings);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* One client. See conn.h for the reader role and the locks. */
+/* One client: its life, the reader role, and time limits. See conn.h. */
 #include "config.h"
 
 #include "src/conn.h"
@@ -12,38 +12,47 @@
 #include <unistd.h>
 
 #include "src/dispatch.h"
+#include "src/inflight.h"
 #include "src/log.h"
+#include "src/trace.h"
 #include "src/worker.h"
 
-#define BUFFER_SIZE          65536u
 #define MSIZE_BEFORE_VERSION 8192u
+#define DISCARD_MAX          (1024u * 1024)
+#define DRAIN_SECONDS        5    /* for queued replies when the daemon ends */
+#define PROGRESS             4096 /* bytes: what moves slower stands still */
 
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t registry_empty = PTHREAD_COND_INITIALIZER;
 static GHashTable *registry; /* &conn->id -> conn */
 static uint64_t next_id = CONN_FIRST_ID;
-static bool ending; /* no more connections; registry_lock */
+static bool ending;        /* no more connections; registry_lock */
+static bool told_too_many; /* since there was room; registry_lock */
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-static struct conn_buffer *buffer_new(size_t size)
+/* All that was taken from the account is given back by now. */
+static void check_account(const struct conn *conn)
 {
-    struct conn_buffer *buffer = g_malloc(sizeof *buffer + size);
-
-    buffer->refs = 1;
-    buffer->size = size;
-    return buffer;
+    for (int i = 0; i < LIMIT_COUNT; i++)
+        if (conn->account.used[i] != 0)
+            log_error("connection %" G_GUINT64_FORMAT ": %" G_GUINT64_FORMAT
+                      " of the limit '%s' were not given back: this is a bug of qidmapd",
+                      conn->id, conn->account.used[i], limit_name((enum limit)i));
 }
 
-static void buffer_unref(struct conn_buffer *buffer)
+/* Input that nobody reads any more makes the kernel break the connection off, and what the client
+ * has not received yet would be lost. */
+static void close_socket(int fd)
 {
-    if (buffer != NULL && __atomic_sub_fetch(&buffer->refs, 1, __ATOMIC_ACQ_REL) == 0)
-        g_free(buffer);
-}
+    uint8_t scratch[4096];
+    size_t total = 0;
+    ssize_t n;
 
-static bool buffer_is_ours(const struct conn_buffer *buffer)
-{
-    return __atomic_load_n(&buffer->refs, __ATOMIC_ACQUIRE) == 1;
+    shutdown(fd, SHUT_WR);
+    while (total < DISCARD_MAX && (n = recv(fd, scratch, sizeof scratch, MSG_DONTWAIT)) > 0)
+        total += (size_t)n;
+    close(fd);
 }
 
 static void conn_free(struct conn *conn)
@@ -52,10 +61,13 @@ static void conn_free(struct conn *conn)
     g_hash_table_remove(registry, &conn->id);
     pthread_mutex_unlock(&registry_lock);
     fid_drop_all(conn);
-    close(conn->fd);
-    buffer_unref(conn->in);
+    stats_end(conn->stats);
+    conn_buffer_unref(conn, conn->in);
+    conn_drop_out(conn);
     g_hash_table_unref(conn->fids);
-    g_byte_array_unref(conn->out);
+    check_account(conn);
+    close_socket(conn->fd);
+    peer_clear(&conn->peer);
     pthread_mutex_destroy(&conn->lock);
     pthread_mutex_destroy(&conn->out_lock);
     pthread_cond_destroy(&conn->turn_came);
@@ -79,8 +91,7 @@ static void release(struct conn *conn)
         conn_free(conn);
 }
 
-/* With lock held: tells epoll what the connection waits for. */
-static void arm(struct conn *conn)
+void conn_arm(struct conn *conn)
 {
     struct epoll_event event = {.events = EPOLLONESHOT, .data.u64 = conn->id};
 
@@ -92,30 +103,58 @@ static void arm(struct conn *conn)
         log_error("epoll_ctl: %s", g_strerror(errno));
 }
 
-void conn_new(const struct server *server, int fd)
+/* False: there are too many. */
+static bool register_conn(struct conn *conn, unsigned max)
+{
+    bool tell = false, fits;
+
+    pthread_mutex_lock(&registry_lock);
+    if (registry == NULL)
+        registry = g_hash_table_new(g_int64_hash, g_int64_equal);
+    fits = g_hash_table_size(registry) < max;
+    if (fits) {
+        conn->id = conn->account.id = next_id++;
+        g_hash_table_insert(registry, &conn->id, conn);
+        if (g_hash_table_size(registry) < max / 2 + 1)
+            told_too_many = false;
+        if (ending) /* accepted while the others were told to end: nobody else tells this one */
+            shutdown(conn->fd, SHUT_RDWR);
+    } else {
+        tell = !told_too_many;
+        told_too_many = true;
+    }
+    pthread_mutex_unlock(&registry_lock);
+    if (tell)
+        log_warning("there are %u connections already, and more are refused; raise the limit "
+                    "connections if all of them are wanted",
+                    max);
+    return fits;
+}
+
+void conn_new(const struct server *server, int fd, const struct peer *peer)
 {
     struct conn *conn = g_new0(struct conn, 1);
     struct epoll_event event = {.events = EPOLLONESHOT | EPOLLIN | EPOLLRDHUP};
 
     conn->fd = fd;
     conn->server = server;
+    conn->peer = *peer;
     conn->msize = MSIZE_BEFORE_VERSION;
     conn->holders = 1;
     conn->parked = true;
+    if (!register_conn(conn, server->connections_max)) {
+        peer_clear(&conn->peer);
+        close(fd);
+        g_free(conn);
+        return;
+    }
     conn->fids = g_hash_table_new(NULL, NULL);
-    conn->out = g_byte_array_new();
     pthread_mutex_init(&conn->lock, NULL);
     pthread_mutex_init(&conn->out_lock, NULL);
     pthread_cond_init(&conn->turn_came, NULL);
-    pthread_mutex_lock(&registry_lock);
-    if (registry == NULL)
-        registry = g_hash_table_new(g_int64_hash, g_int64_equal);
-    conn->id = next_id++;
-    g_hash_table_insert(registry, &conn->id, conn);
-    if (ending) /* accepted while the others were told to end: nobody else will tell this one */
-        shutdown(fd, SHUT_RDWR);
-    pthread_mutex_unlock(&registry_lock);
-    log_debug("connection %" G_GUINT64_FORMAT " begins", conn->id);
+    log_debug("connection %" G_GUINT64_FORMAT " begins: %s", conn->id, conn->peer.name);
+    conn->stats = stats_begin(conn->id, conn->peer.name, &conn->account);
+    trace_begin(conn->stats);
     pthread_mutex_lock(&conn->lock);
     event.data.u64 = conn->id;
     if (epoll_ctl(worker_epoll(), EPOLL_CTL_ADD, fd, &event) < 0) {
@@ -136,8 +175,7 @@ static void end_reading(struct conn *conn)
     release(conn);
 }
 
-/* Makes whoever reads see the end; where nobody does, gives the role up in its place. */
-static void hang_up(struct conn *conn, int how)
+void conn_hang_up(struct conn *conn, int how)
 {
     bool resting;
 
@@ -151,299 +189,257 @@ static void hang_up(struct conn *conn, int how)
         release(conn);
 }
 
-/* ---- out ------------------------------------------------------------------------------------- */
-
-/* With out_lock held: sends what it can without waiting. Bytes sent, or a negative errno. */
-static ssize_t send_now(struct conn *conn, const uint8_t *bytes, size_t size)
+bool conn_may_resume(struct conn *conn)
 {
-    size_t sent = 0;
-
-    while (sent < size) {
-        ssize_t n = send(conn->fd, bytes + sent, size - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
-
-        if (n >= 0)
-            sent += (size_t)n;
-        else if (errno == EAGAIN || errno == EWOULDBLOCK)
-            break;
-        else if (errno != EINTR)
-            return -errno;
-    }
-    return (ssize_t)sent;
-}
-
-/* The caller holds the connection by a request in flight or otherwise. */
-static void conn_send(struct conn *conn, const uint8_t *bytes, size_t size)
-{
-    ssize_t sent = 0;
-    bool dead;
-
-    pthread_mutex_lock(&conn->out_lock);
-    if (!conn->out_dead && conn->out->len == 0)
-        sent = send_now(conn, bytes, size);
-    if (sent < 0)
-        conn->out_dead = true;
-    dead = sent < 0;
-    if (!conn->out_dead && (size_t)sent < size) {
-        bool first = conn->out->len == 0;
-
-        /* Bounded: the reader rests while anything is here, so no more can come than the replies
-         * to the requests that are in flight now. */
-        g_byte_array_append(conn->out, bytes + sent, (guint)(size - (size_t)sent));
-        if (first) {
-            pthread_mutex_lock(&conn->lock);
-            conn->want_out = true;
-            arm(conn);
-            pthread_mutex_unlock(&conn->lock);
-        }
-    }
-    pthread_mutex_unlock(&conn->out_lock);
-    if (dead)
-        hang_up(conn, SHUT_RDWR);
-}
-
-/* With lock held: true where a throttled connection may go on; it must be queued then. */
-static bool may_resume(struct conn *conn)
-{
-    if (!conn->throttled || conn->want_out || conn->inflight > CONN_INFLIGHT_MAX / 2)
+    if (!conn->throttled || conn->want_out)
+        return false;
+    if (conn->inflight > 0 &&
+        (conn->inflight > limit_bound(LIMIT_REQUESTS) / 2 ||
+         __atomic_load_n(&conn->held, __ATOMIC_RELAXED) > conn_window(conn) / 2))
         return false;
     conn->throttled = false;
     return true;
 }
 
-static void flush_out(struct conn *conn)
-{
-    ssize_t sent = 0;
-    bool resume = false;
-
-    pthread_mutex_lock(&conn->out_lock);
-    if (!conn->out_dead && conn->out->len > conn->out_sent)
-        sent = send_now(conn, conn->out->data + conn->out_sent, conn->out->len - conn->out_sent);
-    if (sent < 0)
-        conn->out_dead = true;
-    else
-        conn->out_sent += (size_t)sent;
-    if (conn->out_dead || conn->out_sent == conn->out->len) {
-        /* The room is given back, too. */
-        g_byte_array_unref(conn->out);
-        conn->out = g_byte_array_new();
-        conn->out_sent = 0;
-    }
-    pthread_mutex_lock(&conn->lock);
-    conn->want_out = conn->out->len > 0;
-    if (conn->want_out)
-        arm(conn);
-    else
-        resume = may_resume(conn);
-    pthread_mutex_unlock(&conn->lock);
-    pthread_mutex_unlock(&conn->out_lock);
-    if (resume)
-        worker_queue(conn);
-    if (sent < 0)
-        hang_up(conn, SHUT_RDWR);
-}
-
 /* ---- requests -------------------------------------------------------------------------------- */
-
-static void answer_flush(struct conn *conn, uint16_t tag)
-{
-    uint8_t bytes[P9_HEADER];
-    struct wire_out out;
-
-    wire_begin(&out, bytes, sizeof bytes, P9_RFLUSH, tag);
-    conn_send(conn, bytes, wire_finish(&out));
-}
-
-/* With lock held: the request that a Tflush waits for gets its tag. False: none is in flight. */
-static bool attach_flush(struct conn *conn, struct request *flush)
-{
-    for (struct request *request = conn->requests; request != NULL; request = request->next)
-        if (request != flush && request->msg.tag == flush->msg.oldtag &&
-            request->flush_count < CONN_INFLIGHT_MAX) {
-            request->flush_tags[request->flush_count++] = flush->msg.tag;
-            return true;
-        }
-    return false;
-}
-
-/* With lock held. */
-static void link_request(struct conn *conn, struct request *request)
-{
-    request->prev = NULL;
-    request->next = conn->requests;
-    if (conn->requests != NULL)
-        conn->requests->prev = request;
-    conn->requests = request;
-}
-
-static void unlink_request(struct conn *conn, struct request *request)
-{
-    if (request->next != NULL)
-        request->next->prev = request->prev;
-    if (request->prev != NULL)
-        request->prev->next = request->next;
-    else
-        conn->requests = request->next;
-}
-
-/* The reply was sent. The request's hold on the connection is given back. */
-static void finish_request(struct conn *conn, struct request *request)
-{
-    bool resume, last;
-    unsigned flushes;
-
-    buffer_unref(request->buffer);
-    pthread_mutex_lock(&conn->lock);
-    unlink_request(conn, request);
-    flushes = request->flush_count;
-    pthread_mutex_unlock(&conn->lock);
-    for (unsigned i = 0; i < flushes; i++)
-        answer_flush(conn, request->flush_tags[i]);
-    pthread_mutex_lock(&conn->lock);
-    conn->inflight -= 1 + flushes;
-    conn->holders -= 1 + flushes;
-    resume = may_resume(conn);
-    last = conn->holders == 0;
-    pthread_mutex_unlock(&conn->lock);
-    if (resume)
-        worker_queue(conn);
-    if (last)
-        conn_free(conn);
-}
-
-/* ---- in -------------------------------------------------------------------------------------- */
-
-/* 1: a whole message begins at in_start; 0: more bytes are needed; else a negative errno. */
-static int next_message(const struct conn *conn, uint32_t *size)
-{
-    size_t have = conn->in_end - conn->in_start;
-
-    *size = P9_HEADER;
-    if (have < P9_HEADER)
-        return 0;
-    *size = wire_peek_size(conn->in->bytes + conn->in_start);
-    if (*size < P9_HEADER || *size > conn->msize)
-        return -EMSGSIZE;
-    return have >= *size;
-}
-
-/* Makes room for a message of `size` bytes at in_start, and some bytes after in_end at least. */
-static void make_room(struct conn *conn, uint32_t size)
-{
-    size_t have = conn->in_end - conn->in_start;
-    struct conn_buffer *buffer = conn->in;
-
-    if (buffer != NULL && buffer_is_ours(buffer)) {
-        if (have == 0)
-            conn->in_start = conn->in_end = 0;
-        if (conn->in_start + size > buffer->size && size <= buffer->size) {
-            memmove(buffer->bytes, buffer->bytes + conn->in_start, have);
-            conn->in_start = 0;
-            conn->in_end = have;
-        }
-    }
-    if (buffer != NULL && conn->in_start + size <= buffer->size)
-        return;
-    conn->in = buffer_new(size > BUFFER_SIZE ? size : BUFFER_SIZE);
-    if (have > 0 && buffer != NULL)
-        memcpy(conn->in->bytes, buffer->bytes + conn->in_start, have);
-    conn->in_start = 0;
-    conn->in_end = have;
-    buffer_unref(buffer);
-}
-
-/* Reads more. 1: something came; 0: nothing is there now; else the end or a negative errno. */
-static int fill(struct conn *conn, uint32_t size)
-{
-    ssize_t n;
-    bool blocking;
-
-    make_room(conn, size);
-    blocking = worker_block_begin();
-    do
-        n = recv(conn->fd, conn->in->bytes + conn->in_end, conn->in->size - conn->in_end,
-                 blocking ? 0 : MSG_DONTWAIT);
-    while (n < 0 && errno == EINTR);
-    if (blocking)
-        worker_block_end();
-    if (n > 0) {
-        conn->in_end += (size_t)n;
-        return 1;
-    }
-    if (n == 0)
-        return -EPIPE;
-    return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
-}
 
 static void park(struct conn *conn)
 {
     bool closing;
 
-    /* An idle connection keeps no buffer. */
-    if (conn->in != NULL && conn->in_start == conn->in_end) {
-        buffer_unref(conn->in);
-        conn->in = NULL;
-        conn->in_start = conn->in_end = 0;
-    }
+    conn_shrink(conn);
     pthread_mutex_lock(&conn->lock);
     closing = conn->closing;
     if (!closing) {
+        conn->partial = conn->in != NULL || conn->skip > 0;
+        conn->parked_count = conn->in_count;
         conn->parked = true;
-        arm(conn); /* from here on another thread may have it */
+        conn_arm(conn); /* from here on another thread may have it */
     }
     pthread_mutex_unlock(&conn->lock);
     if (closing)
         release(conn);
 }
 
-/* Takes the message of `size` bytes into `request`. 1: run it; 0: the role rests for now, or the
- * message was a Tflush and is being taken care of (*rest tells); else close. */
-static int admit(struct conn *conn, struct request *request, uint32_t size, bool *rest)
+/* With lock held: takes from the accounts what the request will hold. False: not before others in
+ * flight have ended. A request that is alone gets an error instead. */
+static bool take_room(struct conn *conn, struct request *request)
+{
+    size_t room = dispatch_room(&request->msg, conn->msize);
+    bool alone = conn->inflight == 0;
+    int error;
+
+    request->reply_room = room;
+    if (room > CONN_REPLY_SMALL) {
+        if (!alone && __atomic_load_n(&conn->held, __ATOMIC_RELAXED) + room > conn_window(conn))
+            return false;
+        error = limit_take(&conn->account, LIMIT_MEMORY, room, NULL);
+        if (error != 0 && !alone)
+            return false;
+        if (error == 0) {
+            request->reserved = room;
+            __atomic_fetch_add(&conn->held, room, __ATOMIC_RELAXED);
+        } else {
+            request->reply_room = CONN_REPLY_SMALL;
+            request->error = error;
+        }
+    }
+    if (!alone) {
+        if (limit_take(&conn->account, LIMIT_REQUESTS, 1, NULL) != 0)
+            return false; /* what is reserved is given back by the caller */
+        request->counted = true;
+    }
+    return true;
+}
+
+static void give_room(struct conn *conn, struct request *request)
+{
+    if (request->reserved > 0) {
+        __atomic_fetch_sub(&conn->held, request->reserved, __ATOMIC_RELAXED);
+        limit_give(&conn->account, LIMIT_MEMORY, request->reserved);
+        request->reserved = 0;
+    }
+}
+
+/* With lock held: what a header says is enough for what is to be reserved. The message is decoded
+ * only when it is taken, as that can be done once. */
+static void peek(const uint8_t *bytes, uint32_t size, struct request *request)
+{
+    request->msg.type = bytes[4];
+    request->msg.count = 0;
+    if ((bytes[4] == P9_TREAD || bytes[4] == P9_TREADDIR) && size >= P9_HEADER + 16)
+        request->msg.count = wire_peek_size(bytes + P9_HEADER + 12);
+}
+
+enum admitted {
+    ADMIT_RUN,   /* run the request */
+    ADMIT_WAITS, /* it waits, or was a Tflush that waits; go on */
+    ADMIT_FLUSH, /* answer the Tflush; go on */
+    ADMIT_REST,  /* the role rests, and the message stays in the input */
+    ADMIT_END,
+};
+
+/* Takes the message of `size` bytes into `request`. */
+static enum admitted admit(struct conn *conn, struct request *request, uint32_t size)
 {
     uint8_t *bytes = conn->in->bytes + conn->in_start;
-    bool is_version = bytes[4] == P9_TVERSION, waits = false;
+    bool is_version = bytes[4] == P9_TVERSION;
+    enum admitted result = ADMIT_WAITS;
 
-    *rest = false;
-    memset(request, 0, offsetof(struct request, next));
+    memset(request, 0, sizeof *request);
+    request->conn = conn;
+    peek(bytes, size, request);
     pthread_mutex_lock(&conn->lock);
     if (conn->closing || (!conn->versioned && !is_version)) {
         pthread_mutex_unlock(&conn->lock);
-        return -EPROTO;
+        return ADMIT_END;
     }
-    if (conn->inflight >= CONN_INFLIGHT_MAX || conn->want_out ||
-        (is_version && conn->inflight > 0)) {
-        conn->throttled = true;
-        *rest = true;
+    if (is_version && conn->inflight > 0)
+        inflight_cancel_all(conn);
+    if (conn->want_out || (is_version && conn->inflight > 0) || !take_room(conn, request)) {
+        give_room(conn, request);
+        conn->throttled = true; /* from here on another thread may have it */
         pthread_mutex_unlock(&conn->lock);
-        return 0;
+        return ADMIT_REST;
     }
     conn->in_start += size;
-    request->conn = conn;
-    request->flush_count = 0;
-    request->error = wire_decode(bytes, size, &request->msg);
-    if (request->error == 0)
-        request->error = dispatch_take(request);
+    conn->messages++;
+    if (request->error == 0) /* or else the tag is enough */
+        request->error = wire_decode(bytes, size, &request->msg);
+    else
+        request->msg.tag = (uint16_t)(bytes[5] | bytes[6] << 8);
     conn->inflight++;
     conn->holders++;
-    if (request->msg.type == P9_TFLUSH && request->error == 0)
-        waits = attach_flush(conn, request);
-    if (!waits) {
-        link_request(conn, request);
+    if (request->msg.type == P9_TFLUSH && request->error == 0) {
+        if (!inflight_flush(conn, request)) {
+            if (request->counted)
+                limit_give(&conn->account, LIMIT_REQUESTS, 1);
+            conn->inflight--;
+            conn->holders--;
+            result = ADMIT_FLUSH;
+        }
+    } else {
+        if (request->error == 0)
+            request->error = dispatch_take(request);
         request->buffer = conn->in;
         __atomic_fetch_add(&conn->in->refs, 1, __ATOMIC_RELAXED);
+        if (inflight_add(conn, request))
+            result = ADMIT_RUN;
     }
     pthread_mutex_unlock(&conn->lock);
-    return waits ? 0 : 1;
+    return result;
 }
 
 static void run(struct conn *conn, struct request *request, struct worker *worker)
 {
-    size_t room = conn->msize > P9_MSIZE_MIN ? conn->msize : P9_MSIZE_MIN, size;
+    size_t size;
 
-    request->out.bytes = worker_out(worker, room);
-    request->out.size = room;
+    request->out.bytes = worker_out(worker, request->reply_room);
+    request->out.size = request->reply_room;
     size = dispatch_run(request);
     if (size > 0)
         conn_send(conn, request->out.bytes, size);
+    worker_out_end(worker);
+}
+
+/* Ends the request. Where another can go on now, it comes back. */
+static struct request *finish(struct conn *conn, struct request *request)
+{
+    bool last;
+    struct request *ready = inflight_end(conn, request, &last);
+
+    if (last)
+        conn_free(conn);
+    return ready;
+}
+
+void conn_run_ready(struct request *request, struct worker *worker)
+{
+    while (request != NULL) {
+        struct conn *conn = request->conn;
+
+        if (inflight_begin(request))
+            run(conn, request, worker);
+        else
+            dispatch_drop(request);
+        request = finish(conn, request);
+    }
+}
+
+/* Runs the request that was admitted. True: the role is still here. */
+static bool serve_request(struct conn *conn, struct request *request, struct worker *worker)
+{
+    struct request *ready;
+    uint32_t next;
+    bool kept = true;
+
+    if (request->msg.type == P9_TVERSION && request->error == 0) {
+        /* What follows depends on the new msize: the role stays here. */
+        run(conn, request, worker);
+    } else if (dispatch_is_slow(&request->msg) || conn_next_message(conn, &next) != 0) {
+        worker_queue(conn);
+        kept = false;
+        run(conn, request, worker);
+    } else {
+        worker_hold(worker, conn);
+        run(conn, request, worker);
+        kept = worker_let_go(worker);
+    }
+    ready = finish(conn, request);
+    if (ready == NULL)
+        return kept;
+    if (kept)
+        worker_queue(conn);
+    conn_run_ready(ready, worker);
+    return false;
+}
+
+static void answer(struct conn *conn, uint16_t tag, int error)
+{
+    uint8_t bytes[P9_HEADER + 4];
+    struct wire_out out;
+
+    wire_begin(&out, bytes, sizeof bytes, P9_RFLUSH, tag);
+    if (error != 0)
+        wire_error(&out, tag, -error);
+    conn_send(conn, bytes, wire_finish(&out));
+}
+
+/* Reads on. 1: look again; 0: the role rests, or was given up. */
+static int read_on(struct conn *conn, uint32_t size)
+{
+    int got = conn_fill(conn, size);
+
+    if (got == 0)
+        park(conn);
+    if (got >= 0)
+        return got;
+    if (got == -EBUSY)
+        return 0;
+    if (got == -ENOMEM && size > P9_HEADER) { /* the header is here */
+        const uint8_t *bytes = conn->in->bytes + conn->in_start;
+
+        conn->skip = size;
+        conn->skip_tag = (uint16_t)(bytes[5] | bytes[6] << 8);
+        conn->skip_error = got;
+        return 1;
+    }
+    end_reading(conn);
+    return 0;
+}
+
+static int skip_on(struct conn *conn)
+{
+    int got = conn_skip(conn);
+
+    if (got == 0)
+        park(conn);
+    else if (got < 0) {
+        end_reading(conn);
+        return 0;
+    } else if (conn->skip == 0)
+        answer(conn, conn->skip_tag, conn->skip_error);
+    return got;
 }
 
 void conn_serve(struct conn *conn, struct worker *worker)
@@ -451,47 +447,36 @@ void conn_serve(struct conn *conn, struct worker *worker)
     struct request *request = worker_request(worker);
 
     for (;;) {
-        uint32_t size, next;
-        bool rest, kept;
-        int got = next_message(conn, &size);
+        uint32_t size;
+        int got;
 
-        if (got == 0) {
-            got = fill(conn, size);
-            if (got > 0)
-                continue;
-            if (got == 0) {
-                park(conn);
+        if (conn->skip > 0) {
+            if (skip_on(conn) == 0)
                 return;
-            }
-        } else if (got > 0) {
-            got = admit(conn, request, size, &rest);
-            if (rest)
-                return;
-            if (got == 0)
-                continue;
+            continue;
         }
-        if (got < 0) {
+        got = conn_next_message(conn, &size);
+        if (got == 0) {
+            if (read_on(conn, size) == 0)
+                return;
+            continue;
+        }
+        switch (got > 0 ? admit(conn, request, size) : ADMIT_END) {
+        case ADMIT_RUN:
+            if (!serve_request(conn, request, worker))
+                return;
+            break;
+        case ADMIT_WAITS:
+            break;
+        case ADMIT_FLUSH:
+            answer(conn, request->msg.tag, 0);
+            break;
+        case ADMIT_REST:
+            return;
+        case ADMIT_END:
             end_reading(conn);
             return;
         }
-        if (request->msg.type == P9_TVERSION && request->error == 0) {
-            /* What follows depends on the new msize: the role stays here. */
-            run(conn, request, worker);
-            finish_request(conn, request);
-            continue;
-        }
-        if (dispatch_is_slow(&request->msg) || next_message(conn, &next) != 0) {
-            worker_queue(conn);
-            run(conn, request, worker);
-            finish_request(conn, request);
-            return;
-        }
-        worker_hold(worker, conn);
-        run(conn, request, worker);
-        kept = worker_let_go(worker);
-        finish_request(conn, request);
-        if (!kept)
-            return;
     }
 }
 
@@ -520,14 +505,14 @@ void conn_event(uint64_t id, uint32_t events, struct worker *worker)
     if (read)
         conn->parked = false;
     if ((conn->parked || conn->want_out) && !write)
-        arm(conn);
+        conn_arm(conn);
     pthread_mutex_unlock(&conn->lock);
     if (write) {
-        flush_out(conn);
+        conn_flush_out(conn);
         if (!read) { /* the one-shot was used up; perhaps input is waited for, too */
             pthread_mutex_lock(&conn->lock);
             if (conn->parked)
-                arm(conn);
+                conn_arm(conn);
             pthread_mutex_unlock(&conn->lock);
         }
     }
@@ -536,41 +521,147 @@ void conn_event(uint64_t id, uint32_t events, struct worker *worker)
     release(conn);
 }
 
-bool conn_close_all(unsigned seconds)
+void conn_wait_none(void)
 {
-    struct timespec deadline;
-    g_autoptr(GPtrArray) held = g_ptr_array_new();
+    pthread_mutex_lock(&registry_lock);
+    while (registry != NULL && g_hash_table_size(registry) > 0)
+        pthread_cond_wait(&registry_empty, &registry_lock);
+    pthread_mutex_unlock(&registry_lock);
+}
+
+/* With the registry locked: connections for which `wanted` says so, held for the caller. */
+static GPtrArray *collect(bool (*wanted)(struct conn *conn, int64_t now), int64_t now)
+{
+    GPtrArray *held = g_ptr_array_new();
     GHashTableIter iter;
     gpointer value;
-    bool all = true;
 
-    clock_gettime(CLOCK_REALTIME, &deadline);
-    deadline.tv_sec += seconds;
-    pthread_mutex_lock(&registry_lock);
-    ending = true;
-    if (registry == NULL) {
-        pthread_mutex_unlock(&registry_lock);
-        return true;
-    }
+    if (registry == NULL)
+        return held;
     g_hash_table_iter_init(&iter, registry);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         struct conn *conn = value;
 
         pthread_mutex_lock(&conn->lock);
-        if (conn->holders > 0) {
+        if (conn->holders > 0 && wanted(conn, now)) {
             conn->holders++;
             g_ptr_array_add(held, conn);
         }
         pthread_mutex_unlock(&conn->lock);
     }
-    pthread_mutex_unlock(&registry_lock);
+    return held;
+}
+
+/* The registry must not be locked. */
+static void hang_up_all(GPtrArray *held, int how)
+{
     for (guint i = 0; i < held->len; i++) {
-        hang_up(g_ptr_array_index(held, i), SHUT_RD);
+        conn_hang_up(g_ptr_array_index(held, i), how);
         release(g_ptr_array_index(held, i));
     }
+    g_ptr_array_free(held, TRUE);
+}
+
+/* ---- who keeps us waiting -------------------------------------------------------------------- */
+
+/* Whether what is watched did not move by `step` for `seconds`. */
+static bool stands_still(struct conn_watch *watch, bool watched, uint64_t value, uint64_t step,
+                         unsigned seconds, int64_t now)
+{
+    if (!watched || seconds == 0) {
+        watch->since = 0;
+        return false;
+    }
+    if (watch->since == 0 || value - watch->mark >= step) {
+        watch->since = now;
+        watch->mark = value;
+        return false;
+    }
+    return now - watch->since >= (int64_t)seconds * G_USEC_PER_SEC;
+}
+
+static bool is_late(struct conn *conn, int64_t now)
+{
+    const struct server *server = conn->server;
+    bool attached = __atomic_load_n(&conn->account.used[LIMIT_FIDS], __ATOMIC_RELAXED) > 0;
+    const char *why = NULL;
+
+    /* Each whole message counts as a step of its own. */
+    if (stands_still(&conn->quiet, !attached && conn->inflight == 0, conn->messages, 1,
+                     server->idle_seconds, now))
+        why = "attached nothing";
+    if (stands_still(&conn->half, conn->parked && conn->partial,
+                     conn->messages * PROGRESS + conn->parked_count, PROGRESS,
+                     server->stall_seconds, now))
+        why = "stopped in the midst of a message";
+    if (stands_still(&conn->unread, conn->want_out, conn->out_count, PROGRESS,
+                     server->stall_seconds, now))
+        why = "did not read its replies";
+    if (why != NULL)
+        log_warning("connection %" G_GUINT64_FORMAT ": the client %s for too long; it is cut off",
+                    conn->id, why);
+    return why != NULL;
+}
+
+void conn_sweep(void)
+{
+    GPtrArray *late;
+
     pthread_mutex_lock(&registry_lock);
-    while (g_hash_table_size(registry) > 0 && all)
+    late = collect(is_late, g_get_monotonic_time());
+    pthread_mutex_unlock(&registry_lock);
+    hang_up_all(late, SHUT_RDWR);
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+
+static bool is_any(struct conn *conn, int64_t now)
+{
+    (void)conn;
+    (void)now;
+    return true;
+}
+
+static bool is_unread(struct conn *conn, int64_t now)
+{
+    (void)now;
+    return conn->want_out;
+}
+
+/* Waits until all are gone. */
+static bool wait_for_all(unsigned seconds)
+{
+    struct timespec deadline;
+    bool all = true;
+
+    clock_gettime(CLOCK_REALTIME, &deadline);
+    deadline.tv_sec += seconds;
+    pthread_mutex_lock(&registry_lock);
+    while (registry != NULL && g_hash_table_size(registry) > 0 && all)
         all = pthread_cond_timedwait(&registry_empty, &registry_lock, &deadline) == 0;
     pthread_mutex_unlock(&registry_lock);
     return all;
+}
+
+bool conn_close_all(unsigned seconds)
+{
+    GPtrArray *held;
+
+    pthread_mutex_lock(&registry_lock);
+    ending = true;
+    held = collect(is_any, 0);
+    pthread_mutex_unlock(&registry_lock);
+    hang_up_all(held, SHUT_RD);
+    while (seconds > 0) {
+        unsigned step = MIN(seconds, DRAIN_SECONDS);
+
+        if (wait_for_all(step))
+            return true;
+        seconds -= step;
+        pthread_mutex_lock(&registry_lock);
+        held = collect(is_unread, 0);
+        pthread_mutex_unlock(&registry_lock);
+        hang_up_all(held, SHUT_RDWR);
+    }
+    return wait_for_all(1);
 }

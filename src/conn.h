@@ -11,6 +11,10 @@
  *   parked     waiting in epoll for input,
  *   throttled  waiting until requests in flight have ended, or the client has read its replies, or
  *   queued     waiting for a worker.
+ * A request whose turn at a fid has not come waits without a thread (inflight.h).
+ *
+ * The parts: conn.c life, roles and time limits; conn-in.c input buffers; conn-out.c replies that
+ * wait for the client; inflight.c requests in flight and Tflush.
  *
  * (Locks are pthread's, not glib's, as thread sanitizers understand those.)
  * Lock order: out_lock, then the registry of connections, then lock. Nothing that can wait is done
@@ -26,19 +30,37 @@
 
 #include "src/fid.h"
 #include "src/limit.h"
+#include "src/peer.h"
 #include "src/server.h"
+#include "src/stats.h"
 #include "src/wire.h"
 
-#define CONN_INFLIGHT_MAX 32     /* fewer than there are threads */
-#define CONN_FIRST_ID     65536u /* smaller numbers in epoll are listeners and the like */
+#define CONN_FIRST_ID 65536u /* smaller numbers in epoll are listeners and the like */
+
+/* Room for a reply that holds no data; what is larger is taken from the session's account. */
+#define CONN_REPLY_SMALL 8192u
 
 struct worker;
+struct conn_chunk; /* of conn-out.c */
 
 /* Input, shared by the messages in it. Each message's bytes are touched by its own request only. */
 struct conn_buffer {
     int refs; /* atomic */
     size_t size;
     uint8_t bytes[];
+};
+
+/* A Tflush that is to be answered after the request that it hangs on. */
+struct flush {
+    struct flush *next;
+    uint16_t tag;
+    bool counted; /* in LIMIT_REQUESTS */
+};
+
+enum request_state {
+    REQUEST_RUNNING,
+    REQUEST_WAITING, /* for its turns, or for others of the connection to end */
+    REQUEST_READY,   /* for a worker */
 };
 
 struct request {
@@ -48,51 +70,129 @@ struct request {
     int error;                /* of decoding or of taking turns: what the reply will be */
     struct fid_turn turns[2]; /* [0]: msg.fid, [1]: msg.fid2; fid is NULL where there is none */
     struct wire_out out;
+    size_t reply_room;
+    size_t reserved; /* of that, what was taken from the account */
+    bool counted;    /* in LIMIT_REQUESTS */
+    bool on_heap;
 
     /* Guarded by conn->lock. */
     struct request *next, *prev; /* in flight */
-    uint16_t flush_tags[CONN_INFLIGHT_MAX];
-    unsigned flush_count; /* Tflush messages to be answered after this one */
+    struct request *next_waiting;
+    enum request_state state;
+    bool cancelled; /* not to be run, and not to be answered */
+    struct flush *flushes;
+};
+
+/* What the sweep compares, to see whether something moved. */
+struct conn_watch {
+    uint64_t mark;
+    int64_t since; /* monotonic microseconds; 0: not watched */
 };
 
 struct conn {
     uint64_t id;
     int fd;
     const struct server *server;
+    struct peer peer;
     struct limit_account account;
+    struct stats_session *stats;
 
     /* The reader's. */
     struct conn_buffer *in;
     size_t in_start, in_end;
+    uint64_t in_count; /* bytes received */
+    uint32_t skip;     /* bytes left of a message for which there is no memory */
+    uint16_t skip_tag;
+    int skip_error;
+
+    size_t held; /* atomic: bytes of input buffers and of reserved replies */
 
     pthread_mutex_t lock;
     pthread_cond_t turn_came;
     unsigned turn_waiters;
-    unsigned holders; /* the role, lookups and requests in flight: 0 ends the connection */
+    unsigned holders; /* the role, lookups, requests in flight, queued output: 0 ends it */
     unsigned inflight;
+    unsigned running;
     struct request *requests; /* in flight, latest first */
+    struct request *waiting;  /* oldest first */
     bool parked, throttled, closing;
     bool want_out; /* replies are waiting for room in the socket */
     uint32_t msize;
     bool versioned;
-    GHashTable *fids; /* number -> struct fid */
+    GHashTable *fids;   /* number -> struct fid */
+    uint64_t messages;  /* taken out of the input */
+    uint64_t out_count; /* bytes sent from the queue */
+    bool partial;       /* parked in mid-message; `parked_count` bytes had come by then */
+    uint64_t parked_count;
+    struct conn_watch quiet, half, unread; /* the sweep's */
 
     pthread_mutex_t out_lock;
-    GByteArray *out; /* what the socket did not take yet */
-    size_t out_sent;
+    struct conn_chunk *out, *out_last; /* what the socket did not take yet */
     bool out_dead;
 };
 
-/* Takes a connected socket over, and parks it. */
-void conn_new(const struct server *server, int fd);
+/* Takes a connected socket over, and what is known of who is there, and parks it; closes it where
+ * there are too many. */
+void conn_new(const struct server *server, int fd, const struct peer *peer);
 
 /* Does the reader's work for as long as it has the role; `conn` may be gone afterwards. */
 void conn_serve(struct conn *conn, struct worker *worker);
 
+/* Runs a request that had to wait. */
+void conn_run_ready(struct request *request, struct worker *worker);
+
 /* An event of epoll for the connection `id`. */
 void conn_event(uint64_t id, uint32_t events, struct worker *worker);
 
-/* Ends all connections in order; waits for requests in flight up to `seconds`. True: all ended. */
+/* Cuts off who keeps the daemon waiting longer than server->idle_seconds or stall_seconds. */
+void conn_sweep(void);
+
+/* Waits until there is no connection. */
+void conn_wait_none(void);
+
+/* Ends all connections in order: replies that were queued are sent for some seconds, and requests
+ * in flight are waited for up to `seconds`. True: all ended. */
 bool conn_close_all(unsigned seconds);
+
+/* ---- for the parts of the connection --------------------------------------------------------- */
+
+/* With lock held: tells epoll what the connection waits for. */
+void conn_arm(struct conn *conn);
+
+/* With lock held: true where a throttled connection may go on; it must be queued then. */
+bool conn_may_resume(struct conn *conn);
+
+/* Makes whoever reads see the end; where nobody does, gives the role up in its place. The caller
+ * holds the connection. */
+void conn_hang_up(struct conn *conn, int how);
+
+/* More bytes than these are not held for messages of one connection, but for a single message. */
+size_t conn_window(const struct conn *conn);
+
+/* 1: a whole message begins at in_start; 0: more bytes are needed; else a negative errno. */
+int conn_next_message(const struct conn *conn, uint32_t *size);
+
+/* Reads more of the message of `size` bytes at in_start. 1: something came; 0: nothing is there
+ * now; -EBUSY: there is no room before requests in flight have ended; -ENOMEM and the like: none at
+ * all; else the end or another negative errno. */
+int conn_fill(struct conn *conn, uint32_t size);
+
+/* Throws bytes of the message away for which there was no room. As conn_fill(); once conn->skip is
+ * 0, it is over. */
+int conn_skip(struct conn *conn);
+
+/* Before the connection rests: gives back input buffers that are not needed meanwhile. */
+void conn_shrink(struct conn *conn);
+
+void conn_buffer_unref(struct conn *conn, struct conn_buffer *buffer);
+
+/* Sends, or queues. The caller holds the connection by a request in flight or otherwise. */
+void conn_send(struct conn *conn, const uint8_t *bytes, size_t size);
+
+/* Sends of the queue what the socket takes. */
+void conn_flush_out(struct conn *conn);
+
+/* Frees what was not sent. */
+void conn_drop_out(struct conn *conn);
 
 #endif

@@ -7,8 +7,9 @@
 #include <errno.h>
 
 #include "src/conn.h"
-#include "src/log.h"
 #include "src/op.h"
+#include "src/stats.h"
+#include "src/trace.h"
 
 struct operation {
     int (*run)(struct request *request);
@@ -84,6 +85,39 @@ int dispatch_take(struct request *request)
     return 0;
 }
 
+/* Holds the descriptors of the fids. A clunk does without: the fid may be one whose file is gone.
+ */
+static int hold(struct request *request)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct fid_turn *turn = &request->turns[i];
+        int error;
+
+        if (turn->fid == NULL || turn->held ||
+            (turn->mode == FID_REMOVE && request->msg.type == P9_TCLUNK &&
+             turn->fid->kind != FID_XATTR_WRITE))
+            continue;
+        error = fd_cache_hold(turn->fid);
+        if (error != 0)
+            return error;
+        turn->held = true;
+    }
+    return 0;
+}
+
+static void release(struct request *request)
+{
+    bool trim = false;
+
+    for (unsigned i = 0; i < 2; i++)
+        if (request->turns[i].held) {
+            request->turns[i].held = false;
+            trim |= fd_cache_release(request->turns[i].fid);
+        }
+    if (trim)
+        fd_cache_trim();
+}
+
 static int run(struct request *request)
 {
     const struct operation *operation = &operations[request->msg.type];
@@ -92,9 +126,12 @@ static int run(struct request *request)
     for (unsigned i = 0; i < 2; i++)
         if (request->turns[i].fid != NULL) {
             waited = fid_wait(request->conn, &request->turns[i]);
+            request->turns[i].held = request->turns[i].mode == FID_NEW; /* by its maker */
             if (error == 0)
                 error = waited;
         }
+    if (error == 0)
+        error = hold(request);
     if (error != 0)
         return error;
     if (request->turns[0].fid != NULL && request->msg.type != P9_TATTACH) {
@@ -105,19 +142,45 @@ static int run(struct request *request)
     return operation->run(request);
 }
 
+void dispatch_drop(struct request *request)
+{
+    for (unsigned i = 0; i < 2; i++)
+        if (request->turns[i].fid != NULL) {
+            fid_wait(request->conn, &request->turns[i]);
+            request->turns[i].held = request->turns[i].mode == FID_NEW; /* by its maker */
+        }
+    release(request);
+    for (unsigned i = 0; i < 2; i++)
+        if (request->turns[i].fid != NULL)
+            fid_give_back(request->conn, &request->turns[i], true);
+}
+
+size_t dispatch_room(const struct wire_msg *msg, uint32_t msize)
+{
+    size_t room = CONN_REPLY_SMALL;
+
+    if (msg->type == P9_TREAD || msg->type == P9_TREADDIR)
+        room = MAX(room, (size_t)msg->count + P9_READ_HEADER);
+    return MIN(room, MAX(msize, P9_MSIZE_MIN));
+}
+
 size_t dispatch_run(struct request *request)
 {
     const struct wire_msg *msg = &request->msg;
     struct wire_out *out = &request->out;
+    struct stats_session *session = request->conn->stats;
+    uint64_t start, took;
+    bool traced, failed = false;
     size_t size;
     int error;
 
-    if (log_debug_enabled())
-        log_debug("%" G_GUINT64_FORMAT " %s tag %u fid %u fid2 %u name '%.255s' name2 '%.255s'",
-                  request->conn->id, wire_type_name(msg->type), msg->tag, msg->fid, msg->fid2,
-                  msg->nwname > 0 ? msg->wname[0] : msg->name, msg->name2);
+    start = stats_start(session);
+    traced = trace_is_on(session);
+    if (traced)
+        trace_request(session, msg);
     wire_begin(out, out->bytes, out->size, (uint8_t)(msg->type + 1), msg->tag);
     error = run(request);
+    release(request);
     for (unsigned i = 0; i < 2; i++)
         if (request->turns[i].fid != NULL)
             fid_give_back(request->conn, &request->turns[i], error != 0);
@@ -127,9 +190,10 @@ size_t dispatch_run(struct request *request)
     if (size == 0) {
         wire_error(out, msg->tag, error != 0 ? -error : EMSGSIZE);
         size = wire_finish(out);
+        failed = true;
     }
-    if (error < 0)
-        log_debug("%" G_GUINT64_FORMAT " tag %u: %s", request->conn->id, msg->tag,
-                  g_strerror(-error));
+    took = stats_done(session, start, msg->type, msg->size, size, failed);
+    if (traced)
+        trace_reply(session, out->bytes, size, took);
     return size;
 }

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "src/wire.h"
 
@@ -21,6 +22,12 @@ int dispatch_take(struct request *request);
 /* Waits for the turns, runs the operation, gives the turns back. Returns the size of the reply in
  * request->out. */
 size_t dispatch_run(struct request *request);
+
+/* Gives the turns back of a request that was cancelled, once they came. */
+void dispatch_drop(struct request *request);
+
+/* How large the reply can be at most, of up to `msize` bytes. */
+size_t dispatch_room(const struct wire_msg *msg, uint32_t msize);
 
 /* Whether the message asks for something that waits for a disk as a rule. */
 bool dispatch_is_slow(const struct wire_msg *msg);

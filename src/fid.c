@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include "src/conn.h"
+#include "src/export.h"
 #include "src/proto.h"
+#include "src/security.h"
 
 static struct fid *fid_new(struct conn *conn, uint32_t number)
 {
@@ -16,18 +18,9 @@ static struct fid *fid_new(struct conn *conn, uint32_t number)
 
     fid->account = &conn->account;
     fid->number = number;
-    fid->fd = -1;
+    fd_cache_begin(fid);
     pthread_mutex_init(&fid->mutex, NULL);
     return fid;
-}
-
-static void lock_owner_free(gpointer data)
-{
-    struct fid_lock_owner *owner = data;
-
-    close(owner->fd);
-    g_free(owner->client_id);
-    g_free(owner);
 }
 
 void fid_xattr_free(struct fid_xattr *xattr)
@@ -36,6 +29,8 @@ void fid_xattr_free(struct fid_xattr *xattr)
         return;
     g_free(xattr->name);
     g_free(xattr->bytes);
+    if (xattr->taken > 0)
+        limit_give(xattr->account, LIMIT_MEMORY, xattr->taken);
     g_free(xattr);
 }
 
@@ -43,16 +38,14 @@ static void fid_free(gpointer data)
 {
     struct fid *fid = data;
 
-    if (fid->lock_owners != NULL) {
-        for (guint i = 0; i < fid->lock_owners->len; i++)
-            lock_owner_free(g_ptr_array_index(fid->lock_owners, i));
-        g_ptr_array_free(fid->lock_owners, TRUE);
-    }
+    lock_release(fid);
     fid_dir_free(fid->dir);
     fid_xattr_free(fid->xattr);
-    if (fid->fd >= 0)
-        close(fid->fd);
+    fd_cache_end(fid);
+    if (fid->open)
+        limit_give(fid->account, LIMIT_FILES, 1);
     privs_user_unref(fid->user);
+    export_unref(fid->export);
     limit_give(fid->account, LIMIT_FIDS, 1);
     pthread_mutex_destroy(&fid->mutex);
     g_free(fid);
@@ -96,6 +89,24 @@ int fid_take(struct conn *conn, uint32_t number, enum fid_mode mode, struct fid_
     return 0;
 }
 
+bool fid_turn_came(const struct fid_turn *turn)
+{
+    return turn->fid->finished >= turn->number;
+}
+
+void fid_cancel(struct conn *conn, struct fid_turn *turn)
+{
+    struct fid *fid = turn->fid;
+
+    if (turn->mode != FID_NEW)
+        return;
+    fid->dead = true;
+    if (fid->in_table) {
+        g_hash_table_remove(conn->fids, GUINT_TO_POINTER(fid->number));
+        fid->in_table = false;
+    }
+}
+
 int fid_wait(struct conn *conn, struct fid_turn *turn)
 {
     struct fid *fid = turn->fid;
@@ -118,13 +129,8 @@ void fid_give_back(struct conn *conn, struct fid_turn *turn, bool failed)
     bool last;
 
     pthread_mutex_lock(&conn->lock);
-    if (turn->mode == FID_NEW && failed) {
-        fid->dead = true;
-        if (fid->in_table) {
-            g_hash_table_remove(conn->fids, GUINT_TO_POINTER(fid->number));
-            fid->in_table = false;
-        }
-    }
+    if (failed)
+        fid_cancel(conn, turn);
     fid->finished++;
     last = !fid->in_table && fid->finished == fid->prepared;
     if (conn->turn_waiters > 0)
@@ -152,21 +158,35 @@ void fid_set(struct fid *to, const struct fid *from, int fd, mode_t type)
     if (to != from) {
         struct privs_user *old = to->user;
 
-        to->export = from->export;
+        const struct path_export *old_export = to->export;
+
+        to->export = export_ref(from->export);
+        export_unref(old_export);
         to->user = privs_user_ref(from->user);
         privs_user_unref(old);
     }
-    if (to->fd >= 0)
-        close(to->fd);
-    to->fd = fd;
+    fd_cache_replace(to, fd);
     to->type = type & S_IFMT;
     to->kind = FID_FILE;
+    to->qid_path = 0;
+}
+
+void fid_set_open(struct fid *fid, int fd, int flags)
+{
+    uint64_t qid_path = fid->qid_path;
+
+    fd_cache_replace(fid, fd);
+    fid->qid_path = qid_path;
+    fid->open = true;
+    fid->open_flags = flags;
 }
 
 int fid_qid_of(const struct fid *fid, int fd, struct statx *stx, struct qid *qid)
 {
     int error = path_look(fd, stx);
 
+    if (error == 0)
+        error = fid->export->security->ops->look(fd, stx, false);
     return error != 0 ? error : qid_from_stat(fid->export->qids, fd, stx, qid);
 }
 
@@ -174,5 +194,7 @@ int fid_qid(const struct fid *fid, struct statx *stx, struct qid *qid)
 {
     int error = path_statx(fid->fd, stx);
 
+    if (error == 0)
+        error = fid->export->security->ops->look(fid->fd, stx, true);
     return error != 0 ? error : qid_from_stat(fid->export->qids, fid->fd, stx, qid);
 }

@@ -24,7 +24,9 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+#include "src/fd-cache.h"
 #include "src/limit.h"
+#include "src/lock.h"
 #include "src/path.h"
 #include "src/privs.h"
 #include "src/qid.h"
@@ -41,16 +43,11 @@ enum fid_kind {
 struct fid_xattr {
     char *name;
     uint8_t *bytes;
+    struct limit_account *account; /* LIMIT_MEMORY was taken from it for `bytes` */
+    size_t taken;
     size_t size;    /* declared */
-    size_t written; /* bytes that have come */
+    size_t written; /* bytes from the beginning that have come */
     int flags;      /* of setxattr(2) */
-};
-
-/* One lock owner: an open file description of its own, for its OFD locks. */
-struct fid_lock_owner {
-    uint32_t proc_id;
-    char *client_id;
-    int fd;
 };
 
 struct fid_dir; /* of op-dir.c */
@@ -68,16 +65,18 @@ struct fid {
     enum fid_kind kind;
     const struct path_export *export;
     struct privs_user *user;
-    int fd;         /* -1: none */
-    mode_t type;    /* S_IFMT bits */
-    bool open;      /* fd came from Tlopen or Tlcreate */
-    int open_flags; /* as given to open(2) */
+    int fd; /* valid while held (fd-cache.h); -1: none, or closed for now */
+    struct fd_slot slot;
+    uint64_t qid_path; /* of the file; 0: not known yet */
+    mode_t type;       /* S_IFMT bits */
+    bool open;         /* fd came from Tlopen or Tlcreate */
+    int open_flags;    /* as given to open(2) */
     struct fid_xattr *xattr;
 
     /* Guarded by mutex: used by shared turns. */
     pthread_mutex_t mutex;
     struct fid_dir *dir;
-    GPtrArray *lock_owners; /* struct fid_lock_owner */
+    struct lock_fid locks;
 };
 
 enum fid_mode { FID_NONE, FID_SHARED, FID_EXCLUSIVE, FID_NEW, FID_REMOVE };
@@ -86,12 +85,20 @@ struct fid_turn {
     struct fid *fid;
     uint64_t number;
     enum fid_mode mode;
+    bool held; /* the fid's descriptor */
 };
 
 /* With the connection's lock held: looks up (or for FID_NEW makes) the fid `number`, and takes a
  * turn. 0; -EBADF: no such fid, or FID_NEW and it exists already; -EMFILE, -ENFILE:
  * too many. */
 int fid_take(struct conn *conn, uint32_t number, enum fid_mode mode, struct fid_turn *turn);
+
+/* With the connection's lock held: whether the turn came, and fid_wait() would not wait. */
+bool fid_turn_came(const struct fid_turn *turn);
+
+/* With the connection's lock held: the request will not run. A fid that it should have made is no
+ * longer in the table, and comes to nothing; the turn must still be given back, once it came. */
+void fid_cancel(struct conn *conn, struct fid_turn *turn);
 
 /* Waits for the turn. 0, or -EBADF when the fid came to nothing. Takes the connection's lock. */
 int fid_wait(struct conn *conn, struct fid_turn *turn);
@@ -105,6 +112,15 @@ void fid_drop_all(struct conn *conn);
 
 /* Makes `to` mean `fd` (which it takes) of the same export and user as `from`. */
 void fid_set(struct fid *to, const struct fid *from, int fd, mode_t type);
+
+/* After Tlopen or Tlcreate: the fid, which has a turn of its own, stands for the open file `fd`. */
+void fid_set_open(struct fid *fid, int fd, int flags);
+
+/* Notes the qid of the file, where the caller has it anyway. */
+static inline void fid_set_qid(struct fid *fid, const struct qid *qid)
+{
+    fid->qid_path = qid->path;
+}
 
 /* Frees an xattr value. */
 void fid_xattr_free(struct fid_xattr *xattr);

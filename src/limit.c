@@ -6,6 +6,9 @@
 
 #include <errno.h>
 #include <glib.h>
+#include <string.h>
+
+#include "src/log.h"
 
 static struct limit_settings bounds;
 static uint64_t total[LIMIT_COUNT]; /* atomic */
@@ -26,7 +29,7 @@ void limit_defaults(struct limit_settings *settings, uint64_t files)
 
     *settings = (struct limit_settings){
         .session = {[LIMIT_FIDS] = 1000000,
-                    [LIMIT_REQUESTS] = 32,
+                    [LIMIT_REQUESTS] = 128,
                     [LIMIT_FILES] = files,
                     [LIMIT_MEMORY] = 64 * mib,
                     [LIMIT_LOCKS] = 16384},
@@ -35,7 +38,57 @@ void limit_defaults(struct limit_settings *settings, uint64_t files)
                    [LIMIT_FILES] = files,
                    [LIMIT_MEMORY] = 512 * mib,
                    [LIMIT_LOCKS] = 65536},
+        .connections = MIN(10000, files / 2),
     };
+}
+
+/* A number of bytes or things. */
+static bool parse(const char *text, uint64_t *value)
+{
+    char *end = NULL;
+    unsigned shift = 0;
+
+    if (!g_ascii_isdigit(text[0]))
+        return false;
+    errno = 0;
+    *value = g_ascii_strtoull(text, &end, 10);
+    if (errno != 0)
+        return false;
+    if (*end == 'K')
+        shift = 10;
+    else if (*end == 'M')
+        shift = 20;
+    else if (*end == 'G')
+        shift = 30;
+    if (shift > 0)
+        end++;
+    if (*end != '\0' || *value > (uint64_t)INT64_MAX >> shift)
+        return false;
+    *value <<= shift;
+    return true;
+}
+
+bool limit_set(struct limit_settings *settings, const char *text)
+{
+    const char *equals = strchr(text, '=');
+    uint64_t value;
+
+    if (equals == NULL || !parse(equals + 1, &value))
+        return false;
+    g_autofree char *name = g_strndup(text, (gsize)(equals - text));
+    if (strcmp(name, "connections") == 0) {
+        settings->connections = value;
+        return true;
+    }
+    for (int i = 0; i < LIMIT_COUNT; i++)
+        if (strcmp(name, kinds[i].name) == 0) {
+            settings->session[i] = value;
+            return true;
+        } else if (g_str_has_prefix(name, "total-") && strcmp(name + 6, kinds[i].name) == 0) {
+            settings->daemon[i] = value;
+            return true;
+        }
+    return false;
 }
 
 void limit_init(const struct limit_settings *settings)
@@ -67,9 +120,34 @@ int limit_take(struct limit_account *account, enum limit limit, uint64_t amount,
         __atomic_fetch_sub(&account->used[limit], amount, __ATOMIC_RELAXED);
         error = -kinds[limit].daemon_errno;
     }
-    if (error != 0 && first != NULL)
-        *first = !(__atomic_fetch_or(&account->told, bit, __ATOMIC_RELAXED) & bit);
+    /* Too many requests are no refusal: the session waits. */
+    if (error != 0 && limit != LIMIT_REQUESTS &&
+        !(__atomic_fetch_or(&account->told, bit, __ATOMIC_RELAXED) & bit)) {
+        bool session = error == -kinds[limit].session_errno &&
+                       bounds.session[limit] <
+                           amount + __atomic_load_n(&account->used[limit], __ATOMIC_RELAXED);
+
+        log_warning("connection %" G_GUINT64_FORMAT
+                    ": what it asks for exceeds the limit %s%s=%" G_GUINT64_FORMAT
+                    "; such requests get an error, and this is not told again "
+                    "for it",
+                    account->id, session ? "" : "total-", kinds[limit].name,
+                    session ? bounds.session[limit] : bounds.daemon[limit]);
+        if (first != NULL)
+            *first = true;
+    }
     return error;
+}
+
+void limit_force(struct limit_account *account, enum limit limit, uint64_t amount)
+{
+    __atomic_fetch_add(&account->used[limit], amount, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&total[limit], amount, __ATOMIC_RELAXED);
+}
+
+uint64_t limit_bound(enum limit limit)
+{
+    return bounds.session[limit];
 }
 
 void limit_give(struct limit_account *account, enum limit limit, uint64_t amount)

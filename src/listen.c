@@ -4,90 +4,75 @@
 
 #include "src/listen.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <glib-unix.h>
+#include <linux/vm_sockets.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #ifdef HAVE_SYSTEMD
 #include <systemd/sd-daemon.h>
 #endif
 
+#include "src/fail.h"
+#include "src/listen-spec.h"
 #include "src/log.h"
 #include "src/worker.h"
 
 #define BACKLOG 128
 
-static gboolean fail(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static gboolean fail(GError **error, const char *format, ...)
-{
-    va_list args;
+/* A peer that is gone without a word is noticed after about ten minutes; one that sleeps for less,
+ * as a paused guest, keeps its session. */
+#define KEEPALIVE_IDLE     300 /* s */
+#define KEEPALIVE_INTERVAL 30  /* s */
+#define KEEPALIVE_COUNT    10
 
-    va_start(args, format);
-    if (error != NULL)
-        *error = g_error_new_valist(G_FILE_ERROR, G_FILE_ERROR_FAILED, format, args);
-    va_end(args);
-    return FALSE;
+void listener_free(struct listener *listener)
+{
+    if (listener->fd >= 0)
+        close(listener->fd);
+    if (listener->dir_fd >= 0)
+        close(listener->dir_fd);
+    g_free(listener->base);
+    g_free(listener->name);
+    g_free(listener);
 }
 
-/* True when somebody answers on the socket file. */
-static gboolean is_answered(const struct sockaddr_un *address)
+static void add(struct listen_set *set, struct listener *listener)
 {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    gboolean answered = TRUE;
-
-    if (fd < 0)
-        return TRUE;
-    if (connect(fd, (const struct sockaddr *)address, sizeof *address) < 0 &&
-        (errno == ECONNREFUSED || errno == ENOENT))
-        answered = FALSE;
-    close(fd);
-    return answered;
+    g_array_append_val(set->fds, listener->fd);
+    g_ptr_array_add(set->listeners, listener);
 }
 
-static gboolean open_unix(const char *path, struct listen_set *set, GError **error)
+static void add_fd(struct listen_set *set, int fd, const char *name, const struct allow *allow)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct stat st;
-    mode_t mask;
-    int fd, result;
+    struct listener *listener = g_new0(struct listener, 1);
 
-    if (path[0] == '\0' || strlen(path) >= sizeof address.sun_path)
-        return fail(error, "unix:%s: the path must have 1 to %zu bytes", path,
-                    sizeof address.sun_path - 1);
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    if (lstat(path, &st) == 0) {
-        if (!S_ISSOCK(st.st_mode))
-            return fail(error, "unix:%s: is there already, and is no socket; choose another path",
-                        path);
-        if (is_answered(&address))
-            return fail(error,
-                        "unix:%s: another server answers there; stop it, or choose another path",
-                        path);
-        unlink(path);
-    }
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return fail(error, "unix:%s: %s", path, g_strerror(errno));
-    mask = umask(0177); /* who may connect may act as any user: the owner alone */
-    result = bind(fd, (struct sockaddr *)&address, sizeof address);
-    umask(mask);
-    if (result < 0 || listen(fd, BACKLOG) < 0) {
-        fail(error, "unix:%s: %s; does its directory exist, and may the daemon write there?", path,
-             g_strerror(errno));
-        close(fd);
+    listener->fd = fd;
+    listener->name = g_strdup(name);
+    listener->allow = allow;
+    listener->dir_fd = -1;
+    add(set, listener);
+}
+
+static gboolean open_unix(const struct listen_spec *spec, struct listen_set *set, GError **error)
+{
+    struct listener *listener = listen_unix_open(spec, error);
+
+    if (listener == NULL)
         return FALSE;
-    }
-    g_array_append_val(set->fds, fd);
-    g_ptr_array_add(set->paths, g_strdup(path));
+    listener->allow = spec->allow;
+    add(set, listener);
+    if ((spec->mode & 0006) != 0 && spec->allow == NULL && !set->guarded)
+        log_warning("listen: %s: any user of this host may connect, and is trusted to say which "
+                    "user acts; give it an allow= list",
+                    spec->text);
     return TRUE;
 }
 
@@ -125,99 +110,150 @@ static int open_tcp_one(const struct addrinfo *info)
     return fd;
 }
 
-static gboolean open_tcp(const char *text, struct listen_set *set, GError **error)
+/* 0: all that this machine has of `list` were opened, *opened of them; else the negative errno of
+ * one that was not. */
+static int open_tcp_list(const struct listen_spec *spec, const struct addrinfo *list,
+                         struct listen_set *set, unsigned *opened, gboolean *outside)
 {
-    const char *colon = strrchr(text, ':');
-    g_autofree char *host = NULL;
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
-    struct addrinfo *list = NULL;
-    gboolean warned = FALSE;
-    int result, opened = 0, last = 0;
-
-    if (colon == NULL || colon == text || colon[1] == '\0')
-        return fail(error, "tcp:%s: expected tcp:HOST:PORT", text);
-    if (text[0] == '[' && colon[-1] == ']')
-        host = g_strndup(text + 1, (gsize)(colon - text - 2));
-    else
-        host = g_strndup(text, (gsize)(colon - text));
-    /* getaddrinfo() takes larger numbers modulo 65536. */
-    if (g_ascii_isdigit(colon[1]) &&
-        !g_ascii_string_to_unsigned(colon + 1, 10, 1, 65535, NULL, NULL))
-        return fail(error, "tcp:%s: the port must be 1 to 65535", text);
-    result = getaddrinfo(strcmp(host, "*") == 0 ? NULL : host, colon + 1, &hints, &list);
-    if (result != 0)
-        return fail(error, "tcp:%s: %s; use a host name or address, and a port", text,
-                    gai_strerror(result));
-    for (struct addrinfo *info = list; info != NULL; info = info->ai_next) {
+    for (const struct addrinfo *info = list; info != NULL; info = info->ai_next) {
         int fd = open_tcp_one(info);
 
         if (fd < 0) {
             if (fd == -EAFNOSUPPORT || (fd == -EADDRNOTAVAIL && info->ai_next != NULL))
                 continue;
-            last = fd;
-            break;
+            return fd;
         }
-        opened++;
-        g_array_append_val(set->fds, fd);
-        if (!is_loopback(info->ai_addr) && !warned) {
-            log_warning("tcp:%s: is no loopback address; whoever reaches it is trusted to say "
-                        "which user acts",
-                        text);
-            warned = TRUE;
-        }
+        (*opened)++;
+        add_fd(set, fd, spec->text, spec->allow);
+        *outside |= !is_loopback(info->ai_addr);
     }
+    return 0;
+}
+
+static gboolean open_tcp(const struct listen_spec *spec, struct listen_set *set, GError **error)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo *list = NULL;
+    gboolean outside = FALSE;
+    unsigned opened = 0;
+    int result = getaddrinfo(spec->host, spec->port, &hints, &list);
+
+    if (result != 0)
+        return fail_start(error, "listen: %s: %s; use a host name or address, and a port",
+                          spec->text, gai_strerror(result));
+    result = open_tcp_list(spec, list, set, &opened, &outside);
     freeaddrinfo(list);
-    if (last != 0 || opened == 0) {
-        if (last == 0)
-            last = -EADDRNOTAVAIL;
-        return fail(error, "tcp:%s: %s%s", text, g_strerror(-last),
-                    last == -EADDRINUSE
-                        ? "; another server listens there: stop it, or choose another port"
-                        : "; choose an address of this machine");
+    if (result == 0 && opened == 0)
+        result = -EADDRNOTAVAIL;
+    if (result != 0)
+        return fail_start(error, "listen: %s: %s%s", spec->text, g_strerror(-result),
+                          result == -EADDRINUSE
+                              ? "; another server listens there: stop it, or choose another port"
+                              : "; choose an address of this machine");
+    if (outside && spec->allow == NULL && !set->guarded)
+        log_warning("listen: %s: is no loopback address; whoever reaches it is trusted to say "
+                    "which user acts",
+                    spec->text);
+    return TRUE;
+}
+
+static gboolean open_vsock(const struct listen_spec *spec, struct listen_set *set, GError **error)
+{
+    struct sockaddr_vm address = {
+        .svm_family = AF_VSOCK, .svm_cid = spec->cid, .svm_port = spec->vsock_port};
+    int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), failed;
+
+    if (fd < 0)
+        return fail_start(error, "listen: %s: %s; load the module vhost_vsock", spec->text,
+                          g_strerror(errno));
+    if (bind(fd, (struct sockaddr *)&address, sizeof address) < 0 || listen(fd, BACKLOG) < 0) {
+        failed = errno;
+        close(fd);
+        return fail_start(error, "listen: %s: %s%s", spec->text, g_strerror(failed),
+                          failed == EADDRINUSE
+                              ? "; another server listens there: stop it, or choose another port"
+                              : "; choose a context id of this machine, or leave it away");
     }
+    add_fd(set, fd, spec->text, spec->allow);
+    if (spec->allow == NULL && !set->guarded)
+        log_warning("listen: %s: every guest of this machine may connect, and is trusted to say "
+                    "which user acts; give it an allow= list",
+                    spec->text);
+    return TRUE;
+}
+
+#ifdef HAVE_SYSTEMD
+static gboolean take_one(int fd, const char *name, struct listen_set *set, GError **error)
+{
+    g_autofree char *text = NULL;
+
+    if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 0) > 0)
+        return fail_start(
+            error,
+            "descriptor %d (%s) passed by systemd is a connection; the socket unit needs "
+            "Accept=no",
+            fd, name);
+    if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0)
+        return fail_start(error,
+                          "descriptor %d (%s) passed by systemd is no listening stream socket; the "
+                          "socket unit needs ListenStream=",
+                          fd, name);
+    g_unix_set_fd_nonblocking(fd, TRUE, NULL); /* several threads may see one event */
+    text = g_strdup_printf("descriptor %d (%s)", fd, name);
+    add_fd(set, fd, text, NULL);
     return TRUE;
 }
 
 static gboolean take_passed(struct listen_set *set, GError **error)
 {
-#ifdef HAVE_SYSTEMD
-    int count = sd_listen_fds(1);
+    char **names = NULL;
+    int count = sd_listen_fds_with_names(1, &names);
+    gboolean fine = TRUE;
 
-    for (int i = 0; i < count; i++) {
-        int fd = SD_LISTEN_FDS_START + i;
-
-        if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0)
-            return fail(error, "descriptor %d passed by systemd is no listening stream socket", fd);
-        /* Several threads may see one event. */
-        g_unix_set_fd_nonblocking(fd, TRUE, NULL);
-        g_array_append_val(set->fds, fd);
-    }
+    if (count < 0)
+        fine = fail_start(error,
+                          "LISTEN_FDS and LISTEN_FDNAMES: %s; start the daemon by systemd, or "
+                          "without them",
+                          g_strerror(-count));
+    for (int i = 0; fine && i < count; i++)
+        fine = take_one(SD_LISTEN_FDS_START + i, names[i], set, error);
+    for (char **name = names; name != NULL && *name != NULL; name++)
+        free(*name);
+    free(names);
+    return fine;
+}
 #else
+static gboolean take_passed(struct listen_set *set, GError **error)
+{
     (void)set;
-    (void)error;
-#endif
+    if (g_getenv("LISTEN_FDS") != NULL)
+        return fail_start(error, "LISTEN_FDS: this qidmapd was built without libsystemd");
     return TRUE;
 }
+#endif
 
-gboolean listen_open(char *const *addresses, struct listen_set *set, GError **error)
+gboolean listen_open(const GPtrArray *specs, struct listen_set *set, GError **error)
 {
     gboolean fine;
 
     set->fds = g_array_new(FALSE, FALSE, sizeof(int));
-    set->paths = g_ptr_array_new_with_free_func(g_free);
+    set->listeners = g_ptr_array_new_with_free_func((GDestroyNotify)listener_free);
     fine = take_passed(set, error);
-    for (; fine && addresses != NULL && *addresses != NULL; addresses++) {
-        const char *address = *addresses;
+    for (guint i = 0; fine && i < specs->len; i++) {
+        const struct listen_spec *spec = g_ptr_array_index(specs, i);
 
-        if (g_str_has_prefix(address, "unix:"))
-            fine = open_unix(address + strlen("unix:"), set, error);
-        else if (g_str_has_prefix(address, "tcp:"))
-            fine = open_tcp(address + strlen("tcp:"), set, error);
-        else
-            fine = fail(error, "%s: expected unix:PATH or tcp:HOST:PORT", address);
+        switch (spec->kind) {
+        case LISTEN_UNIX:
+            fine = open_unix(spec, set, error);
+            break;
+        case LISTEN_TCP:
+            fine = open_tcp(spec, set, error);
+            break;
+        case LISTEN_VSOCK:
+            fine = open_vsock(spec, set, error);
+            break;
+        }
     }
-    if (fine && set->fds->len == 0)
-        fine = fail(error, "no address to listen on: give --listen ADDR");
     if (!fine)
         listen_close(set);
     return fine;
@@ -227,25 +263,34 @@ void listen_close(struct listen_set *set)
 {
     if (set->fds == NULL)
         return;
-    for (guint i = 0; i < set->paths->len; i++)
-        unlink(g_ptr_array_index(set->paths, i));
-    for (guint i = 0; i < set->fds->len; i++)
-        close(g_array_index(set->fds, int, i));
+    for (guint i = 0; i < set->listeners->len; i++)
+        listen_unix_remove(g_ptr_array_index(set->listeners, i));
+    g_ptr_array_free(set->listeners, TRUE);
     g_array_free(set->fds, TRUE);
-    g_ptr_array_free(set->paths, TRUE);
     set->fds = NULL;
-    set->paths = NULL;
+    set->listeners = NULL;
+}
+
+void listen_prepare(int fd)
+{
+    struct timeval timeout = {.tv_usec = WORKER_BLOCK_MS * 1000};
+    int one = 1, idle = KEEPALIVE_IDLE, interval = KEEPALIVE_INTERVAL, count = KEEPALIVE_COUNT;
+
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+    /* These fail on what is no TCP, and need not be there. */
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count);
 }
 
 int listen_accept(int fd)
 {
-    struct timeval timeout = {.tv_usec = WORKER_BLOCK_MS * 1000};
-    int one = 1, got = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+    int got = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
 
     if (got < 0)
         return -errno;
-    setsockopt(got, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
-    setsockopt(got, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
-    setsockopt(got, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* fails on unix sockets */
+    listen_prepare(got);
     return got;
 }

@@ -1,23 +1,51 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Sockets to listen on: unix:PATH, tcp:HOST:PORT, and those that systemd passes.
+ * Sockets to listen on: those of listen-spec.h, and those that systemd passes.
  * Knows nothing of what is spoken on them.
  */
 #ifndef LISTEN_H
 #define LISTEN_H
 
 #include <glib.h>
+#include <stdbool.h>
+#include <sys/stat.h>
 
-struct listen_set {
-    GArray *fds;      /* int */
-    GPtrArray *paths; /* char *: socket files of ours, removed at the end */
+struct allow;
+struct listen_spec;
+
+struct listener {
+    int fd;
+    char *name;                /* for messages */
+    const struct allow *allow; /* of its spec, borrowed; NULL: everybody */
+    /* A socket file of ours, removed at the end: where its directory is, and which inode it is. */
+    int dir_fd; /* -1: there is none */
+    char *base;
+    dev_t dev;
+    ino_t ino;
 };
 
-/* Opens all addresses; on failure none stays open. */
-gboolean listen_open(char *const *addresses, struct listen_set *set, GError **error);
+struct listen_set {
+    GArray *fds;          /* int, in the order of listeners */
+    GPtrArray *listeners; /* struct listener */
+    bool guarded;         /* each export has an allow list: no warnings about open doors */
+};
+
+/* Takes the sockets that systemd passes, if there are any, then opens those of `specs` (struct
+ * listen_spec, borrowed until listen_close). On failure none stays open. */
+gboolean listen_open(const GPtrArray *specs, struct listen_set *set, GError **error);
+
+/* Closes all, and removes the socket files that are still ours. */
 void listen_close(struct listen_set *set);
 
 /* A new connection of a listener, with its options set; or a negative errno. */
 int listen_accept(int fd);
+
+/* Sets what a connected socket needs, whoever connected it. */
+void listen_prepare(int fd);
+
+/* Of listen-unix.c: makes the listener of a socket file. NULL and *error where it cannot. */
+struct listener *listen_unix_open(const struct listen_spec *spec, GError **error);
+void listen_unix_remove(struct listener *listener);
+void listener_free(struct listener *listener);
 
 #endif

@@ -61,6 +61,7 @@ static void G_GNUC_PRINTF(2, 0) emit(int priority, const char *format, va_list a
 LOG_FUNCTION(log_error, 3)
 LOG_FUNCTION(log_warning, 4)
 LOG_FUNCTION(log_info, 6)
+LOG_FUNCTION(log_trace, 7)
 
 void log_debug(const char *format, ...)
 {

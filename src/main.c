@@ -17,7 +17,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "src/accept.h"
 #include "src/conn.h"
+#include "src/fail.h"
+#include "src/fd-cache.h"
 #include "src/limit.h"
 #include "src/listen.h"
 #include "src/log.h"
@@ -25,12 +28,17 @@
 #include "src/privs.h"
 #include "src/qid.h"
 #include "src/quit.h"
+#include "src/sandbox.h"
+#include "src/security.h"
 #include "src/server.h"
 #include "src/settings.h"
+#include "src/spare.h"
+#include "src/stats.h"
+#include "src/trace.h"
 #include "src/worker.h"
 
-#define FIDS_MAX      1000000u
-#define CLOSE_SECONDS 20
+#define DESCRIPTORS_MAX (1u << 20)
+#define CLOSE_SECONDS   20
 
 static struct server server;
 
@@ -39,26 +47,52 @@ static uint64_t raise_descriptor_limit(void)
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return 512;
+        return 1024;
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     getrlimit(RLIMIT_NOFILE, &limit);
-    /* One session may have half of the descriptors: the others must go on. */
-    return limit.rlim_cur / 2 > FIDS_MAX ? FIDS_MAX : limit.rlim_cur / 2;
+    return MIN(limit.rlim_cur, DESCRIPTORS_MAX);
 }
 
-static void set_limits(void)
+/* What the process may hold is shared out: half to files that clients have open, a quarter to fids
+ * that may do without, an eighth to files that have no name any more, the rest to connections; a
+ * want of more takes from the fids. Each thread needs a few for a moment, and so do stores and
+ * lists of mounts. */
+static void set_limits(const struct settings *settings)
 {
     struct limit_settings limits;
-    uint64_t files = raise_descriptor_limit();
+    uint64_t all = raise_descriptor_limit();
+    uint64_t own = MIN(64 + 4 * (uint64_t)settings->threads, all / 2), share = (all - own) / 8;
 
-    limit_defaults(&limits, files);
-    limits.session[LIMIT_FIDS] = files; /* each fid has a descriptor */
+    limit_defaults(&limits, share * 4);
+    /* A session has room for a message that is received, and for others that are answered. */
+    limits.session[LIMIT_MEMORY] =
+        MAX(limits.session[LIMIT_MEMORY], 4 * (uint64_t)settings->msize_max);
+    limits.daemon[LIMIT_MEMORY] =
+        MAX(limits.daemon[LIMIT_MEMORY], 2 * limits.session[LIMIT_MEMORY]);
+    for (guint i = 0; i < settings->limits->len; i++)
+        limit_set(&limits, g_ptr_array_index(settings->limits, i));
     limit_init(&limits);
+    fd_cache_init(settings->descriptors != 0 ? settings->descriptors : share * 2, share);
+    server.connections_max = (unsigned)MIN(limits.connections, (uint64_t)G_MAXINT);
+    server.idle_seconds = settings->idle_seconds;
+    server.stall_seconds = settings->stall_seconds;
+}
+
+/* Often enough for the time limits to be kept to a quarter. */
+static unsigned tick_ms(void)
+{
+    unsigned seconds = 60;
+
+    if (server.idle_seconds > 0)
+        seconds = MIN(seconds, server.idle_seconds);
+    if (server.stall_seconds > 0)
+        seconds = MIN(seconds, server.stall_seconds);
+    return seconds * 1000 / 4;
 }
 
 static gboolean open_export(const struct settings_export *from, struct path_export *to,
-                            struct qid_map *map, GError **error)
+                            struct qid_map *map, bool trusted, GError **error)
 {
     char *path = realpath(from->dir, NULL);
 
@@ -73,8 +107,15 @@ static gboolean open_export(const struct settings_export *from, struct path_expo
     to->name = from->name;
     to->dir = path; /* until the end of the process */
     to->readonly = from->readonly;
+    to->security = security_new(from->name, &from->security, trusted, error);
+    if (to->security == NULL)
+        return FALSE;
+    to->subdirs = from->subdirs;
+    to->allow = from->allow;
     to->qids = qid_map_add_export(map, from->name, path, to->root_fd, from->store, from->multidevs,
                                   &from->mounts, error);
+    if (to->qids != NULL)
+        qid_export_set_versions(to->qids, from->versions);
     return to->qids != NULL;
 }
 
@@ -83,45 +124,57 @@ static gboolean open_exports(const struct settings *settings, struct qid_map *ma
     server.export_count = settings->exports->len;
     server.exports = g_new0(struct path_export, server.export_count);
     for (size_t i = 0; i < server.export_count; i++)
-        if (!open_export(g_ptr_array_index(settings->exports, i), &server.exports[i], map, error))
+        if (!open_export(g_ptr_array_index(settings->exports, i), &server.exports[i], map,
+                         settings->trusted, error))
             return FALSE;
     return TRUE;
 }
 
-static void accept_all(int fd)
+static gboolean open_listeners(const struct settings *settings, struct listen_set *listeners,
+                               GError **error)
 {
-    for (;;) {
-        int got = listen_accept(fd);
+    listeners->guarded = true;
+    for (guint i = 0; i < settings->exports->len; i++) {
+        const struct settings_export *export = g_ptr_array_index(settings->exports, i);
 
-        if (got >= 0) {
-            conn_new(&server, got);
-            continue;
-        }
-        if (got == -EINTR || got == -ECONNABORTED)
-            continue;
-        if (got != -EAGAIN) {
-            log_error("cannot accept a connection: %s", g_strerror(-got));
-            g_usleep(100 * 1000); /* out of descriptors: do not spin */
-        }
-        return;
+        listeners->guarded = listeners->guarded && export->allow != NULL;
     }
+    if (!listen_open(settings->listen, listeners, error))
+        return FALSE;
+    if (listeners->fds->len == 0 && settings->connected->len == 0) {
+        listen_close(listeners);
+        return fail_start(error, "no address to listen on: give --listen ADDR");
+    }
+    accept_init(&server, listeners);
+    return TRUE;
 }
 
 static gboolean serve(const struct settings *settings, struct listen_set *listeners, GError **error)
 {
+    bool all_mapped = true;
     int failed = worker_pool_start(settings->threads, (const int *)(void *)listeners->fds->data,
                                    listeners->fds->len, accept_all);
 
-    if (failed != 0) {
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "cannot start threads: %s",
-                    g_strerror(-failed));
+    if (failed == 0)
+        failed = worker_tick(tick_ms(), conn_sweep);
+    if (failed != 0)
+        return fail_start(error, "cannot start threads: %s", g_strerror(-failed));
+    if (!accept_inherited(settings->connected, error)) {
+        conn_close_all(CLOSE_SECONDS);
+        worker_pool_stop();
         return FALSE;
     }
-    for (size_t i = 0; i < server.export_count; i++)
+    for (size_t i = 0; i < server.export_count; i++) {
         log_info("export '%s': %s", server.exports[i].name, server.exports[i].dir);
+        all_mapped &= server.exports[i].security->mode == SECURITY_MAPPED_XATTR;
+    }
+    security_tell_limits(all_mapped);
+    log_info("%s", sandbox_status());
     log_info("ready");
     quit_tell_ready(settings->ready_fd);
-    log_info("ending on signal %d", quit_wait());
+    if (listeners->fds->len == 0 && !accept_end_with_last(error))
+        return FALSE;
+    log_info("ending on signal %d", quit_wait(stats_log));
     quit_tell_stopping();
     worker_pool_close_listeners();
     return TRUE;
@@ -137,7 +190,7 @@ static int fail(GError *error)
 int main(int argc, char **argv)
 {
     struct settings *settings = NULL;
-    struct listen_set listeners = {NULL, NULL};
+    struct listen_set listeners = {NULL, NULL, false};
     struct qid_map *map = NULL;
     GError *error = NULL;
     int status = EXIT_FAILURE, failed;
@@ -157,7 +210,28 @@ int main(int argc, char **argv)
     log_init(settings->debug);
     umask(0);
     quit_prepare();
+    for (char **item = settings->traces; item != NULL && *item != NULL; item++)
+        if (!trace_add(*item, &error)) {
+            fail(error);
+            settings_free(settings);
+            return 2;
+        }
+    if (settings->debug)
+        trace_all(true);
+    /* Descriptors of the parent before any of ours, sockets before the exports. */
+    if (!accept_check(settings->connected, &error) ||
+        !open_listeners(settings, &listeners, &error)) {
+        fail(error);
+        goto out;
+    }
+    spare_init();
+    /* Sockets have paths of the host; exports, stores and threads come after it. */
+    if (!sandbox_enter(settings, &error)) {
+        fail(error);
+        goto out;
+    }
     privs_init(settings->trusted);
+    privs_user_set_threads(settings->threads);
     failed = path_init();
     if (failed != 0) {
         log_error("/proc/self/fd: %s; the daemon needs /proc", g_strerror(-failed));
@@ -166,10 +240,9 @@ int main(int argc, char **argv)
     server.threads = settings->threads;
     server.msize_max = settings->msize_max;
     server.trusted = settings->trusted;
-    set_limits();
+    set_limits(settings);
     map = qid_map_new(settings->fs_ids, &error);
-    if (map == NULL || !open_exports(settings, map, &error) ||
-        !listen_open(settings->listen, &listeners, &error) || !qid_map_start(map, &error) ||
+    if (map == NULL || !open_exports(settings, map, &error) || !qid_map_start(map, &error) ||
         !serve(settings, &listeners, &error)) {
         fail(error);
         goto out;
@@ -190,8 +263,10 @@ out:
         if (server.exports[i].root_fd >= 0 && server.exports[i].dir != NULL)
             close(server.exports[i].root_fd);
         free((char *)server.exports[i].dir);
+        security_free(server.exports[i].security);
     }
     g_free(server.exports);
+    trace_free();
     settings_free(settings);
     return status;
 }

@@ -38,7 +38,7 @@ GArray *mount_overrides_parse(char *const *texts, GError **error)
         const char *equals = strrchr(*texts, '=');
         if (equals == NULL || **texts != '/' || !parse_uuid(equals + 1, override.uuid)) {
             g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_INVAL,
-                        "fs-id '%s': write it as /ABSOLUTE/PATH=UUID", *texts);
+                        "fs-id: '%s': write it as /ABSOLUTE/PATH=UUID", *texts);
             return NULL;
         }
         override.path = g_strndup(*texts, (gsize)(equals - *texts));

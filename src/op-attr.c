@@ -21,27 +21,33 @@
 #include <unistd.h>
 
 #include "src/op.h"
+#include "src/security.h"
 
-#define HANDLE_BYTES 128
-
-/* A number that tells a file from an earlier one with the same inode number: the file handle,
- * folded to 32 bits, as a Linux client takes no more. False: this filesystem has no handles. */
-static bool generation(int fd, uint32_t *gen)
+/* What the filesystem told: it may not know all. */
+static uint64_t valid_of(const struct statx *stx)
 {
-    union {
-        struct file_handle handle;
-        uint8_t room[sizeof(struct file_handle) + HANDLE_BYTES];
-    } u;
-    uint32_t hash = 2166136261u; /* FNV-1a */
-    int mount_id;
+    static const struct {
+        uint32_t told;
+        uint64_t valid;
+    } table[] = {
+        {STATX_TYPE | STATX_MODE, P9_GETATTR_MODE | P9_GETATTR_RDEV},
+        {STATX_NLINK, P9_GETATTR_NLINK},
+        {STATX_UID, P9_GETATTR_UID},
+        {STATX_GID, P9_GETATTR_GID},
+        {STATX_ATIME, P9_GETATTR_ATIME},
+        {STATX_MTIME, P9_GETATTR_MTIME},
+        {STATX_CTIME, P9_GETATTR_CTIME},
+        {STATX_INO, P9_GETATTR_INO},
+        {STATX_SIZE, P9_GETATTR_SIZE},
+        {STATX_BLOCKS, P9_GETATTR_BLOCKS},
+        {STATX_BTIME, P9_GETATTR_BTIME},
+    };
+    uint64_t valid = 0;
 
-    u.handle.handle_bytes = HANDLE_BYTES;
-    if (name_to_handle_at(fd, "", &u.handle, &mount_id, AT_EMPTY_PATH) < 0)
-        return false;
-    for (unsigned i = 0; i < u.handle.handle_bytes; i++)
-        hash = (hash ^ u.handle.f_handle[i]) * 16777619u;
-    *gen = hash;
-    return true;
+    for (size_t i = 0; i < G_N_ELEMENTS(table); i++)
+        if ((stx->stx_mask & table[i].told) == table[i].told)
+            valid |= table[i].valid;
+    return valid;
 }
 
 /* As the client's kernel packs device numbers: 12 bits of major, 20 of minor (new_encode_dev). */
@@ -54,7 +60,7 @@ int op_getattr(struct request *request)
 {
     struct wire_out *out = &request->out;
     struct fid *fid = op_fid(request);
-    uint64_t valid = P9_GETATTR_BASIC, change;
+    uint64_t valid, change;
     struct statx stx;
     struct qid qid;
     uint32_t gen = 0;
@@ -64,9 +70,8 @@ int op_getattr(struct request *request)
         error = fid_qid(fid, &stx, &qid);
     if (error != 0)
         return error;
-    if (stx.stx_mask & STATX_BTIME)
-        valid |= P9_GETATTR_BTIME;
-    if ((request->msg.mask & P9_GETATTR_GEN) && generation(fid->fd, &gen))
+    valid = valid_of(&stx);
+    if ((request->msg.mask & P9_GETATTR_GEN) && qid_generation(fid->fd, &gen))
         valid |= P9_GETATTR_GEN;
     /* Every change of data or attributes moves ctime, at its granularity. */
     change = (uint64_t)stx.stx_ctime.tv_sec * 1000000000u + stx.stx_ctime.tv_nsec;
@@ -95,23 +100,11 @@ int op_getattr(struct request *request)
     return 0;
 }
 
-static int set_owner(const struct fid *fid, const struct wire_msg *msg)
-{
-    uid_t uid = msg->valid & P9_SETATTR_UID ? msg->uid : (uid_t)-1;
-    gid_t gid = msg->valid & P9_SETATTR_GID ? msg->gid : (gid_t)-1;
-
-    return fchownat(fid->fd, "", uid, gid, AT_EMPTY_PATH) < 0 ? -errno : 0;
-}
-
 static int set_size(const struct fid *fid, const struct wire_msg *msg)
 {
     char path[PATH_PROC_SIZE];
     bool writable = fid->open && (fid->open_flags & O_ACCMODE) != O_RDONLY;
 
-    if (fid->type != S_IFREG)
-        return fid->type == S_IFDIR ? -EISDIR : -EINVAL;
-    if (msg->length > INT64_MAX)
-        return -EFBIG;
     /* An open file may be cut even where its mode would not let us open it now. */
     if (writable)
         return ftruncate(fid->fd, (off_t)msg->length) < 0 ? -errno : 0;
@@ -135,27 +128,20 @@ static int one_time(bool wanted, bool given, uint64_t sec, uint64_t nsec, struct
     return 0;
 }
 
-static int set_times(const struct fid *fid, const struct wire_msg *msg)
+static int get_times(const struct wire_msg *msg, struct timespec times[2])
 {
-    char path[PATH_PROC_SIZE];
-    struct timespec times[2];
-    int error;
+    int error = one_time(msg->valid & P9_SETATTR_ATIME, msg->valid & P9_SETATTR_ATIME_SET,
+                         msg->atime_sec, msg->atime_nsec, &times[0]);
 
-    error = one_time(msg->valid & P9_SETATTR_ATIME, msg->valid & P9_SETATTR_ATIME_SET,
-                     msg->atime_sec, msg->atime_nsec, &times[0]);
     if (error == 0)
         error = one_time(msg->valid & P9_SETATTR_MTIME, msg->valid & P9_SETATTR_MTIME_SET,
                          msg->mtime_sec, msg->mtime_nsec, &times[1]);
-    if (error != 0)
-        return error;
-    return utimensat(AT_FDCWD, path_proc(fid->fd, path), times, 0) < 0 ? -errno : 0;
+    return error;
 }
 
-int op_setattr(struct request *request)
+/* What can never be done is refused before anything is. */
+static int check_setattr(const struct fid *fid, const struct wire_msg *msg)
 {
-    const struct wire_msg *msg = &request->msg;
-    struct fid *fid = op_fid(request);
-    char path[PATH_PROC_SIZE];
     int error = op_check_file(fid);
 
     if (error != 0)
@@ -164,17 +150,46 @@ int op_setattr(struct request *request)
         return -EINVAL;
     if (fid->export->readonly)
         return -EROFS;
-    /* The owner first: a change of it clears set-uid bits that the mode may set. */
-    if (msg->valid & (P9_SETATTR_UID | P9_SETATTR_GID))
-        error = set_owner(fid, msg);
+    if ((msg->valid & P9_SETATTR_MODE) && fid->type == S_IFLNK)
+        return -EOPNOTSUPP; /* as Linux does */
+    if ((msg->valid & P9_SETATTR_SIZE) && fid->type != S_IFREG)
+        return fid->type == S_IFDIR ? -EISDIR : -EINVAL;
+    if ((msg->valid & P9_SETATTR_SIZE) && msg->length > INT64_MAX)
+        return -EFBIG;
+    return 0;
+}
+
+/* There is no one system call for all of it. The parts are done in this order, and what was done
+ * before one fails, stays: the owner first, since a change of it clears set-uid bits that the mode
+ * may set, and since who may change the owner may change the rest; the times last, as the others
+ * move them. */
+int op_setattr(struct request *request)
+{
+    const struct wire_msg *msg = &request->msg;
+    struct fid *fid = op_fid(request);
+    const struct security_owner owner = {.user = fid->user, .gid = P9_NONUNAME};
+    char path[PATH_PROC_SIZE];
+    struct timespec times[2];
+    int error = check_setattr(fid, msg);
+
+    if (error == 0)
+        error = get_times(msg, times);
+    if (error != 0)
+        return error;
+    if (msg->valid & (P9_SETATTR_UID | P9_SETATTR_GID)) {
+        error = fid->export->security->ops->chown(
+            &owner, fid->fd, msg->valid & P9_SETATTR_UID ? msg->uid : (uid_t)-1,
+            msg->valid & P9_SETATTR_GID ? msg->gid : (gid_t)-1);
+        if (error == 0)
+            error = privs_become(fid->user);
+    }
     if (error == 0 && (msg->valid & P9_SETATTR_SIZE))
         error = set_size(fid, msg);
     if (error == 0 && (msg->valid & P9_SETATTR_MODE))
-        error = fid->type == S_IFLNK                                     ? -EOPNOTSUPP
-                : chmod(path_proc(fid->fd, path), msg->mode & 07777) < 0 ? -errno
-                                                                         : 0;
-    if (error == 0 && (msg->valid & (P9_SETATTR_ATIME | P9_SETATTR_MTIME)))
-        error = set_times(fid, msg);
+        error = fid->export->security->ops->chmod(fid->fd, msg->mode & 07777);
+    if (error == 0 && (msg->valid & (P9_SETATTR_ATIME | P9_SETATTR_MTIME)) &&
+        utimensat(AT_FDCWD, path_proc(fid->fd, path), times, 0) < 0)
+        error = -errno;
     /* ctime alone: any change moves it; "no owner" is a change that leaves all else alone. */
     if (error == 0 && (msg->valid & P9_SETATTR_ALL) == P9_SETATTR_CTIME)
         error = fchownat(fid->fd, "", (uid_t)-1, (gid_t)-1, AT_EMPTY_PATH) < 0 ? -errno : 0;
@@ -216,9 +231,9 @@ int op_readlink(struct request *request)
         return error;
     if (fid->type != S_IFLNK)
         return -EINVAL;
-    n = readlinkat(fid->fd, "", target, sizeof target);
+    n = fid->export->security->ops->readlink(fid->fd, target, sizeof target);
     if (n < 0)
-        return -errno;
+        return (int)n;
     if (n == sizeof target)
         return -ENAMETOOLONG;
     wire_put_str(&request->out, target, (size_t)n);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "src/op.h"
+#include "src/security.h"
 
 #define DENTS_SIZE   32768
 #define ENTRIES_MAX  (DENTS_SIZE / 24)
@@ -31,6 +32,7 @@ struct dent { /* as getdents64(2) gives it */
 };
 
 struct fid_dir {
+    struct limit_account *account;
     uint64_t next; /* offset of what stands at `at` */
     bool valid;
     size_t at, end;
@@ -39,7 +41,24 @@ struct fid_dir {
 
 void fid_dir_free(struct fid_dir *dir)
 {
+    if (dir != NULL)
+        limit_give(dir->account, LIMIT_MEMORY, sizeof *dir);
     g_free(dir);
+}
+
+/* With fid->mutex held. 0 or a negative errno. */
+static int need_dir(struct fid *fid)
+{
+    int error;
+
+    if (fid->dir != NULL)
+        return 0;
+    error = limit_take(fid->account, LIMIT_MEMORY, sizeof *fid->dir, NULL);
+    if (error != 0)
+        return error;
+    fid->dir = g_new0(struct fid_dir, 1);
+    fid->dir->account = fid->account;
+    return 0;
 }
 
 /* Sees to it that the entry at `offset` stands at dir->at. 1, 0 at the end, or a negative errno. */
@@ -133,6 +152,7 @@ static int fill(struct fid *fid, uint64_t offset, struct wire_out *out, size_t r
         close(parent);
     if (error != 0)
         return error;
+    security_look_entries(fid->export->security, fid->fd, entries, count);
     for (size_t i = 0; i < count; i++)
         /* What vanished or is not shown is left out; a store that is full or broken is told. */
         if (entries[i].result != 0 && entries[i].result != -ENOENT && entries[i].result != -EXDEV &&
@@ -160,8 +180,11 @@ int op_readdir(struct request *request)
         limit = (size_t)msg->count + P9_READ_HEADER;
     wire_put32(out, 0);
     pthread_mutex_lock(&fid->mutex);
-    if (fid->dir == NULL)
-        fid->dir = g_new0(struct fid_dir, 1);
+    result = need_dir(fid);
+    if (result != 0) {
+        pthread_mutex_unlock(&fid->mutex);
+        return result;
+    }
     do {
         result = fill(fid, offset, out, limit - out->used);
         offset = fid->dir->next;

@@ -14,7 +14,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "src/log.h"
 #include "src/op.h"
+#include "src/security.h"
 
 #define CREATE_TRIES 16
 
@@ -70,6 +72,37 @@ static int open_again(int fd, int flags)
     return got;
 }
 
+/* Reading from a read-only export leaves no trace in the file's times. The user, who may read it
+ * (`fd`), may ask for that with files of his own only; the daemon may for all, where it is root. */
+static int without_atime(int fd, int flags)
+{
+    struct privs_pause pause;
+    int got, error;
+
+    privs_suspend(&pause);
+    got = path_reopen(fd, flags | O_NOATIME);
+    error = privs_resume(&pause);
+    if (error != 0 && got >= 0)
+        close(got);
+    if (error != 0 || got >= 0)
+        close(fd);
+    return error != 0 ? error : got >= 0 ? got : fd;
+}
+
+/* An open file cannot be closed for a while, as its descriptor has a state: so it counts. */
+static int take_file(struct request *request)
+{
+    struct fid *fid = op_fid(request);
+    bool first = false;
+    int error = limit_take(fid->account, LIMIT_FILES, 1, &first);
+
+    if (error != 0 && first)
+        log_warning("connection %" G_GUINT64_FORMAT " has opened as many files as the limit '%s' "
+                    "allows; raise the limit of descriptors (LimitNOFILE=) or close files",
+                    request->conn->id, limit_name(LIMIT_FILES));
+    return error;
+}
+
 static void put_open(struct request *request, const struct qid *qid)
 {
     wire_put_qid(&request->out, qid);
@@ -94,13 +127,17 @@ int op_lopen(struct request *request)
         error = fid_qid(fid, &stx, &qid);
     if (error != 0)
         return error;
+    error = take_file(request);
+    if (error != 0)
+        return error;
     got = open_again(fid->fd, flags);
-    if (got < 0)
+    if (got >= 0 && fid->export->readonly)
+        got = without_atime(got, flags & ~O_NOATIME);
+    if (got < 0) {
+        limit_give(fid->account, LIMIT_FILES, 1);
         return got;
-    close(fid->fd); /* the opened one does all that the other did */
-    fid->fd = got;
-    fid->open = true;
-    fid->open_flags = flags;
+    }
+    fid_set_open(fid, got, flags); /* it does all that the other descriptor did */
     put_open(request, &qid);
     return 0;
 }
@@ -108,35 +145,34 @@ int op_lopen(struct request *request)
 /* Opens or makes the regular file. A descriptor or a negative errno. */
 static int create(const struct fid *dir, const struct wire_msg *msg, int flags)
 {
+    const struct security_owner owner = {.user = dir->user, .gid = msg->gid};
     mode_t mode = msg->mode & 07777;
 
     for (int tries = 0; tries < CREATE_TRIES; tries++) {
-        struct stat st;
+        struct statx stx;
         int fd, got;
 
-        fd = openat(dir->fd, msg->name, (flags & ~O_TRUNC) | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+        fd = dir->export->security->ops->create(&owner, dir->fd, msg->name, flags & ~O_TRUNC, mode);
         if (fd >= 0)
             return fd;
-        if (errno == EPERM && (flags & O_NOATIME)) {
+        if (fd == -EPERM && (flags & O_NOATIME)) {
             flags &= ~O_NOATIME;
             continue;
         }
-        if (errno != EEXIST || (msg->flags & P9_DOTL_EXCL))
-            return -errno;
+        if (fd != -EEXIST || (msg->flags & P9_DOTL_EXCL))
+            return fd;
         fd = path_lookup(dir->fd, msg->name);
         if (fd == -ENOENT)
             continue;
         if (fd < 0)
             return fd;
-        if (fstat(fd, &st) < 0)
-            got = -errno;
-        else if (S_ISDIR(st.st_mode))
-            got = -EISDIR;
-        else {
-            got = check_type(st.st_mode & S_IFMT);
-            if (got == 0)
-                got = open_again(fd, flags);
-        }
+        got = path_look(fd, &stx);
+        if (got == 0)
+            got = dir->export->security->ops->look(fd, &stx, false);
+        if (got == 0)
+            got = S_ISDIR(stx.stx_mode) ? -EISDIR : check_type(stx.stx_mode & S_IFMT);
+        if (got == 0)
+            got = open_again(fd, flags);
         close(fd);
         return got;
     }
@@ -154,19 +190,21 @@ int op_lcreate(struct request *request)
     error = op_check_change(fid, msg->name, msg->name_len);
     if (error == 0 && fid->open)
         error = -EBUSY;
-    if (error == 0)
-        error = privs_become_group(fid->user, msg->gid);
+    if (error != 0)
+        return error;
+    error = take_file(request);
     if (error != 0)
         return error;
     fd = create(fid, msg, flags);
-    if (fd < 0)
-        return fd;
-    error = fid_qid_of(fid, fd, &stx, &qid);
+    error = fd < 0 ? fd : fid_qid_of(fid, fd, &stx, &qid);
     if (error != 0) {
-        close(fd);
+        if (fd >= 0)
+            close(fd);
+        limit_give(fid->account, LIMIT_FILES, 1);
         return error;
     }
     fid_set(fid, fid, fd, S_IFREG);
+    fid_set_qid(fid, &qid);
     fid->open = true;
     fid->open_flags = flags;
     put_open(request, &qid);

@@ -20,7 +20,11 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "src/export.h"
+#include "src/locator.h"
+#include "src/name-tree.h"
 #include "src/op.h"
+#include "src/security.h"
 
 int op_check_change(const struct fid *dir, const char *name, size_t len)
 {
@@ -52,25 +56,27 @@ static int put_made(struct request *request, const struct fid *dir, const char *
     return error;
 }
 
-static int prepare(struct request *request)
+static struct security_owner owner_of(struct request *request)
 {
-    const struct wire_msg *msg = &request->msg;
-    struct fid *dir = op_fid(request);
-    int error = op_check_change(dir, msg->name, msg->name_len);
+    return (struct security_owner){.user = op_fid(request)->user, .gid = request->msg.gid};
+}
 
-    return error != 0 ? error : privs_become_group(dir->user, msg->gid);
+static const struct security_ops *kept_by(const struct fid *dir)
+{
+    return dir->export->security->ops;
 }
 
 int op_mkdir(struct request *request)
 {
     const struct wire_msg *msg = &request->msg;
     struct fid *dir = op_fid(request);
-    int error = prepare(request);
+    const struct security_owner owner = owner_of(request);
+    int error = op_check_change(dir, msg->name, msg->name_len);
 
+    if (error == 0)
+        error = kept_by(dir)->mkdir(&owner, dir->fd, msg->name, msg->mode & 07777);
     if (error != 0)
         return error;
-    if (mkdirat(dir->fd, msg->name, msg->mode & 07777) < 0)
-        return -errno;
     return put_made(request, dir, msg->name);
 }
 
@@ -78,17 +84,19 @@ int op_mknod(struct request *request)
 {
     const struct wire_msg *msg = &request->msg;
     struct fid *dir = op_fid(request);
+    const struct security_owner owner = owner_of(request);
     mode_t type = msg->mode & S_IFMT;
-    int error = prepare(request);
+    int error = op_check_change(dir, msg->name, msg->name_len);
 
     if (error != 0)
         return error;
     if (type != 0 && type != S_IFREG && type != S_IFIFO && type != S_IFSOCK && type != S_IFCHR &&
         type != S_IFBLK)
         return type == S_IFDIR ? -EPERM : -EINVAL;
-    if (mknodat(dir->fd, msg->name, msg->mode & (S_IFMT | 07777), makedev(msg->major, msg->minor)) <
-        0)
-        return -errno;
+    error = kept_by(dir)->mknod(&owner, dir->fd, msg->name, msg->mode & (S_IFMT | 07777),
+                                makedev(msg->major, msg->minor));
+    if (error != 0)
+        return error;
     return put_made(request, dir, msg->name);
 }
 
@@ -96,14 +104,17 @@ int op_symlink(struct request *request)
 {
     const struct wire_msg *msg = &request->msg;
     struct fid *dir = op_fid(request);
-    int error = prepare(request);
+    const struct security_owner owner = owner_of(request);
+    int error = op_check_change(dir, msg->name, msg->name_len);
 
+    if (error == 0 && msg->name2_len == 0)
+        error = -ENOENT;
+    if (error == 0 && msg->name2_len >= PATH_MAX)
+        error = -ENAMETOOLONG;
+    if (error == 0)
+        error = kept_by(dir)->symlink(&owner, dir->fd, msg->name, msg->name2);
     if (error != 0)
         return error;
-    if (msg->name2_len == 0)
-        return -ENOENT;
-    if (symlinkat(msg->name2, dir->fd, msg->name) < 0)
-        return -errno;
     return put_made(request, dir, msg->name);
 }
 
@@ -118,7 +129,7 @@ int op_link(struct request *request)
         error = op_check_change(dir, msg->name, msg->name_len);
     if (error == 0 && file->type == S_IFDIR)
         error = -EPERM;
-    if (error == 0 && file->export != dir->export)
+    if (error == 0 && !export_same(file->export, dir->export))
         error = -EXDEV;
     if (error != 0)
         return error;
@@ -126,6 +137,59 @@ int op_link(struct request *request)
     return linkat(AT_FDCWD, path_proc(file->fd, path), dir->fd, msg->name, AT_SYMLINK_FOLLOW) < 0
                ? -errno
                : 0;
+}
+
+/* Where the file stands now. A file that was found again by handle may stand nowhere as far as the
+ * kernel knows; then the place that is remembered is looked at. */
+static int whereabouts(const struct fid *fid, char *name)
+{
+    int dir_fd = -ENOENT;
+    struct stat st;
+
+    if (locator_knows_better(fid->slot.locator)) {
+        dir_fd = locator_whereabouts(fid->export, fid->slot.locator, name);
+        /* the fid's own name is gone: another one is not taken in its place */
+        if (dir_fd == -ENOENT && fstat(fid->fd, &st) == 0 && st.st_nlink > 1)
+            return dir_fd;
+    }
+    if (dir_fd < 0)
+        dir_fd = path_whereabouts(fid->export, fid->fd, name);
+    return dir_fd == -ENOENT ? locator_whereabouts(fid->export, fid->slot.locator, name) : dir_fd;
+}
+
+/* Closed fids of what is replaced get their descriptors first, and those of what is moved learn the
+ * new place. */
+static int move(const struct path_export *export, int from_fd, const char *from_name, int to_fd,
+                const char *to_name)
+{
+    struct name_rename rename, removal;
+    struct fd_guard guard;
+    int error;
+
+    name_removal_begin_at(&removal, from_fd);
+    fd_cache_guard(&guard, export, to_fd, to_name);
+    name_rename_begin_at(&rename, from_fd);
+    error = renameat(from_fd, from_name, to_fd, to_name) < 0 ? -errno : 0;
+    if (error == 0)
+        name_tree_moved(export, from_fd, from_name, to_fd, to_name);
+    name_rename_end(&rename);
+    fd_cache_unguard(&guard);
+    name_rename_end(&removal);
+    return error;
+}
+
+static int remove_name(const struct path_export *export, int dir_fd, const char *name, int flags)
+{
+    struct name_rename removal;
+    struct fd_guard guard;
+    int error;
+
+    name_removal_begin_at(&removal, dir_fd);
+    fd_cache_guard(&guard, export, dir_fd, name);
+    error = unlinkat(dir_fd, name, flags) < 0 ? -errno : 0;
+    fd_cache_unguard(&guard);
+    name_rename_end(&removal);
+    return error;
 }
 
 int op_renameat(struct request *request)
@@ -136,11 +200,9 @@ int op_renameat(struct request *request)
 
     if (error == 0)
         error = op_check_change(to, msg->name2, msg->name2_len);
-    if (error == 0 && from->export != to->export)
+    if (error == 0 && !export_same(from->export, to->export))
         error = -EXDEV;
-    if (error != 0)
-        return error;
-    return renameat(from->fd, msg->name, to->fd, msg->name2) < 0 ? -errno : 0;
+    return error != 0 ? error : move(from->export, from->fd, msg->name, to->fd, msg->name2);
 }
 
 int op_rename(struct request *request)
@@ -152,14 +214,14 @@ int op_rename(struct request *request)
 
     if (error == 0)
         error = op_check_change(to, msg->name, msg->name_len);
-    if (error == 0 && fid->export != to->export)
+    if (error == 0 && !export_same(fid->export, to->export))
         error = -EXDEV;
     if (error != 0)
         return error;
-    dir_fd = path_whereabouts(fid->export, fid->fd, name);
+    dir_fd = whereabouts(fid, name);
     if (dir_fd < 0)
         return dir_fd;
-    error = renameat(dir_fd, name, to->fd, msg->name) < 0 ? -errno : 0;
+    error = move(fid->export, dir_fd, name, to->fd, msg->name);
     close(dir_fd);
     return error;
 }
@@ -174,9 +236,8 @@ int op_unlinkat(struct request *request)
         error = -EINVAL;
     if (error != 0)
         return error;
-    return unlinkat(dir->fd, msg->name, msg->flags & P9_DOTL_AT_REMOVEDIR ? AT_REMOVEDIR : 0) < 0
-               ? -errno
-               : 0;
+    return remove_name(dir->export, dir->fd, msg->name,
+                       msg->flags & P9_DOTL_AT_REMOVEDIR ? AT_REMOVEDIR : 0);
 }
 
 int op_remove(struct request *request)
@@ -189,10 +250,10 @@ int op_remove(struct request *request)
         error = -EROFS;
     if (error != 0)
         return error;
-    dir_fd = path_whereabouts(fid->export, fid->fd, name);
+    dir_fd = whereabouts(fid, name);
     if (dir_fd < 0)
         return dir_fd;
-    error = unlinkat(dir_fd, name, fid->type == S_IFDIR ? AT_REMOVEDIR : 0) < 0 ? -errno : 0;
+    error = remove_name(fid->export, dir_fd, name, fid->type == S_IFDIR ? AT_REMOVEDIR : 0);
     close(dir_fd);
     return error;
 }

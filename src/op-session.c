@@ -14,7 +14,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "src/export.h"
 #include "src/op.h"
+#include "src/security.h"
 
 int op_version(struct request *request)
 {
@@ -44,34 +46,31 @@ int op_auth(struct request *request)
     return -EOPNOTSUPP; /* no authentication is needed: clients go on with Tattach */
 }
 
-static const struct path_export *find_export(const struct server *server, const char *aname)
-{
-    if (aname[0] == '\0' && server->export_count == 1)
-        return &server->exports[0];
-    for (size_t i = 0; i < server->export_count; i++)
-        if (strcmp(server->exports[i].name, aname) == 0)
-            return &server->exports[i];
-    return NULL;
-}
-
 int op_attach(struct request *request)
 {
     const struct wire_msg *msg = &request->msg;
+    struct conn *conn = request->conn;
     struct fid *fid = op_fid(request);
     struct statx stx;
     struct qid qid;
+    const char *rest;
     int fd, error;
 
     if (msg->fid2 != P9_NOFID)
         return -EOPNOTSUPP;
-    fid->export = find_export(request->conn->server, msg->name);
-    if (fid->export == NULL)
-        return -ENOENT;
+    error = export_find(conn->server, &conn->peer, msg->name, &fid->export, &rest);
+    if (error != 0) {
+        fid->export = NULL;
+        return error;
+    }
     error = privs_become(NULL); /* the user is looked up by the daemon itself */
     if (error != 0)
         return error;
-    fid->user = privs_user_new(msg->uid, msg->name2);
-    error = privs_become(fid->user);
+    error = security_user(fid->export->security, msg->uid, msg->name2, &fid->user);
+    if (error == 0)
+        error = privs_become(fid->user);
+    if (error == 0 && *rest != '\0')
+        error = export_subdir(fid->export, rest, &conn->account, &fid->export);
     if (error != 0)
         return error;
     fd = fcntl(fid->export->root_fd, F_DUPFD_CLOEXEC, 0);
@@ -81,6 +80,7 @@ int op_attach(struct request *request)
     error = fid_qid(fid, &stx, &qid);
     if (error != 0)
         return error;
+    stats_attached(request->conn->stats, msg->uid, msg->name2, fid->export->name);
     wire_put_qid(&request->out, &qid);
     return 0;
 }

@@ -27,9 +27,9 @@ static int step(const struct fid *fid, int fd, mode_t type, const char *name, si
 }
 
 /* Walks as far as it gets. *done: how many names were walked; *fd: where that led (-1: no name was
- * walked); *type: what it is. 0, or the negative errno of the name that failed. */
-static int walk(struct request *request, const struct fid *fid, mode_t *type, uint16_t *done,
-                int *fd)
+ * walked); *type, *last: what it is. 0, or the negative errno of the name that failed. */
+static int walk(struct request *request, const struct fid *fid, mode_t *type, struct qid *last,
+                uint16_t *done, int *fd)
 {
     const struct wire_msg *msg = &request->msg;
 
@@ -55,6 +55,7 @@ static int walk(struct request *request, const struct fid *fid, mode_t *type, ui
             close(*fd);
         *fd = next;
         *type = stx.stx_mode & S_IFMT;
+        *last = qid;
         wire_put_qid(&request->out, &qid);
         *done = (uint16_t)(i + 1);
     }
@@ -65,6 +66,7 @@ int op_walk(struct request *request)
 {
     struct fid *fid = op_fid(request), *newfid = op_fid2(request);
     const struct wire_msg *msg = &request->msg;
+    struct qid last;
     uint16_t done;
     mode_t type;
     int fd, error;
@@ -72,10 +74,10 @@ int op_walk(struct request *request)
     error = op_check_file(fid);
     if (error != 0)
         return error;
-    if (fid->open && (newfid == NULL || msg->nwname > 0))
-        return -EBADF; /* an open fid can only be cloned */
+    if (fid->open && newfid == NULL)
+        return -EBADF; /* an open fid stands for its file until the clunk */
     wire_put16(&request->out, msg->nwname);
-    error = walk(request, fid, &type, &done, &fd);
+    error = walk(request, fid, &type, &last, &done, &fd);
     if (error != 0 || done < msg->nwname) {
         if (fd >= 0)
             close(fd);
@@ -90,11 +92,14 @@ int op_walk(struct request *request)
     if (msg->nwname == 0) {
         if (newfid == NULL)
             return 0;
+        last.path = fid->qid_path;
         /* An open descriptor has an offset and a mode; the clone gets one of its own. */
-        fd = fid->open ? path_reopen(fid->fd, O_PATH) : fcntl(fid->fd, F_DUPFD_CLOEXEC, 0);
+        fd = fid->open ? path_reopen(fid->fd, O_PATH) : path_dup(fid->fd);
         if (fd < 0)
-            return fid->open ? fd : -errno;
+            return fd;
     }
-    fid_set(newfid != NULL ? newfid : fid, fid, fd, type);
+    newfid = newfid != NULL ? newfid : fid;
+    fid_set(newfid, fid, fd, type);
+    fid_set_qid(newfid, &last);
     return 0;
 }

@@ -8,9 +8,10 @@
  * sets it, and reports what came of that. attr_size 0 with the flag REPLACE removes the xattr: so
  * Linux sends removexattr(2), and without the flag an empty value.
  *
- * Names that are the stores' or the markers' are as absent to clients. The system calls go through
- * /proc/self/fd, as those with a descriptor refuse O_PATH; on a symlink they act on the link
- * itself.
+ * Names that are the stores' or the markers', and classes that the operator does not allow, are as
+ * absent to clients; what a name is on the host depends on the security mode (security.h). The
+ * system calls go through /proc/self/fd, as those with a descriptor refuse O_PATH; on a symlink
+ * they act on the link itself.
  */
 #include "config.h"
 
@@ -20,7 +21,9 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "src/limit.h"
 #include "src/op.h"
+#include "src/security.h"
 
 #define TRIES 8
 
@@ -31,31 +34,62 @@ static int check_name(size_t len)
     return len > XATTR_NAME_MAX ? -ERANGE : 0;
 }
 
-/* Takes the hidden names out of a list of names. */
-static size_t filter(uint8_t *list, size_t size)
+/* Leaves of a list of the host's names those for clients, which are parts of them. */
+static size_t filter(const struct security *security, uint8_t *list, size_t size)
 {
     size_t kept = 0;
 
     for (size_t at = 0; at < size;) {
         size_t len = strnlen((char *)list + at, size - at);
+        const char *shown;
 
         if (at + len == size)
             break; /* not terminated: the kernel does not do this */
-        if (!qid_xattr_is_hidden((char *)list + at)) {
-            memmove(list + kept, list + at, len + 1);
-            kept += len + 1;
+        shown = security_xattr_shown(security, (char *)list + at);
+        if (shown != NULL) {
+            size_t shown_size = strlen(shown) + 1;
+
+            memmove(list + kept, shown, shown_size);
+            kept += shown_size;
         }
         at += len + 1;
     }
     return kept;
 }
 
+static struct fid_xattr *value_new(const struct fid *fid)
+{
+    struct fid_xattr *value = g_new0(struct fid_xattr, 1);
+
+    value->account = fid->account;
+    return value;
+}
+
+/* Makes room for `size` bytes in place of what there was. 0 or -ENOMEM. */
+static int make_room(struct fid_xattr *value, size_t size)
+{
+    size_t need = size + 1 + sizeof *value;
+    int error;
+
+    if (value->taken > 0)
+        limit_give(value->account, LIMIT_MEMORY, value->taken);
+    value->taken = 0;
+    g_clear_pointer(&value->bytes, g_free);
+    error = limit_take(value->account, LIMIT_MEMORY, need, NULL);
+    if (error != 0)
+        return error;
+    value->taken = need;
+    value->bytes = g_malloc0(size + 1);
+    return 0;
+}
+
 /* Reads the value, or with an empty name the list. 0 or a negative errno. */
-static int read_value(int fd, const char *name, struct fid_xattr *value)
+static int read_value(const struct fid *fid, const char *name, struct fid_xattr *value)
 {
     char path[PATH_PROC_SIZE];
+    int error;
 
-    path_proc(fd, path);
+    path_proc(fid->fd, path);
     for (int tries = 0; tries < TRIES; tries++) {
         ssize_t n = name[0] != '\0' ? getxattr(path, name, NULL, 0) : listxattr(path, NULL, 0);
 
@@ -63,15 +97,17 @@ static int read_value(int fd, const char *name, struct fid_xattr *value)
             return -errno;
         if (n > XATTR_SIZE_MAX && n > XATTR_LIST_MAX)
             return -E2BIG;
-        g_free(value->bytes);
-        value->bytes = g_malloc((size_t)n + 1);
         value->size = 0;
+        error = make_room(value, (size_t)n);
+        if (error != 0)
+            return error;
         if (n == 0)
             return 0;
         n = name[0] != '\0' ? getxattr(path, name, value->bytes, (size_t)n)
                             : listxattr(path, (char *)value->bytes, (size_t)n);
         if (n >= 0) {
-            value->size = name[0] != '\0' ? (size_t)n : filter(value->bytes, (size_t)n);
+            value->size = name[0] != '\0' ? (size_t)n
+                                          : filter(fid->export->security, value->bytes, (size_t)n);
             return 0;
         }
         if (errno != ERANGE) /* it grew meanwhile */
@@ -84,17 +120,19 @@ int op_xattrwalk(struct request *request)
 {
     const struct wire_msg *msg = &request->msg;
     struct fid *fid = op_fid(request), *newfid = op_fid2(request);
+    char buffer[SECURITY_XATTR_NAME_SIZE];
+    const char *host = "";
     struct fid_xattr *value;
     int error = op_check_file(fid);
 
     if (error == 0 && msg->name_len > 0)
         error = check_name(msg->name_len);
-    if (error == 0 && qid_xattr_is_hidden(msg->name))
-        error = -ENODATA;
+    if (error == 0 && msg->name_len > 0)
+        error = security_xattr(fid->export->security, msg->name, &host, buffer);
     if (error != 0)
         return error;
-    value = g_new0(struct fid_xattr, 1);
-    error = read_value(fid->fd, msg->name, value);
+    value = value_new(newfid);
+    error = read_value(fid, host, value);
     if (error != 0) {
         fid_xattr_free(value);
         return error;
@@ -111,6 +149,8 @@ int op_xattrcreate(struct request *request)
 {
     const struct wire_msg *msg = &request->msg;
     struct fid *fid = op_fid(request);
+    char buffer[SECURITY_XATTR_NAME_SIZE];
+    const char *host = NULL;
     struct fid_xattr *value;
     int error = op_check_file(fid);
 
@@ -120,7 +160,9 @@ int op_xattrcreate(struct request *request)
         error = check_name(msg->name_len);
     if (error == 0 && fid->export->readonly)
         error = -EROFS;
-    if (error == 0 && qid_xattr_is_hidden(msg->name))
+    if (error == 0)
+        error = security_xattr(fid->export->security, msg->name, &host, buffer);
+    if (error == -ENODATA) /* hidden */
         error = -EPERM;
     if (error == 0 && (msg->flags & ~(P9_XATTR_CREATE | P9_XATTR_REPLACE)))
         error = -EINVAL;
@@ -128,10 +170,14 @@ int op_xattrcreate(struct request *request)
         error = -E2BIG;
     if (error != 0)
         return error;
-    value = g_new0(struct fid_xattr, 1);
-    value->name = g_strdup(msg->name);
+    value = value_new(fid);
+    error = make_room(value, (size_t)msg->length);
+    if (error != 0) {
+        fid_xattr_free(value);
+        return error;
+    }
+    value->name = g_strdup(host);
     value->size = (size_t)msg->length;
-    value->bytes = g_malloc0(value->size + 1);
     value->flags = (msg->flags & P9_XATTR_CREATE ? XATTR_CREATE : 0) |
                    (msg->flags & P9_XATTR_REPLACE ? XATTR_REPLACE : 0);
     fid->kind = FID_XATTR_WRITE;
@@ -170,9 +216,11 @@ int op_xattr_write(struct request *request)
     pthread_mutex_lock(&fid->mutex);
     if (msg->offset > value->size || msg->count > value->size - msg->offset)
         error = -ENOSPC;
+    else if (msg->offset > value->written)
+        error = -EINVAL; /* clients write it from the beginning; a gap would become zeros */
     else if (msg->count > 0) {
         memcpy(value->bytes + msg->offset, msg->data, msg->count);
-        value->written += msg->count;
+        value->written = MAX(value->written, (size_t)msg->offset + msg->count);
     }
     pthread_mutex_unlock(&fid->mutex);
     if (error == 0)
@@ -188,6 +236,8 @@ int op_xattr_commit(struct fid *fid)
     if (value == NULL)
         return 0;
     path_proc(fid->fd, path);
+    if (value->size == 0 && fid->export->security->ops->empty_removes(value->name))
+        return removexattr(path, value->name) < 0 && errno != ENODATA ? -errno : 0;
     if (value->size == 0 && value->flags == XATTR_REPLACE)
         return removexattr(path, value->name) < 0 ? -errno : 0;
     if (value->written < value->size)

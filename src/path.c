@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glib.h>
 #include <limits.h>
 #include <linux/openat2.h>
 #include <stdio.h>
@@ -20,6 +21,29 @@
 
 static int proc_fd = -1;
 static int no_openat2; /* set once, atomically, when the kernel lacks the call */
+
+static bool (*on_shortage)(void);
+
+void path_on_shortage(bool (*relieve)(void))
+{
+    on_shortage = relieve;
+}
+
+bool path_relieved(int error)
+{
+    return (error == -EMFILE || error == -ENFILE) && on_shortage != NULL && on_shortage();
+}
+
+int path_dup(int fd)
+{
+    int got;
+
+    do {
+        got = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        got = got < 0 ? -errno : got;
+    } while (got < 0 && path_relieved(got));
+    return got;
+}
 
 int path_init(void)
 {
@@ -41,12 +65,10 @@ int path_check_name(const char *name, size_t len, bool create)
     return 0;
 }
 
-int path_lookup(int dir_fd, const char *name)
+static int lookup(int dir_fd, const char *name)
 {
     int fd;
 
-    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
-        return -EINVAL;
 #ifdef SYS_openat2
     if (!__atomic_load_n(&no_openat2, __ATOMIC_RELAXED)) {
         /* RESOLVE_NO_SYMLINKS would refuse a symlink as last component even with O_NOFOLLOW; the
@@ -66,6 +88,29 @@ int path_lookup(int dir_fd, const char *name)
 #endif
     fd = openat(dir_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
+}
+
+int path_lookup(int dir_fd, const char *name)
+{
+    int fd;
+
+    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return -EINVAL;
+    do
+        fd = lookup(dir_fd, name);
+    while (fd < 0 && path_relieved(fd));
+    return fd;
+}
+
+static int lookup_parent(int fd)
+{
+    int up;
+
+    do {
+        up = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        up = up < 0 ? -errno : up;
+    } while (up < 0 && path_relieved(up));
+    return up;
 }
 
 static bool same_file(const struct statx *a, const struct statx *b)
@@ -105,9 +150,9 @@ static int check_beneath(const struct statx *root, int fd)
             break;
         }
         last = here;
-        up = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        up = lookup_parent(fd);
         if (up < 0) {
-            error = -errno;
+            error = up;
             break;
         }
         close(fd);
@@ -129,14 +174,11 @@ int path_parent(const struct path_export *exp, int fd)
         error = statx_of(fd, &here);
     if (error != 0)
         return error;
-    if (same_place(&here, &root))
-        up = fcntl(exp->root_fd, F_DUPFD_CLOEXEC, 0);
-    else
-        up = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    up = same_place(&here, &root) ? path_dup(exp->root_fd) : lookup_parent(fd);
     if (up < 0)
-        return -errno;
-    again = fcntl(up, F_DUPFD_CLOEXEC, 0);
-    error = again < 0 ? -errno : check_beneath(&root, again);
+        return up;
+    again = path_dup(up);
+    error = again < 0 ? again : check_beneath(&root, again);
     if (error != 0) {
         close(up);
         return error;
@@ -150,8 +192,11 @@ int path_reopen(int fd, int flags)
     int got;
 
     snprintf(name, sizeof name, "%d", fd);
-    got = openat(proc_fd, name, flags | O_CLOEXEC);
-    return got < 0 ? -errno : got;
+    do {
+        got = openat(proc_fd, name, flags | O_CLOEXEC);
+        got = got < 0 ? -errno : got;
+    } while (got < 0 && path_relieved(got));
+    return got;
 }
 
 const char *path_proc(int fd, char buffer[PATH_PROC_SIZE])
@@ -172,10 +217,9 @@ int path_look(int fd, struct statx *stx)
     return statx(fd, "", flags, QID_STATX_MASK, stx) < 0 ? -errno : 0;
 }
 
-/* Opens the directory that stands at `path`, relative to the root, component by component. */
-static int walk_down(int root_fd, char *path)
+int path_descend(const struct path_export *exp, char *path)
 {
-    int fd = fcntl(root_fd, F_DUPFD_CLOEXEC, 0);
+    int fd = path_dup(exp->root_fd);
 
     while (fd >= 0 && *path != '\0') {
         char *slash = strchr(path, '/');
@@ -188,41 +232,81 @@ static int walk_down(int root_fd, char *path)
         fd = next;
         path = slash != NULL ? slash + 1 : path + strlen(path);
     }
-    return fd < 0 && fd == -1 ? -errno : fd;
+    return fd;
+}
+
+int path_absolute(int fd, char *path)
+{
+    char link[16];
+    ssize_t len;
+
+    snprintf(link, sizeof link, "%d", fd);
+    len = readlinkat(proc_fd, link, path, PATH_MAX);
+    if (len < 0)
+        return -errno;
+    if (len == PATH_MAX)
+        return -ENAMETOOLONG;
+    path[len] = '\0';
+    return 0;
+}
+
+/* `any`: also what may be no path but a path and what the kernel says about it. */
+static int below(const struct path_export *exp, int fd, char *path, bool any)
+{
+    static const char deleted[] = " (deleted)";
+    char root[PATH_MAX];
+    size_t root_len, len;
+    int error = path_absolute(exp->root_fd, root);
+
+    if (error == 0)
+        error = path_absolute(fd, path);
+    if (error != 0)
+        return error;
+    root_len = strlen(root);
+    len = strlen(path);
+    if (root_len == 1)
+        root_len = 0;
+    /* A file whose name ends like this is as one that has none: it is looked for otherwise. */
+    if (!any && g_str_has_suffix(path, deleted))
+        return -ENOENT;
+    if (len < root_len || memcmp(root, path, root_len) != 0)
+        return -ENOENT;
+    if (len == root_len || (len == 1 && root_len == 0)) {
+        path[0] = '\0';
+        return 0;
+    }
+    if (path[root_len] != '/')
+        return -ENOENT;
+    memmove(path, path + root_len + 1, len - root_len);
+    return 0;
+}
+
+int path_below(const struct path_export *exp, int fd, char *path)
+{
+    return below(exp, fd, path, false);
 }
 
 int path_whereabouts(const struct path_export *exp, int fd, char *name)
 {
-    char link[16], root[PATH_MAX], full[PATH_MAX];
+    char path[PATH_MAX];
     struct statx want, got;
-    ssize_t root_len, len;
-    char *rest, *base;
+    char *base;
     int dir_fd, found, error;
 
-    snprintf(link, sizeof link, "%d", exp->root_fd);
-    root_len = readlinkat(proc_fd, link, root, sizeof root - 1);
-    snprintf(link, sizeof link, "%d", fd);
-    len = root_len < 0 ? -1 : readlinkat(proc_fd, link, full, sizeof full - 1);
-    if (len < 0)
-        return -errno;
-    root[root_len] = full[len] = '\0';
-    if (root_len == 1)
-        root_len = 0;
-    if (len <= root_len + 1 || memcmp(root, full, (size_t)root_len) != 0 || full[root_len] != '/')
-        return -ENOENT;
-    rest = full + root_len + 1;
-    base = strrchr(rest, '/');
+    error = below(exp, fd, path, true);
+    if (error != 0)
+        return error;
+    base = strrchr(path, '/');
     if (base != NULL)
         *base++ = '\0';
-    else {
-        base = rest;
-    }
+    else
+        base = path;
     if (strlen(base) == 0 || strlen(base) > P9_NAME_MAX)
         return -ENOENT;
     memcpy(name, base, strlen(base) + 1);
-    if (base == rest)
-        *rest = '\0';
-    dir_fd = walk_down(exp->root_fd, rest);
+    if (base == path)
+        path[0] = '\0';
+    dir_fd = path_descend(exp, path);
     if (dir_fd < 0)
         return dir_fd;
     /* What the kernel prints may be old already, or be a strange name: only the inode proves it. */

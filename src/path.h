@@ -16,12 +16,19 @@
 
 #include "src/qid.h"
 
+struct security; /* src/security.h */
+struct allow;
+
 struct path_export {
     const char *name;
     const char *dir; /* absolute */
     int root_fd;     /* O_PATH */
     bool readonly;
+    bool subdirs;              /* clients may attach to directories below it */
+    bool is_subdir;            /* is one of these: see export.h */
+    const struct allow *allow; /* who may attach; NULL: everybody */
     struct qid_export *qids;
+    struct security *security;
 };
 
 /* Opens /proc/self/fd, through which O_PATH descriptors are opened again. 0 or a negative errno. */
@@ -53,6 +60,28 @@ int path_statx(int fd, struct statx *stx);
 /* The same from what the kernel knows already: type, inode number and mount are right, times and
  * sizes may be old. Does not wait for a server. */
 int path_look(int fd, struct statx *stx);
+
+/* The path of `fd`, relative to the root of the export, as the kernel tells it now, in a buffer of
+ * PATH_MAX; "" for the root. It may be old already. -ENOENT where there is none below the export,
+ * or the name was removed. Asks no filesystem. */
+int path_below(const struct path_export *exp, int fd, char *path);
+
+/* The absolute path of `fd`, as the kernel tells it, in a buffer of PATH_MAX; with " (deleted)" after
+ * it where the name was removed. 0 or a negative errno. */
+int path_absolute(int fd, char *path);
+
+/* Goes down `path`, relative to the root, name by name: an O_PATH descriptor or a negative errno.
+ * Writes to `path`. */
+int path_descend(const struct path_export *exp, char *path);
+
+/* What is called where the process has no descriptor left; true: try again. Before any thread. */
+void path_on_shortage(bool (*relieve)(void));
+
+/* Whether `error` (negative) is a want of descriptors, and there are some again now. */
+bool path_relieved(int error);
+
+/* A second descriptor of the same. */
+int path_dup(int fd);
 
 /* The directory and the name under which `fd` stands now: an O_PATH descriptor, and the name (at
  * most P9_NAME_MAX bytes and NUL). -ENOENT where it stands nowhere below the export any more. */

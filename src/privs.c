@@ -6,17 +6,12 @@
 
 #include <errno.h>
 #include <glib.h>
-#include <grp.h>
 #include <linux/capability.h>
-#include <pwd.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "src/proto.h"
-
-#define NOBODY     65534u
-#define GROUPS_MAX 65536
 
 #if defined(SYS_setfsuid32)
 #define CALL_SETFSUID  SYS_setfsuid32
@@ -37,6 +32,11 @@ static struct __user_cap_data_struct daemon_caps[_LINUX_CAPABILITY_U32S_3];
 static __thread struct privs_user *current_user;
 static __thread uint32_t current_gid;
 
+static bool has_cap(unsigned cap)
+{
+    return (daemon_caps[cap / 32].effective & (1u << (cap % 32))) != 0;
+}
+
 void privs_init(bool trusted)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -44,74 +44,45 @@ void privs_init(bool trusted)
 
     if (count < 0)
         count = 0;
-    act_for_others = !trusted && geteuid() == 0;
     if (syscall(SYS_capget, &header, daemon_caps) < 0)
         memset(daemon_caps, 0, sizeof daemon_caps);
+    /* Not whether it is root: root of a container may lack them, a service user may have them. */
+    act_for_others = !trusted && has_cap(CAP_SETUID) && has_cap(CAP_SETGID);
     daemon_user = g_malloc0(sizeof *daemon_user + sizeof(gid_t) * (size_t)(count + 1));
     daemon_user->refs = 1;
     daemon_user->uid = geteuid();
     daemon_user->gid = getegid();
+    daemon_user->client_uid = P9_NONUNAME;
     daemon_user->known = true;
+    daemon_user->daemon = true;
     count = getgroups(count, daemon_user->groups);
     daemon_user->group_count = count < 0 ? 0 : count;
 }
 
-static struct privs_user *user_of(const struct passwd *entry, uint32_t uid)
+bool privs_act_for_others(void)
 {
-    struct privs_user *user;
-    int count = 64;
+    return act_for_others;
+}
 
-    if (entry == NULL) {
-        user = g_malloc0(sizeof *user);
-        user->uid = uid;
-        user->gid = uid == 0 ? 0 : NOBODY;
-        user->refs = 1;
-        return user;
-    }
-    for (;;) {
-        int room = count;
+struct privs_user *privs_user_plain(uint32_t uid, uint32_t gid, bool known)
+{
+    struct privs_user *user = g_malloc0(sizeof *user);
 
-        user = g_malloc0(sizeof *user + sizeof(gid_t) * (size_t)room);
-        if (getgrouplist(entry->pw_name, entry->pw_gid, user->groups, &count) >= 0)
-            break;
-        g_free(user);
-        if (count <= room)
-            count = room * 2;
-        if (count > GROUPS_MAX) {
-            user = g_malloc0(sizeof *user);
-            count = 0;
-            break;
-        }
-    }
-    user->uid = entry->pw_uid;
-    user->gid = entry->pw_gid;
-    user->group_count = count;
-    user->known = true;
     user->refs = 1;
+    user->uid = uid;
+    user->gid = gid;
+    user->client_uid = uid;
+    user->known = known;
     return user;
 }
 
-struct privs_user *privs_user_new(uint32_t uid, const char *name)
+struct privs_user *privs_user_daemon(uint32_t client_uid)
 {
-    struct passwd entry, *found = NULL;
-    size_t size = 16384;
-    g_autofree char *buffer = NULL;
-    int error;
+    struct privs_user *user = privs_user_plain(daemon_user->uid, daemon_user->gid, true);
 
-    if (!act_for_others)
-        return privs_user_ref(daemon_user);
-    do {
-        g_free(buffer);
-        buffer = g_malloc(size);
-        if (uid == P9_NONUNAME)
-            error = getpwnam_r(name, &entry, buffer, size, &found);
-        else
-            error = getpwuid_r(uid, &entry, buffer, size, &found);
-        size *= 2;
-    } while (error == ERANGE && size <= 1024 * 1024);
-    if (error != 0)
-        found = NULL;
-    return user_of(found, uid == P9_NONUNAME ? NOBODY : uid);
+    user->client_uid = client_uid;
+    user->daemon = true;
+    return user;
 }
 
 struct privs_user *privs_user_ref(struct privs_user *user)
@@ -165,32 +136,42 @@ static int set_ids(struct privs_user *user, uint32_t gid)
     return 0;
 }
 
+/* Whether the daemon's capabilities are this user's, too. */
+static bool has_caps(const struct privs_user *user)
+{
+    return user->daemon || user->uid == 0;
+}
+
 /* A change of fsuid takes the capabilities about files away, but leaves CAP_SYS_ADMIN, with which a
  * user would set trusted.* xattrs, CAP_SETFCAP and others: therefore a user other than root acts
  * with none at all. They stay permitted, and come back for the next change. */
 static int switch_to(struct privs_user *user, uint32_t gid)
 {
+    bool new_uid = current_user == NULL || current_user->uid != user->uid;
     int error;
 
     if (!act_for_others || (user == current_user && gid == current_gid))
         return 0;
-    if (current_user == NULL || current_user->uid != 0) {
+    if (current_user == NULL || !has_caps(current_user)) {
         error = set_caps(true);
         if (error != 0)
             return error;
     }
     error = set_ids(user, gid);
+    if (error == 0 && !has_caps(user))
+        error = set_caps(false);
+    else if (error == 0 && new_uid) /* from 0 to the daemon's own uid, where that is another */
+        error = set_caps(true);
     if (error != 0) { /* half changed: the next change starts from nothing */
         privs_user_unref(current_user);
         current_user = NULL;
-        return error;
     }
-    return user->uid != 0 ? set_caps(false) : 0;
+    return error;
 }
 
 int privs_become(struct privs_user *user)
 {
-    if (user == NULL)
+    if (user == NULL || user->daemon)
         user = daemon_user;
     return switch_to(user, user->gid);
 }
@@ -210,7 +191,7 @@ static bool may_give(const struct privs_user *user, uint32_t gid)
 
 int privs_become_group(struct privs_user *user, uint32_t gid)
 {
-    if (user == NULL || gid == (uint32_t)-1 || !may_give(user, gid))
+    if (user == NULL || user->daemon || gid == (uint32_t)-1 || !may_give(user, gid))
         return privs_become(user);
     return switch_to(user, gid);
 }
@@ -218,7 +199,8 @@ int privs_become_group(struct privs_user *user, uint32_t gid)
 void privs_suspend(struct privs_pause *pause)
 {
     pause->user = NULL;
-    if (!act_for_others || current_user == NULL || current_user->uid == 0)
+    if (!act_for_others || current_user == NULL || current_user->daemon ||
+        (current_user->uid == 0 && daemon_user->uid == 0))
         return;
     pause->user = privs_user_ref(current_user);
     pause->gid = current_gid;

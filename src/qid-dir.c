@@ -174,6 +174,7 @@ static void look_at(struct listing *l, size_t owner, int fd, const char *name)
         return;
     }
     set_types(e, stx.stx_mode);
+    e->qid.version = qid_version_of(exp, &stx);
     if (exp->multidevs == QID_MULTIDEVS_WARN) {
         qid_warn_once(exp, &stx);
         e->qid.path = stx.stx_ino;
@@ -196,6 +197,10 @@ static void show_mount(struct listing *l, size_t owner, const struct statx *root
     struct qid_dirent *e = &l->entries[owner];
     struct mount_entry at;
 
+    if (l->exp->versions == QID_VERSIONS_MTIME) { /* what is known of it is old */
+        look_at(l, owner, l->fd, e->name);
+        return;
+    }
     set_types(e, root->stx_mode);
     if (l->exp->multidevs == QID_MULTIDEVS_WARN) {
         qid_warn_once(l->exp, root);
@@ -215,7 +220,7 @@ static void prepare(struct listing *l, size_t owner)
     struct statx root;
 
     e->result = 0;
-    e->qid.version = QID_VERSION;
+    e->qid.version = qid_version_of(l->exp, l->stx);
     if (is_dot(e->name)) {
         set_types(e, S_IFDIR);
         if (warn)
@@ -242,6 +247,10 @@ static void prepare(struct listing *l, size_t owner)
         return;
     case MOUNT_NAME_PLAIN:
         break;
+    }
+    if (l->exp->versions == QID_VERSIONS_MTIME) { /* only the file knows */
+        look_at(l, owner, l->fd, e->name);
+        return;
     }
     if (e->d_type != DT_UNKNOWN && !warn && !l->dir.overlay &&
         l->dir.policy == QIDMAP_POLICY_HANDLE) {

@@ -14,8 +14,6 @@
 #include "src/qid.h"
 #include "store/qidmap.h"
 
-#define QID_VERSION 1
-
 /* A qid is made of what never changes: a server that does not answer need not be asked. */
 #define LOOK_FLAGS (AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC)
 
@@ -25,6 +23,7 @@ struct qid_export {
     int root_fd;
     char *store_uri; /* NULL with multidevs=warn */
     enum qid_multidevs multidevs;
+    enum qid_versions versions;
     struct mount_export *mounts;
     qidmap_store *store; /* borrowed from the map */
     struct statx root_stx;
@@ -37,6 +36,11 @@ struct qid_export {
 /* ---- qid.c ----------------------------------------------------------------------------------- */
 
 uint8_t qid_type_of_mode(mode_t mode);
+
+#define QID_VERSION_STABLE 1
+
+/* Never 0. */
+uint32_t qid_version_of(const struct qid_export *exp, const struct statx *stx);
 
 /* The id of an object that is no inode; new ones are made with the daemon's rights. */
 int qid_map_object(struct qid_export *exp, const struct qidmap_object *object, uint64_t *path);

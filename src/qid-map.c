@@ -30,6 +30,16 @@ static void export_free(gpointer data)
     g_free(exp);
 }
 
+gboolean qid_keep_mounts(GError **error)
+{
+    struct qidmap_error problem;
+    int rc = qidmap_keep_mounts(&problem);
+
+    if (rc < 0)
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-rc), "%s", problem.text);
+    return rc == 0;
+}
+
 struct qid_map *qid_map_new(char *const *overrides, GError **error)
 {
     struct mount_watch *watch = mount_watch_new(overrides, error);

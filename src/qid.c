@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * One qid: the path comes from the store by (filesystem, inode), the type from the mode, and the
- * version is a constant.
+ * version is a constant, or made from mtime.
  *
- * The version is never 0, which tells Linux guests not to cache, and never made from times or
- * sizes: a guest that sees another version drops the inode it holds open. That an inode number was
- * given to another file is told by st_gen.
+ * The version is never 0, which tells Linux guests not to cache, and by default never made from
+ * times or sizes: a guest that sees another version builds a second inode for the file. That an
+ * inode number was given to another file is told by st_gen. With qid-version=mtime it is made from
+ * mtime, as guests with cache=fscache compare it to find out whether what they have on disk is
+ * still true.
  *
  * multidevs=warn shows raw inode numbers, as servers do that know of one filesystem only: it has no
  * store, and says once for each export which two filesystems may now be taken for each other.
@@ -25,6 +27,23 @@
 uint8_t qid_type_of_mode(mode_t mode)
 {
     return S_ISDIR(mode) ? QID_TYPE_DIR : S_ISLNK(mode) ? QID_TYPE_SYMLINK : QID_TYPE_FILE;
+}
+
+uint32_t qid_version_of(const struct qid_export *exp, const struct statx *stx)
+{
+    guint64 time;
+    guint32 version;
+
+    if (exp->versions == QID_VERSIONS_STABLE)
+        return QID_VERSION_STABLE;
+    time = (guint64)stx->stx_mtime.tv_sec * 1000000000u + stx->stx_mtime.tv_nsec;
+    version = (guint32)(time ^ time >> 32);
+    return version != 0 ? version : QID_VERSION_STABLE;
+}
+
+void qid_export_set_versions(struct qid_export *exp, enum qid_versions versions)
+{
+    exp->versions = versions;
 }
 
 static int map_inode(struct qid_export *exp, uint32_t fs, uint64_t ino, uint64_t *path)
@@ -106,7 +125,7 @@ int qid_from_stat(struct qid_export *exp, int fd, const struct statx *stx, struc
     if (rc < 0)
         return rc;
     qid->type = qid_type_of_mode(stx->stx_mode);
-    qid->version = QID_VERSION;
+    qid->version = qid_version_of(exp, stx);
     qid->path = path;
     return 0;
 }

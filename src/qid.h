@@ -22,7 +22,7 @@
 
 struct qid {
     uint8_t type;
-    uint32_t version; /* never 0; stable for an unchanged identity */
+    uint32_t version; /* never 0; stable for an unchanged identity, or as qid_versions says */
     uint64_t path;
 };
 
@@ -39,11 +39,18 @@ struct qid {
 #define QID_STATX_MASK                                                                             \
     (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID | STATX_MNT_ID_UNIQUE | STATX_SUBVOL)
 
+/* What the version of a qid says: nothing, or when the content changed last. */
+enum qid_versions { QID_VERSIONS_STABLE, QID_VERSIONS_MTIME };
+
 enum qid_multidevs { QID_MULTIDEVS_REMAP, QID_MULTIDEVS_FORBID, QID_MULTIDEVS_WARN };
 
 struct mount_settings; /* src/mount.h */
 struct qid_map;        /* all stores and exports of the daemon */
 struct qid_export;     /* one export */
+
+/* Before the daemon enters a mount namespace of its own: filesystems are identified by the mounts
+ * of now, so that they stay the same ones at each start. */
+gboolean qid_keep_mounts(GError **error);
 
 /* A new, empty map. `overrides`: "PATH=UUID" strings of fs-id, NULL-terminated, may be NULL;
  * copied. */
@@ -56,6 +63,9 @@ struct qid_export *qid_map_add_export(struct qid_map *map, const char *name, con
                                       int root_fd, const char *store_uri,
                                       enum qid_multidevs multidevs,
                                       const struct mount_settings *settings, GError **error);
+
+/* Default: QID_VERSIONS_STABLE. */
+void qid_export_set_versions(struct qid_export *exp, enum qid_versions versions);
 
 /* Opens (or creates) the stores, resolves every mount below every export, and begins to watch
  * mountinfo. After this, ids may be asked for. */
@@ -87,6 +97,10 @@ struct qid_dirent {
  * vanished meanwhile gets -ENOENT. Returns 0, or a negative errno for the call as a whole. */
 int qid_from_dirents(struct qid_export *exp, int dir_fd, const struct statx *dir_stx, int parent_fd,
                      struct qid_dirent *entries, size_t count);
+
+/* A number that tells the file `fd` from an earlier one with its inode number, and never changes
+ * while it lives. FALSE: its filesystem has none. */
+gboolean qid_generation(int fd, uint32_t *generation);
 
 /* True for names of xattrs that guests must neither see nor touch: the stores' and the markers'. */
 gboolean qid_xattr_is_hidden(const char *name);

@@ -13,31 +13,43 @@
 #include <systemd/sd-daemon.h>
 #endif
 
+static pthread_t waiter; /* who calls quit_wait() */
+
 static void fill(sigset_t *set)
 {
     sigemptyset(set);
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
+    sigaddset(set, SIGUSR1);
 }
 
 void quit_prepare(void)
 {
     sigset_t set;
 
+    waiter = pthread_self();
     signal(SIGPIPE, SIG_IGN);
     fill(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
-int quit_wait(void)
+int quit_wait(void (*on_usr1)(void))
 {
     sigset_t set;
     int number = 0;
 
     fill(&set);
-    while (sigwait(&set, &number) != 0)
-        continue;
+    while (sigwait(&set, &number) != 0 || number == SIGUSR1)
+        if (number == SIGUSR1) {
+            number = 0;
+            on_usr1();
+        }
     return number;
+}
+
+void quit_now(void)
+{
+    pthread_kill(waiter, SIGTERM);
 }
 
 void quit_tell_ready(int ready_fd)

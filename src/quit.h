@@ -8,7 +8,10 @@
 void quit_prepare(void);
 
 /* Waits for SIGTERM or SIGINT; returns its number. */
-int quit_wait(void);
+int quit_wait(void (*on_usr1)(void));
+
+/* Makes quit_wait() return, from any thread. */
+void quit_now(void);
 
 /* Says that the daemon listens: to systemd, and on `ready_fd` where it is not negative (closed). */
 void quit_tell_ready(int ready_fd);

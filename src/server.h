@@ -17,7 +17,10 @@ struct server {
     size_t export_count;
     uint32_t msize_max;
     unsigned threads;
-    bool trusted;      /* access=trusted */
+    unsigned connections_max;
+    unsigned idle_seconds;  /* a client may attach nothing for so long; 0: for ever */
+    unsigned stall_seconds; /* a message may stand still, or replies be unread; 0: for ever */
+    bool trusted;           /* access=trusted */
 };
 
 #endif

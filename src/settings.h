@@ -14,8 +14,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "src/accept.h"
 #include "src/mount.h"
 #include "src/qid.h"
+#include "src/security.h"
+
+struct allow;
 
 struct settings_export {
     char *name;
@@ -24,17 +28,36 @@ struct settings_export {
     enum qid_multidevs multidevs;
     struct mount_settings mounts;
     bool readonly;
+    struct security_settings security;
+    char *squash_user; /* what security.squash_user means */
+    enum qid_versions versions;
+    bool subdirs;        /* clients may attach to directories below it */
+    struct allow *allow; /* NULL: everybody */
+};
+
+/* What the daemon takes away from itself (sandbox.h). */
+enum settings_isolate {
+    SETTINGS_ISOLATE_AUTO, /* what can be done here */
+    SETTINGS_ISOLATE_YES,  /* all of it, or an error */
+    SETTINGS_ISOLATE_NO
 };
 
 struct settings {
     GPtrArray *exports; /* struct settings_export, at least one */
-    char **listen;      /* addresses; may be empty with socket activation */
+    GPtrArray *listen;  /* struct listen_spec; may be empty with socket activation */
+    GArray *connected;  /* struct accept_pair: connections that come with the daemon */
     char **fs_ids;      /* PATH=UUID */
-    bool trusted;       /* access=trusted */
+    GPtrArray *limits;  /* NAME=N each; the later ones count */
+    unsigned idle_seconds, stall_seconds;
+    bool trusted; /* access=trusted */
     bool debug;
+    char **traces; /* for trace_add() */
+    bool seccomp;
+    enum settings_isolate isolate;
     unsigned threads;
     uint32_t msize_max;
-    int ready_fd; /* -1: none */
+    uint64_t descriptors; /* of fids that are not open; 0: as RLIMIT_NOFILE allows */
+    int ready_fd;         /* -1: none */
 };
 
 enum settings_result {

@@ -246,6 +246,7 @@ int wire_decode(uint8_t *bytes, size_t size, struct wire_msg *msg)
 
     memset(msg, 0, sizeof *msg);
     msg->name = msg->name2 = "";
+    msg->size = (uint32_t)size;
     take(&in, 4);
     msg->type = (uint8_t)take(&in, 1);
     msg->tag = (uint16_t)take(&in, 2);

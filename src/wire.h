@@ -18,6 +18,7 @@
 /* One request. Strings are NUL-terminated, and point into the message that was decoded, as does
  * `data`. Which members are set depends on the type; the others are 0. */
 struct wire_msg {
+    uint32_t size; /* of the whole message */
     uint8_t type;
     uint16_t tag;
     uint32_t fid;   /* the fid, dfid, afid or directory that the message is about */

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "src/conn.h"
@@ -20,12 +21,19 @@
 #define SPARE_WORKERS 4     /* idle ones beyond these end after a while */
 #define SPARE_TIMEOUT 10000 /* ms */
 #define EVENT_QUEUE   0u    /* listeners are 1, 2, ... */
+#define EVENT_TICK    (CONN_FIRST_ID - 1)
+
+/* Reply buffers up to the first size are a worker's to keep; of larger ones all workers together
+ * keep so many bytes. */
+#define OUT_SMALL (128u * 1024)
+#define OUT_KEPT  (8u * 1024 * 1024)
 
 struct worker {
     struct worker *next; /* pool.lock */
     struct request request;
     uint8_t *out;
     size_t out_size;
+    size_t out_kept; /* what it has in pool.kept */
 
     pthread_mutex_t lock;
     struct conn *held; /* the role that may be taken away */
@@ -34,7 +42,9 @@ struct worker {
 };
 
 static struct {
-    int epoll, event;
+    int epoll, event, timer;
+    void (*on_tick)(void);
+    size_t kept; /* bytes of large reply buffers of workers that are at no request; atomic */
     unsigned max;
     const int *listeners;
     unsigned listener_count;
@@ -46,8 +56,9 @@ static struct {
     unsigned count;
     bool stop;
     GQueue queue; /* of connections whose role waits for a worker */
+    GQueue ready; /* of requests */
 
-    int queued;   /* length of queue; atomic, a hint */
+    int queued;   /* length of both; atomic, a hint */
     int idle;     /* in epoll_wait; atomic */
     int blocked;  /* in recv; atomic */
     int stopping; /* atomic copy of stop */
@@ -57,7 +68,8 @@ static struct {
     int monitor_asleep; /* atomic */
     int activity;       /* atomic: requests begun */
     pthread_t monitor;
-} pool = {.lock = PTHREAD_MUTEX_INITIALIZER,
+} pool = {.timer = -1,
+          .lock = PTHREAD_MUTEX_INITIALIZER,
           .ended = PTHREAD_COND_INITIALIZER,
           .monitor_lock = PTHREAD_MUTEX_INITIALIZER,
           .monitor_wake = PTHREAD_COND_INITIALIZER};
@@ -111,10 +123,10 @@ static void grow(void)
     log_warning("cannot start another thread; going on with those that run");
 }
 
-void worker_queue(struct conn *conn)
+static void queue_add(GQueue *queue, void *item)
 {
     pthread_mutex_lock(&pool.lock);
-    g_queue_push_tail(&pool.queue, conn);
+    g_queue_push_tail(queue, item);
     __atomic_fetch_add(&pool.queued, 1, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(&pool.lock);
     if (__atomic_load_n(&pool.idle, __ATOMIC_SEQ_CST) == 0)
@@ -122,18 +134,36 @@ void worker_queue(struct conn *conn)
     wake_one();
 }
 
-static struct conn *take_queued(void)
+void worker_queue(struct conn *conn)
 {
-    struct conn *conn;
+    queue_add(&pool.queue, conn);
+}
+
+void worker_queue_request(struct request *request)
+{
+    queue_add(&pool.ready, request);
+}
+
+/* True: it did something of the queues. What is under way already comes first. */
+static bool serve_queued(struct worker *worker)
+{
+    struct request *request;
+    struct conn *conn = NULL;
 
     if (__atomic_load_n(&pool.queued, __ATOMIC_SEQ_CST) == 0)
-        return NULL;
+        return false;
     pthread_mutex_lock(&pool.lock);
-    conn = g_queue_pop_head(&pool.queue);
-    if (conn != NULL)
+    request = g_queue_pop_head(&pool.ready);
+    if (request == NULL)
+        conn = g_queue_pop_head(&pool.queue);
+    if (request != NULL || conn != NULL)
         __atomic_fetch_sub(&pool.queued, 1, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(&pool.lock);
-    return conn;
+    if (request != NULL)
+        conn_run_ready(request, worker);
+    else if (conn != NULL)
+        conn_serve(conn, worker);
+    return request != NULL || conn != NULL;
 }
 
 static bool is_stopping(void)
@@ -174,6 +204,7 @@ static void worker_end(struct worker *worker)
             break;
         }
     pthread_mutex_unlock(&pool.lock);
+    __atomic_fetch_sub(&pool.kept, worker->out_kept, __ATOMIC_RELAXED);
     g_free(worker->out);
     pthread_mutex_destroy(&worker->lock);
     g_free(worker);
@@ -189,13 +220,10 @@ static void *worker_main(void *data)
 
     while (!is_stopping()) {
         struct epoll_event event;
-        struct conn *conn = take_queued();
         int n;
 
-        if (conn != NULL) {
-            conn_serve(conn, worker);
+        if (serve_queued(worker))
             continue;
-        }
         __atomic_fetch_add(&pool.idle, 1, __ATOMIC_SEQ_CST);
         /* The eventfd is edge-triggered: one write, one worker, and nobody reads it. */
         n = epoll_wait(pool.epoll, &event, 1, SPARE_TIMEOUT);
@@ -206,12 +234,15 @@ static void *worker_main(void *data)
         if (n <= 0)
             continue;
         if (event.data.u64 == EVENT_QUEUE) {
-            conn = take_queued();
             /* Several writes may have come as one edge. */
-            if (__atomic_load_n(&pool.queued, __ATOMIC_SEQ_CST) > 0)
+            if (__atomic_load_n(&pool.queued, __ATOMIC_SEQ_CST) > 1)
                 wake_one();
-            if (conn != NULL)
-                conn_serve(conn, worker);
+            serve_queued(worker);
+        } else if (event.data.u64 == EVENT_TICK) {
+            uint64_t count;
+
+            if (read(pool.timer, &count, sizeof count) == (ssize_t)sizeof count)
+                pool.on_tick();
         } else if (event.data.u64 < CONN_FIRST_ID)
             serve_listener((unsigned)event.data.u64 - 1);
         else
@@ -331,12 +362,45 @@ struct request *worker_request(struct worker *worker)
 
 uint8_t *worker_out(struct worker *worker, size_t size)
 {
+    if (worker->out_kept > 0) {
+        __atomic_fetch_sub(&pool.kept, worker->out_kept, __ATOMIC_RELAXED);
+        worker->out_kept = 0;
+    }
     if (worker->out_size < size) {
         g_free(worker->out);
         worker->out = g_malloc(size);
         worker->out_size = size;
     }
     return worker->out;
+}
+
+void worker_out_end(struct worker *worker)
+{
+    if (worker->out_size <= OUT_SMALL)
+        return;
+    if (__atomic_add_fetch(&pool.kept, worker->out_size, __ATOMIC_RELAXED) <= OUT_KEPT) {
+        worker->out_kept = worker->out_size;
+        return;
+    }
+    __atomic_fetch_sub(&pool.kept, worker->out_size, __ATOMIC_RELAXED);
+    g_free(worker->out);
+    worker->out = NULL;
+    worker->out_size = 0;
+}
+
+int worker_tick(unsigned ms, void (*on_tick)(void))
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = EVENT_TICK};
+    struct itimerspec times = {
+        .it_interval = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000}};
+
+    times.it_value = times.it_interval;
+    pool.on_tick = on_tick;
+    pool.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (pool.timer < 0 || timerfd_settime(pool.timer, 0, &times, NULL) < 0 ||
+        epoll_ctl(pool.epoll, EPOLL_CTL_ADD, pool.timer, &event) < 0)
+        return -errno;
+    return 0;
 }
 
 int worker_pool_start(unsigned max, const int *listeners, unsigned count,
@@ -391,5 +455,7 @@ void worker_pool_stop(void)
     pthread_mutex_unlock(&pool.lock);
     pthread_join(pool.monitor, NULL);
     close(pool.event);
+    if (pool.timer >= 0)
+        close(pool.timer);
     close(pool.epoll);
 }

@@ -39,6 +39,12 @@ int worker_epoll(void);
 /* Gives the reader role, which the caller has, to some other worker. */
 void worker_queue(struct conn *conn);
 
+/* Gives a request that can run now to some worker. */
+void worker_queue_request(struct request *request);
+
+/* Calls `on_tick` every `ms` milliseconds, in a worker. 0 or a negative errno. */
+int worker_tick(unsigned ms, void (*on_tick)(void));
+
 /* Between the two, the worker runs a request with the reader role in hand, and the monitor may take
  * the role. worker_let_go() returns whether it is still there. */
 void worker_hold(struct worker *worker, struct conn *conn);
@@ -48,9 +54,11 @@ bool worker_let_go(struct worker *worker);
 bool worker_block_begin(void);
 void worker_block_end(void);
 
-/* The worker's own request, and its buffer for a reply of up to `size` bytes. */
+/* The worker's own request, and its buffer for a reply of up to `size` bytes. Once the reply was
+ * sent, worker_out_end() frees the buffer if it is one of many large ones. */
 struct request *worker_request(struct worker *worker);
 uint8_t *worker_out(struct worker *worker, size_t size);
+void worker_out_end(struct worker *worker);
 
 /* How long recv(2) may wait: what a socket's SO_RCVTIMEO shall be. */
 #define WORKER_BLOCK_MS 50

@@ -8,6 +8,7 @@
 #include "store/qidmap.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "store/bind.h"
@@ -24,6 +25,7 @@
 #include "store/reset.h"
 #include "store/store.h"
 #include "store/verify.h"
+#include "store/view.h"
 #include "store/virtfs.h"
 
 #define EXPORT __attribute__((visibility("default")))
@@ -105,6 +107,17 @@ EXPORT int qidmap_identify(int fd, const struct qidmap_identify_options *options
     if (fd < 0 || !identity || (options && options->size < sizeof(*options)))
         return refuse(error, NULL, "identify needs an open file and structs with their size");
     return qm_identify(fd, options, identity, error);
+}
+
+EXPORT int qidmap_keep_mounts(struct qidmap_error *error)
+{
+    int r = qm_view_keep();
+
+    if (r < 0 && error) {
+        error->code = r;
+        snprintf(error->text, sizeof(error->text), "/proc/self/mountinfo: %s", g_strerror(-r));
+    }
+    return r;
 }
 
 EXPORT int qidmap_explain(int fd, const struct qidmap_identify_options *options,

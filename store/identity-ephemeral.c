@@ -19,6 +19,7 @@
 #include "config.h"
 
 #include "store/identity.h"
+#include "store/view.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -61,7 +62,7 @@ static guint64 mount_key(const struct qm_probe *probe)
             key = MIN(key, m->id);
             continue;
         }
-        int fd = open(m->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        int fd = qm_view_open(m->path, O_PATH | O_NOFOLLOW);
         if (fd < 0)
             continue;
         /* The reused id first: it tells whether the path still leads to this mount. */

@@ -36,6 +36,7 @@
 #include <xxhash.h>
 
 #include "store/overlay.h"
+#include "store/view.h"
 
 #define OVERLAY_HANDLE 0xf8 /* file handle type of overlayfs */
 #define HANDLE_HEAD    24   /* before the handle of the layer: 3 + 5 bytes, uuid */
@@ -138,7 +139,7 @@ static gboolean is_uppermost(const struct qm_handle *root, int fd)
 static int open_layer(const char *base, const char *name)
 {
     g_autofree char *path = name[0] == '/' ? g_strdup(name) : g_build_filename(base, name, NULL);
-    return open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return qm_view_open(path, O_PATH | O_DIRECTORY);
 }
 
 /* The uuid in the upper folder, where it is that of this overlay. */

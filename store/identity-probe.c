@@ -10,6 +10,7 @@
 #include "config.h"
 
 #include "store/identity.h"
+#include "store/view.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -136,7 +137,10 @@ void qm_probe_clear(struct qm_probe *probe)
 static int open_on_same(const struct qm_probe *probe, const char *path, int flags)
 {
     struct statx stx;
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | flags);
+    int how = O_RDONLY | O_NONBLOCK | O_NOCTTY | flags;
+    /* The kernel's links to descriptors are of this process, and no path. */
+    gboolean is_link = g_str_has_prefix(path, "/proc/self/fd/");
+    int fd = is_link ? open(path, how | O_CLOEXEC) : qm_view_open(path, how);
 
     if (fd < 0)
         return -1;
@@ -183,7 +187,7 @@ int qm_probe_io_fd(struct qm_probe *probe)
 static int open_device(const struct qm_probe *probe, const char *path)
 {
     struct stat st;
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    int fd = qm_view_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 
     if (fd < 0)
         return -1;
@@ -231,7 +235,7 @@ int qm_probe_root(const struct qm_probe *probe)
             if ((m == probe->mount) != own || m->major != probe->mount->major ||
                 m->minor != probe->mount->minor || strcmp(m->root, "/") != 0)
                 continue;
-            int fd = open(m->path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+            int fd = qm_view_open(m->path, O_PATH | O_DIRECTORY | O_NOFOLLOW);
             if (fd < 0)
                 continue;
             if (qm_statx(fd, STATX_TYPE | STATX_MNT_ID, &stx) == 0 && stx.stx_mnt_id == m->id)

@@ -28,6 +28,7 @@
 #include "store/identity-fuse.h"
 #include "store/marker.h"
 #include "store/patience.h"
+#include "store/view.h"
 
 static const struct {
     guint32 kind;
@@ -401,12 +402,17 @@ int qm_explain(int fd, const struct qidmap_identify_options *options,
                struct qidmap_finding *findings, size_t *count, struct qidmap_identity *identity,
                struct qidmap_error *error)
 {
-    g_autoptr(GPtrArray) mounts = qm_mountinfo_read(NULL);
+    g_autoptr(GPtrArray) mounts = qm_view_mounts();
     struct qidmap_identity found;
+    int seen, rc;
 
     if (mounts == NULL)
         return fail(error, -ENODEV, "cannot read /proc/self/mountinfo; is /proc mounted?");
-    int rc = identify_fd(fd, mounts, 0, options, &found, findings);
+    rc = seen = qm_view_find(mounts, fd);
+    if (seen >= 0) {
+        rc = identify_fd(seen, mounts, 0, options, &found, findings);
+        close(seen);
+    }
     if (rc == -ETIMEDOUT || rc == -EAGAIN)
         return fail(error, rc, "the filesystem does not answer");
     if (rc == -ENODATA)

@@ -22,6 +22,7 @@
 #include "store/identity.h"
 #include "store/mountinfo.h"
 #include "store/patience.h"
+#include "store/view.h"
 
 static const char magic[4] = {'Q', 'I', 'D', 'K'};
 
@@ -247,14 +248,20 @@ static void note(struct qidmap_identity *identity, const guint8 uuid[16])
 int qm_mark(int fd, struct qidmap_identity *identity, struct qidmap_error *error)
 {
     static const guint8 zero[16];
-    g_autoptr(GPtrArray) mounts = qm_mountinfo_read(NULL);
+    g_autoptr(GPtrArray) mounts = qm_view_mounts();
     struct qm_probe probe;
+    int seen, rc;
 
     if (mounts == NULL)
         return fail(error, -ENODEV, "/proc/self/mountinfo");
-    int rc = qm_probe_init(&probe, fd, mounts);
-    if (rc < 0)
+    seen = qm_view_find(mounts, fd);
+    if (seen < 0)
+        return fail(error, seen, "the file");
+    rc = qm_probe_init(&probe, seen, mounts);
+    if (rc < 0) {
+        close(seen);
         return fail(error, rc, "the file");
+    }
     const char *path = probe.mount->path;
     int root = -ENODEV;
     if (probe.mount->readonly)
@@ -275,5 +282,6 @@ int qm_mark(int fd, struct qidmap_identity *identity, struct qidmap_error *error
         }
     }
     qm_probe_clear(&probe);
+    close(seen);
     return rc < 0 ? fail(error, rc, path) : 0;
 }

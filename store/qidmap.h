@@ -248,11 +248,20 @@ struct qidmap_identify_options {
  *
  * A FUSE or network filesystem is asked by a thread of its own, and given up after 20 seconds.
  * Errors: -ENODEV when the mount cannot be found or nothing identifies it, -ETIMEDOUT and -EAGAIN
- * when its server does not answer (too many such calls are stuck already), and those of the system
- * calls.
+ * when its server does not answer (too many such calls are stuck already), -EAGAIN also where the
+ * file is not, or no longer, in the mounts of qidmap_keep_mounts(), and those of the system calls.
  */
 int qidmap_identify(int fd, const struct qidmap_identify_options *options,
                     struct qidmap_identity *identity, struct qidmap_error *error);
+
+/*
+ * For a server that is about to enter a mount namespace of its own: from now on filesystems are
+ * identified by the mounts that the process has at the moment of the call, and by what becomes of
+ * them later; what it has itself then does not change what a filesystem is. Paths must be the same
+ * in both. Keeps two descriptors for the life of the process (its root directory, with O_PATH, and
+ * mountinfo). Call it once, before threads are started. Errors: those of open(2).
+ */
+int qidmap_keep_mounts(struct qidmap_error *error);
 
 /* What one rung of the ladder said about a filesystem. */
 struct qidmap_finding {

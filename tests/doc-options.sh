@@ -60,7 +60,7 @@ while read -r verb; do
 done <<<"$verbs"
 
 # keys of qidmapd.conf: an item for each that the daemon reads, and the example is accepted
-keys=$(grep -A 3 'known\[\] = {' "$top_srcdir/src/config.c" | grep -oE '"[a-z-]+"' | tr -d '"' | sort -u)
+keys=$(sed -n '/known\[\] = {/,/NULL}/p' "$top_srcdir/src/config.c" | grep -oE '"[a-z-]+"' | tr -d '"' | sort -u)
 same "$keys" "$(sed -n 's/^=item B<\([a-z-]*\)>$/\1/p' "$man/qidmapd.conf.5.pod" | sort -u)" \
     "qidmapd.conf: the keys of the program and of the man page"
 same "$keys" "$(sed -nE 's/^#?([a-z-]+)=.*/\1/p' "$top_srcdir/dist/qidmapd.conf.example" | sort -u)" \

@@ -20,6 +20,13 @@ fi
 [ -d "$builddir" ] && builddir=$(cd "$builddir" && pwd)
 top_builddir=$builddir
 
+# A test in a mount namespace of its own has private mounts, where qidmapd does not enter one itself.
+# So they are made shared, as they are on most hosts; QIDMAP_SHARED_MOUNTS=0 leaves them.
+if [ "${QIDMAP_SHARED_MOUNTS:-1}" = 1 ] &&
+    [ "${QIDMAP_OWN_MOUNTS:-}${QIDMAP_TEST_NS:-}" = 1 ]; then
+    mount --make-rshared /
+fi
+
 # ---- TAP -------------------------------------------------------------------
 
 tap_count=0

@@ -9,6 +9,8 @@
 if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
     QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
 fi
+# Mounts are moved here, which shared ones cannot be.
+QIDMAP_SHARED_MOUNTS=0
 . "$(dirname "$0")/lib.sh"
 need_loop
 [ -c /dev/fuse ] || skip_all "no /dev/fuse"

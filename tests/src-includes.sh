@@ -81,8 +81,10 @@ rule 'store/qidmap.h in few places' src '# *include *"store/qidmap\.h' \
     '^(qid|mount)(-[a-z]+)?\.[ch]$' '#include "store/qidmap.h"'
 rule 'what the map of qids has inside, in qid-* and qid.c only' src '# *include *"src/qid-export\.h' \
     '^qid(-[a-z]+)?\.[ch]$' '#include "src/qid-export.h"'
-rule 'no lmdb, no blkid, no json' src '# *include *[<"](lmdb|blkid|json-glib|xxhash)' '' \
+rule 'no lmdb, no blkid, no json' src '# *include *[<"](lmdb|blkid|json-glib)' '' \
     '#include <lmdb.h>'
+rule 'xxhash in qid-generation.c only' src '# *include *[<"]xxhash' '^qid-generation\.c$' \
+    '#include <xxhash.h>'
 rule 'nothing of tools/ or tests/' src '# *include *[<"](tools|tests|bench)/' '' \
     '#include "tools/cmd.h"'
 rule 'no GObject' src '# *include *[<"]glib-object' '' '#include <glib-object.h>'

@@ -8,9 +8,12 @@
 #include "tests/lib/server.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 static void host_stat(struct fixture *f, const char *name, struct stat *st)
@@ -279,6 +282,271 @@ static void readlink_gives_the_target(struct fixture *f, gconstpointer data)
     }
 }
 
+/* ---- one file is one inode ------------------------------------------------------------------- */
+
+/* What a Linux client compares before it takes a cached inode. */
+struct identity {
+    struct client_qid qid;
+    guint64 gen, valid;
+    guint32 type;
+};
+
+static void same_qid(const struct client_qid *a, const struct client_qid *b)
+{
+    g_assert_cmpuint(a->path, ==, b->path);
+    g_assert_cmpuint(a->version, ==, b->version);
+    g_assert_cmpuint(a->type, ==, b->type);
+}
+
+static void look(struct client *c, const char *path, const struct client_qid *made,
+                 struct identity *first)
+{
+    g_autofree char *dir = g_path_get_dirname(path), *base = g_path_get_basename(path);
+    struct client_attr attr;
+    struct client_qid qid, opened;
+    GPtrArray *entries;
+    guint32 fid = client_fid(c), dfid = client_fid(c);
+    guint listed = 0;
+
+    g_assert_cmpint(client_walk_path(c, ROOT_FID, fid, path, &qid), ==, 0);
+    g_assert_cmpint(client_getattr(c, fid, GETATTR_ALL, &attr), ==, 0);
+    if (first->type == 0) {
+        *first = (struct identity){attr.qid, attr.gen, attr.valid & 0x1000, attr.mode & S_IFMT};
+        if (made != NULL)
+            same_qid(made, &first->qid);
+    }
+    g_assert_cmpuint(attr.mode & S_IFMT, ==, first->type);
+    g_assert_cmpuint(attr.gen, ==, first->gen);
+    g_assert_cmpuint(attr.valid & 0x1000, ==, first->valid);
+    same_qid(&attr.qid, &first->qid);
+    g_assert_cmpuint(attr.qid.version, !=, 0);
+    same_qid(&qid, &first->qid);
+    if (S_ISREG(attr.mode) || S_ISDIR(attr.mode)) {
+        g_assert_cmpint(client_lopen(c, fid, L_RDONLY, &opened), ==, 0);
+        same_qid(&opened, &first->qid);
+        g_assert_cmpint(client_getattr(c, fid, GETATTR_ALL, &attr), ==, 0);
+        g_assert_cmpuint(attr.gen, ==, first->gen);
+        same_qid(&attr.qid, &first->qid);
+    }
+    g_assert_cmpint(client_walk_path(c, ROOT_FID, dfid, strcmp(dir, ".") == 0 ? "" : dir, NULL), ==,
+                    0);
+    g_assert_cmpint(client_readdir_all(c, dfid, 4096, &entries), ==, 0);
+    for (guint i = 0; i < entries->len; i++) {
+        const struct client_dirent *e = g_ptr_array_index(entries, i);
+
+        if (strcmp(e->name, base) != 0)
+            continue;
+        listed++;
+        same_qid(&e->qid, &first->qid);
+        g_assert_cmpuint(e->type, ==, first->type >> 12);
+    }
+    g_assert_cmpuint(listed, ==, 1);
+    g_ptr_array_free(entries, TRUE);
+    client_clunk(c, fid);
+    client_clunk(c, dfid);
+}
+
+static void one_file_is_one_inode(gconstpointer security)
+{
+    const char *extra[] = {"--security", security, NULL};
+    static const char *const names[] = {"file", "dir", "link", "fifo", "dev"};
+    struct identity seen[G_N_ELEMENTS(names)] = {{{0}, 0, 0, 0}};
+    struct server *s = server_new("lmdb:", extra);
+    struct client_attr attr = {.mode = 0750, .size = 100, .mtime = 12345, .uid = 77, .gid = 78};
+    gboolean mapped = strcmp(security, "mapped-xattr") == 0;
+    struct client_qid made[G_N_ELEMENTS(names)];
+    guint count = mapped || geteuid() == 0 ? 5 : 4;
+    struct client *c;
+    guint32 fid;
+
+    g_assert_true(server_start(s));
+    c = server_client(s);
+    fid = walk_new(c, "");
+    if (client_lcreate(c, fid, "file", L_RDWR, 0644, &made[0]) != 0 && mapped) {
+        g_test_skip("the filesystem of the temporary directory has no user xattrs");
+        client_close(c);
+        server_free(s);
+        return;
+    }
+    g_assert_cmpint(client_mkdir(c, ROOT_FID, "dir", 0755, &made[1]), ==, 0);
+    g_assert_cmpint(client_symlink(c, ROOT_FID, "link", "to", &made[2]), ==, 0);
+    g_assert_cmpint(client_mknod(c, ROOT_FID, "fifo", S_IFIFO | 0600, 0, 0, &made[3]), ==, 0);
+    if (count > 4)
+        g_assert_cmpint(client_mknod(c, ROOT_FID, "dev", S_IFCHR | 0600, 1, 3, &made[4]), ==, 0);
+    for (guint i = 0; i < count; i++)
+        look(c, names[i], &made[i], &seen[i]);
+    g_assert_cmpint(client_write(c, fid, 0, 5, "hello", &(guint32){0}), ==, 0);
+    for (guint i = 0; i < count; i++) {
+        guint32 each = walk_new(c, names[i]);
+
+        if (i != 2)
+            g_assert_cmpint(client_setattr(c, each, SETATTR_MODE, &attr), ==, 0);
+        if (i == 0)
+            g_assert_cmpint(client_setattr(c, each, SETATTR_SIZE, &attr), ==, 0);
+        g_assert_cmpint(client_setattr(c, each, SETATTR_MTIME | SETATTR_MTIME_SET, &attr), ==, 0);
+        if (mapped || geteuid() == 0)
+            g_assert_cmpint(client_setattr(c, each, SETATTR_UID | SETATTR_GID, &attr), ==, 0);
+        if (i < 2)
+            (void)client_setxattr(c, each, "user.x", "1", 1, 0);
+        if (i == 0)
+            g_assert_cmpint(client_link(c, walk_new(c, "dir"), each, "hard"), ==, 0);
+        else if (i > 1)
+            g_assert_cmpint(client_link(c, ROOT_FID, each, "other"), ==, 0);
+        look(c, names[i], NULL, &seen[i]);
+        if (i > 1)
+            g_assert_cmpint(client_unlinkat(c, ROOT_FID, "other", 0), ==, 0);
+    }
+    look(c, "dir/hard", NULL, &seen[0]);
+    for (int again = 0; again < 2; again++) {
+        g_assert_cmpint(client_renameat(c, ROOT_FID, "dir", ROOT_FID, "moved"), ==, 0);
+        look(c, "moved/hard", NULL, &seen[0]);
+        look(c, "moved", NULL, &seen[1]);
+        g_assert_cmpint(client_renameat(c, ROOT_FID, "moved", ROOT_FID, "dir"), ==, 0);
+        client_close(c);
+        g_assert_cmpint(server_terminate(s), ==, 0);
+        g_assert_true(server_start(s)); /* the numbers outlive it */
+        c = server_client(s);
+        for (guint i = 0; i < count; i++)
+            look(c, names[i], NULL, &seen[i]);
+    }
+    client_close(c);
+    g_assert_cmpint(server_terminate(s), ==, 0);
+    server_free(s);
+}
+
+/* An inode number that comes again shows another generation, where the filesystem has one. */
+static void a_new_file_is_another_one(struct fixture *f, gconstpointer data)
+{
+    struct client_attr first, next;
+
+    (void)data;
+    make_file(f->s, "file", "1");
+    g_assert_cmpint(client_getattr(f->c, walk_new(f->c, "file"), GETATTR_ALL, &first), ==, 0);
+    if (!(first.valid & 0x1000)) {
+        g_test_skip("the filesystem of the temporary directory has no generations");
+        return;
+    }
+    for (int i = 0; i < 20; i++) {
+        g_assert_cmpint(client_unlinkat(f->c, ROOT_FID, "file", 0), ==, 0);
+        make_file(f->s, "file", "2");
+        g_assert_cmpint(client_getattr(f->c, walk_new(f->c, "file"), GETATTR_ALL, &next), ==, 0);
+        g_assert_true(next.qid.path != first.qid.path || next.gen != first.gen);
+    }
+}
+
+/* What can never be done is refused before anything is done. */
+static void setattr_refused_changes_nothing(struct fixture *f, gconstpointer data)
+{
+    struct client_attr a = {.mode = 0700, .size = 1, .mtime = 1, .uid = 1, .gid = 1};
+    static const struct {
+        const char *name;
+        guint32 valid;
+        int error;
+    } cases[] = {
+        {"dir", SETATTR_MODE | SETATTR_SIZE | SETATTR_UID, EISDIR},
+        {"fifo", SETATTR_MODE | SETATTR_SIZE | SETATTR_UID, EINVAL},
+        {"link", SETATTR_MODE | SETATTR_UID, EOPNOTSUPP},
+        {"link", SETATTR_SIZE | SETATTR_UID, EINVAL},
+        {"file", SETATTR_MODE | SETATTR_MTIME | SETATTR_MTIME_SET | SETATTR_UID, EINVAL},
+        {"file", SETATTR_MODE | 0x40000000u, EINVAL},
+    };
+
+    (void)data;
+    if (skip_for_peer(f->s, "not ours"))
+        return;
+    make_dir(f->s, "dir");
+    make_file(f->s, "file", "text");
+    g_assert_cmpint(client_symlink(f->c, ROOT_FID, "link", "file", NULL), ==, 0);
+    g_assert_cmpint(client_mknod(f->c, ROOT_FID, "fifo", S_IFIFO | 0640, 0, 0, NULL), ==, 0);
+    a.mtime_ns = 1000000000;
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct stat before, after;
+
+        host_stat(f, cases[i].name, &before);
+        g_assert_cmpint(client_setattr(f->c, walk_new(f->c, cases[i].name), cases[i].valid, &a), ==,
+                        cases[i].error);
+        host_stat(f, cases[i].name, &after);
+        g_assert_cmpmem(&before, sizeof before, &after, sizeof after);
+    }
+}
+
+/* The handles of FUSE are numbers in memory, which change while a guest holds the file: they make
+ * no generation. */
+static void fuse_has_no_generation(void)
+{
+    const char *build = g_getenv("top_builddir");
+    g_autofree char *inofs = g_build_filename(build != NULL ? build : ".", "tests/lib/inofs", NULL);
+    struct client_attr attr;
+    struct fixture f;
+
+    if (skip_unless_root())
+        return;
+    if (!g_file_test(inofs, G_FILE_TEST_IS_EXECUTABLE) || access("/dev/fuse", R_OK) != 0 ||
+        unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) {
+        g_test_skip("no FUSE here");
+        return;
+    }
+    fixture_setup(&f, NULL);
+    make_dir(f.s, "fuse");
+    make_file(f.s, "list", "0x123\n");
+    {
+        g_autofree char *list = server_path(f.s, "list"), *dir = server_path(f.s, "fuse");
+        const char *argv[] = {inofs, list, dir, NULL};
+
+        if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL, NULL,
+                          NULL, NULL, NULL)) {
+            g_test_skip("inofs does not start");
+        } else {
+            g_assert_cmpint(
+                client_getattr(f.c, walk_new(f.c, "fuse/f-0000000000000123"), GETATTR_ALL, &attr),
+                ==, 0);
+            g_assert_cmphex(attr.valid & 0x1000, ==, 0);
+            g_assert_cmpuint(attr.gen, ==, 0);
+            g_assert_cmpint(umount2(dir, MNT_DETACH), ==, 0);
+        }
+    }
+    fixture_teardown(&f, NULL);
+}
+
+/* Another filesystem below the export answers for itself. */
+static void statfs_is_of_the_files_own(void)
+{
+    struct fixture f;
+    struct statfs host[2];
+    const char *const names[] = {"", "mnt"};
+
+    if (skip_unless_root())
+        return;
+    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) {
+        g_test_skip("no mounts allowed");
+        return;
+    }
+    fixture_setup(&f, NULL);
+    make_dir(f.s, "mnt");
+    {
+        g_autofree char *path = server_path(f.s, "mnt");
+
+        g_assert_cmpint(mount("none", path, "tmpfs", 0, "size=1234k,nr_inodes=321"), ==, 0);
+        for (guint i = 0; i < 2; i++) {
+            g_autofree char *dir = server_path(f.s, names[i]);
+            guint64 blocks, bfree, bavail, files, ffree, fsid;
+            guint32 type, bsize, namelen;
+
+            g_assert_cmpint(statfs(dir, &host[i]), ==, 0);
+            g_assert_cmpint(client_rpc(f.c, TSTATFS, "d", walk_new(f.c, names[i]), "ddqqqqqqd",
+                                       &type, &bsize, &blocks, &bfree, &bavail, &files, &ffree,
+                                       &fsid, &namelen),
+                            ==, 0);
+            g_assert_cmpuint(bsize, ==, host[i].f_bsize);
+            g_assert_cmpuint(blocks, ==, host[i].f_blocks);
+            g_assert_cmpuint(files, ==, host[i].f_files);
+        }
+        g_assert_cmpint(host[0].f_files != host[1].f_files, ==, TRUE);
+        g_assert_cmpint(umount2(path, MNT_DETACH), ==, 0);
+    }
+    fixture_teardown(&f, NULL);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -286,6 +554,15 @@ int main(int argc, char **argv)
     FIXTURE_TEST("/attr/device", device_numbers);
     FIXTURE_TEST("/attr/valid", valid_says_only_what_is_true);
     FIXTURE_TEST("/attr/generation", generation_is_stable);
+    if (g_getenv("QIDMAP_TEST_PEER") == NULL) {
+        g_test_add_data_func("/attr/one-inode/passthrough", "passthrough", one_file_is_one_inode);
+        g_test_add_data_func("/attr/one-inode/mapped", "mapped-xattr", one_file_is_one_inode);
+    }
+    FIXTURE_TEST("/attr/new-file", a_new_file_is_another_one);
+    FIXTURE_TEST("/attr/set-refused", setattr_refused_changes_nothing);
+    if (g_getenv("QIDMAP_TEST_PEER") == NULL)
+        g_test_add_func("/attr/fuse-generation", fuse_has_no_generation);
+    g_test_add_func("/attr/statfs", statfs_is_of_the_files_own);
     FIXTURE_TEST("/attr/set-mode", setattr_mode);
     FIXTURE_TEST("/attr/set-size", setattr_size);
     FIXTURE_TEST("/attr/set-times", setattr_times);

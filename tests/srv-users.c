@@ -8,6 +8,7 @@
 #include "tests/lib/server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <glib/gstdio.h>
 #include <sched.h>
 #include <string.h>
@@ -196,6 +197,121 @@ static void groups_count(void)
     g_rmdir(tmp);
 }
 
+/* What `text` says is FILE, for this test and its server only. */
+static gboolean replace(const char *dir, const char *file, const char *text)
+{
+    g_autofree char *copy = g_build_filename(dir, strrchr(file, '/') + 1, NULL);
+
+    g_assert_true(g_file_set_contents(copy, text, -1, NULL));
+    g_assert_cmpint(g_chmod(copy, 0644), ==, 0);
+    return mount(copy, file, NULL, MS_BIND, NULL) == 0;
+}
+
+static void uncover(const char *dir)
+{
+    static const char *const names[] = {"passwd", "nsswitch.conf"};
+
+    for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *file = g_build_filename("/etc", names[i], NULL);
+        g_autofree char *copy = g_build_filename(dir, names[i], NULL);
+
+        umount2(file, MNT_DETACH);
+        g_unlink(copy);
+    }
+    g_rmdir(dir);
+}
+
+/* A user database that cannot be read says nothing about a user: the attach fails, and succeeds
+ * when it is read again. */
+static void failing_database_is_no_unknown_user(void)
+{
+    g_autofree char *tmp = NULL;
+    struct fixture f;
+    struct client *c;
+
+    if (skip_unless_root())
+        return;
+    tmp = g_dir_make_tmp("qidmap-etc-XXXXXX", NULL);
+    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        !replace(tmp, "/etc/nsswitch.conf", "passwd: files\ngroup: files\n") ||
+        mount("/proc/self/mem", "/etc/passwd", NULL, MS_BIND, NULL) != 0) { /* reading it: EIO */
+        g_test_skip("no mounts allowed");
+        uncover(tmp);
+        return;
+    }
+    fixture_setup(&f, (const char *[]){"--squash-user", "0:0", "--security", "squash", "--squash",
+                                       "root", NULL}); /* whose own client needs no database */
+    if (!skip_for_peer(f.s, "not ours")) {
+        c = client_connect(f.s->addr);
+        g_assert_cmpint(client_hello(c, 65536), ==, 0);
+        g_assert_cmpint(client_attach(c, 5, USER, f.s->aname, NULL), ==, EIO);
+        g_assert_cmpint(umount2("/etc/passwd", MNT_DETACH), ==, 0);
+        g_assert_cmpint(client_attach(c, 5, USER, f.s->aname, NULL), ==, 0);
+        client_close(c);
+    }
+    fixture_teardown(&f, NULL);
+    uncover(tmp);
+}
+
+/* A user database that hangs, asked by more clients than there are threads, holds up nobody who is
+ * attached. */
+static void hanging_database_holds_up_nobody(void)
+{
+    enum { CLIENTS = 24 };
+    const char *extra[] = {"--threads", "8", NULL};
+    struct client *clients[CLIENTS];
+    int tags[CLIENTS], told = 0;
+    g_autofree char *tmp = NULL, *fifo = NULL;
+    struct client_attr attr;
+    struct client_qid qid;
+    struct fixture f;
+
+    if (skip_unless_root())
+        return;
+    tmp = g_dir_make_tmp("qidmap-etc-XXXXXX", NULL);
+    fifo = g_build_filename(tmp, "passwd", NULL);
+    g_assert_cmpint(mkfifo(fifo, 0644), ==, 0);
+    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        !replace(tmp, "/etc/nsswitch.conf", "passwd: files\ngroup: files\n")) {
+        g_test_skip("no mounts allowed");
+        uncover(tmp);
+        return;
+    }
+    fixture_setup(&f, extra); /* which attaches */
+    if (!skip_for_peer(f.s, "not ours")) {
+        g_assert_cmpint(mount(fifo, "/etc/passwd", NULL, MS_BIND, NULL), ==, 0);
+        for (guint i = 0; i < CLIENTS; i++) {
+            clients[i] = client_connect(f.s->addr);
+            g_assert_cmpint(client_hello(clients[i], 65536), ==, 0);
+            tags[i] = client_post(clients[i], TATTACH, "ddssd", (guint32)ROOT_FID, NOFID, "",
+                                  f.s->aname, USER + i);
+        }
+        for (guint i = 0; i < 3 * CLIENTS; i++)
+            g_assert_cmpint(client_getattr(f.c, ROOT_FID, GETATTR_BASIC, &attr), ==, 0);
+        for (guint i = 0; i < CLIENTS; i++) {
+            int rc = CLIENT_TIMEOUT;
+
+            /* a writer that leaves at once lets one question end */
+            clients[i]->timeout_ms = 200;
+            for (int tries = 0; rc == CLIENT_TIMEOUT && tries < 300; tries++) {
+                int fd = open(fifo, O_WRONLY | O_NONBLOCK);
+
+                if (fd >= 0)
+                    close(fd);
+                rc = client_wait(clients[i], tags[i], TATTACH + 1, "Q", &qid);
+            }
+            g_assert_true(rc == 0 || rc == EAGAIN ||
+                          rc == EIO); /* a FIFO cannot be read as a file */
+            told += rc == EAGAIN;
+            client_close(clients[i]);
+        }
+        g_assert_cmpint(told, >, 0);
+        umount2("/etc/passwd", MNT_DETACH);
+    }
+    fixture_teardown(&f, NULL);
+    uncover(tmp);
+}
+
 /* An unknown user must not keep root's groups. */
 static void roots_groups_are_dropped(struct fixture *f, gconstpointer data)
 {
@@ -293,6 +409,67 @@ static void users_do_not_mix(struct fixture *f, gconstpointer data)
     client_close(c);
 }
 
+static int attach_as(struct client *c, guint32 fid, const char *name, const char *aname)
+{
+    struct client_qid qid;
+
+    return client_rpc(c, TATTACH, "ddssd", fid, NOFID, name, aname, NONUNAME, "Q", &qid);
+}
+
+/* Linux attaches so with access=any, and for the mount itself: by a name, without a number. */
+static void names_are_users(struct fixture *f, gconstpointer data)
+{
+    static const struct {
+        const char *name;
+        guint32 uid;
+    } users[] = {{"nobody", 65534}, {"root", 0}, {"no-such-user-here", 65534}, {"", 65534}};
+    struct stat st;
+
+    (void)data;
+    if (skip_unless_root() || skip_for_peer(f->s, "diod is told not to ask"))
+        return;
+    g_assert_cmpint(g_chmod(f->s->dir, 01777), ==, 0);
+    for (guint32 i = 0; i < G_N_ELEMENTS(users); i++) {
+        g_autofree char *name = g_strdup_printf("f%u", i);
+        guint32 fid = 100 + i;
+
+        g_assert_cmpint(attach_as(f->c, fid, users[i].name, f->s->aname), ==, 0);
+        g_assert_cmpint(client_lcreate(f->c, fid, name, L_RDWR, 0600, NULL), ==, 0);
+        host_stat(f, name, &st);
+        g_assert_cmpuint(st.st_uid, ==, users[i].uid);
+    }
+}
+
+/* A user whom the host does not know has a private group of the same number: files are made with
+ * it and given to it, and to no other group. */
+static void private_groups_are_theirs(struct fixture *f, gconstpointer data)
+{
+    struct client_attr attr = {.gid = USER};
+    struct client *c;
+    struct stat st;
+    guint32 fid;
+
+    (void)data;
+    if (skip_unless_root() || skip_for_peer(f->s, "not ours"))
+        return;
+    open_dir(f, "pub", 0777, 0, 0);
+    c = client_as(f, USER);
+    fid = walk_new(c, "pub");
+    g_assert_cmpint(client_rpc(c, TLCREATE, "dsddd", fid, "file", (guint32)L_RDWR, 0644u, OTHER,
+                               "Qd", &(struct client_qid){0}, &(guint32){0}),
+                    ==, 0);
+    host_stat(f, "pub/file", &st);
+    g_assert_cmpuint(st.st_gid, ==, 65534);
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_GID, &attr), ==, 0);
+    host_stat(f, "pub/file", &st);
+    g_assert_cmpuint(st.st_gid, ==, USER);
+    attr.gid = OTHER;
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_GID, &attr), ==, EPERM);
+    attr.gid = 0;
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_GID, &attr), ==, EPERM);
+    client_close(c);
+}
+
 static void trusted_acts_as_the_server(void)
 {
     const char *extra[] = {"--access", "trusted", NULL};
@@ -323,8 +500,12 @@ int main(int argc, char **argv)
     FIXTURE_TEST("/users/private-file", private_files_stay_private);
     FIXTURE_TEST("/users/private-directory", private_directories_are_not_searched);
     g_test_add_func("/users/groups", groups_count);
+    g_test_add_func("/users/database-fails", failing_database_is_no_unknown_user);
+    g_test_add_func("/users/database-hangs", hanging_database_holds_up_nobody);
     FIXTURE_TEST("/users/root-groups", roots_groups_are_dropped);
     FIXTURE_TEST("/users/foreign-group", foreign_group_is_not_given);
+    FIXTURE_TEST("/users/names", names_are_users);
+    FIXTURE_TEST("/users/private-groups", private_groups_are_theirs);
     FIXTURE_TEST("/users/setgid", setgid_directories_pass_their_group_on);
     FIXTURE_TEST("/users/mixed", users_do_not_mix);
     g_test_add_func("/users/trusted", trusted_acts_as_the_server);

@@ -221,20 +221,39 @@ static void newfid_same_moves(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(n, ==, 1);
 }
 
-static void open_fid_does_not_walk(struct fixture *f, gconstpointer data)
+/* Linux walks from an open fid of a directory where it has no other. */
+static void walk_from_open_fid(struct fixture *f, gconstpointer data)
 {
-    const char *names[] = {"b", NULL};
+    const char *names[] = {"b", "c", NULL}, *bad[] = {"b", "none", NULL};
+    struct client_attr attr;
     struct client_qid qids[16];
-    guint32 fid;
+    GPtrArray *entries = g_ptr_array_new_with_free_func((GDestroyNotify)client_dirent_free);
+    guint32 fid, file;
     guint n;
 
     (void)data;
     tree(f);
     fid = walk_new(f->c, "a");
     g_assert_cmpint(client_lopen(f->c, fid, L_RDONLY | L_DIRECTORY, NULL), ==, 0);
-    if (skip_for_peer(f->s, "diod walks from open fids"))
+    g_assert_cmpint(client_walk(f->c, fid, 50, names, &n, qids), ==, 0);
+    g_assert_cmpuint(n, ==, 2);
+    g_assert_cmpint(client_getattr(f->c, 50, GETATTR_BASIC, &attr), ==, 0);
+    g_assert_cmpuint(attr.qid.path, ==, qids[1].path);
+    g_assert_cmpint(client_lopen(f->c, 50, L_RDONLY | L_DIRECTORY, NULL), ==, 0);
+    g_assert_cmpint(client_walk(f->c, fid, 51, bad, &n, qids), ==, 0);
+    g_assert_cmpuint(n, ==, 1);
+    g_assert_cmpint(client_getattr(f->c, 51, GETATTR_BASIC, &attr), ==, EBADF);
+    /* it is still open, and where it was */
+    g_assert_cmpint(client_readdir(f->c, fid, 0, 4000, entries), ==, 0);
+    g_assert_cmpuint(entries->len, ==, 3);
+    g_ptr_array_unref(entries);
+    if (skip_for_peer(f->s, "diod takes walks of open fids elsewhere"))
         return;
-    g_assert_cmpint(client_walk(f->c, fid, client_fid(f->c), names, &n, qids), >, 0);
+    g_assert_cmpint(client_walk(f->c, fid, fid, names, &n, qids), >, 0);
+    /* from an open file there is no way */
+    file = walk_new(f->c, "file");
+    g_assert_cmpint(client_lopen(f->c, file, L_RDONLY, NULL), ==, 0);
+    g_assert_cmpint(client_walk(f->c, file, 52, names, &n, qids), ==, ENOTDIR);
 }
 
 /* A client may use the new fid in the next message without having seen Rwalk. */
@@ -311,7 +330,7 @@ int main(int argc, char **argv)
     FIXTURE_TEST("/walk/too-many-names", too_many_names);
     FIXTURE_TEST("/walk/newfid-in-use", newfid_in_use);
     FIXTURE_TEST("/walk/newfid-same", newfid_same_moves);
-    FIXTURE_TEST("/walk/open-fid", open_fid_does_not_walk);
+    FIXTURE_TEST("/walk/open-fid", walk_from_open_fid);
     FIXTURE_TEST("/walk/pipelined-use", walk_then_use_pipelined);
     FIXTURE_TEST("/walk/many-fids", many_fids);
     return g_test_run();

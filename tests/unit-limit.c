@@ -9,6 +9,7 @@
 #include <glib.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "src/limit.h"
 
@@ -82,11 +83,12 @@ static void *race(void *data)
 
 static void test_threads(void)
 {
-    struct limit_account accounts[2] = {{{0}, 0}, {{0}, 0}};
+    struct limit_account accounts[2];
     struct racer racers[THREADS];
     pthread_t threads[THREADS];
     uint64_t held = 0;
 
+    memset(accounts, 0, sizeof accounts);
     set(9, 12);
     for (unsigned i = 0; i < THREADS; i++) {
         racers[i] = (struct racer){&accounts[i % 2], &held, 0, i};

@@ -22,8 +22,24 @@ _qidmapd() {
         mapfile -t COMPREPLY < <(compgen -W "keep split" -- "$cur")
         return
         ;;
-    --markers)
+    --markers | --subdirs)
         mapfile -t COMPREPLY < <(compgen -W "yes no" -- "$cur")
+        return
+        ;;
+    --security)
+        mapfile -t COMPREPLY < <(compgen -W "passthrough mapped-xattr squash" -- "$cur")
+        return
+        ;;
+    --squash)
+        mapfile -t COMPREPLY < <(compgen -W "all root" -- "$cur")
+        return
+        ;;
+    --xattrs)
+        mapfile -t COMPREPLY < <(compgen -W "all none user system security trusted" -- "$cur")
+        return
+        ;;
+    --qid-version)
+        mapfile -t COMPREPLY < <(compgen -W "stable mtime" -- "$cur")
         return
         ;;
     --access)
@@ -36,8 +52,16 @@ _qidmapd() {
         return
         ;;
     --listen)
-        mapfile -t COMPREPLY < <(compgen -W "unix: tcp:" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "unix: tcp: vsock:" -- "$cur")
         compopt -o nospace
+        return
+        ;;
+    --isolate)
+        mapfile -t COMPREPLY < <(compgen -W "auto yes no" -- "$cur")
+        return
+        ;;
+    --seccomp)
+        mapfile -t COMPREPLY < <(compgen -W "yes no" -- "$cur")
         return
         ;;
     --config | = | :)
@@ -45,11 +69,24 @@ _qidmapd() {
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
-    --export | --fs-id | --threads | --msize-max | --ready-fd)
+    --limit)
+        mapfile -t COMPREPLY < <(compgen -W "fids= requests= files= memory= locks= total-fids=
+            total-requests= total-files= total-memory= total-locks= connections=" -- "$cur")
+        compopt -o nospace
+        return
+        ;;
+    --allow)
+        mapfile -t COMPREPLY < <(compgen -W "any none unix uid: gid: tcp vsock vsock: inherited" -- "$cur")
+        compopt -o nospace
+        return
+        ;;
+    --export | --squash-user | --connected-fd | --fs-id | --threads | --msize-max | --descriptors | --idle-timeout | --stall-timeout | --ready-fd | --trace)
         return
         ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "--config --export --store --listen --multidevs
-        --on-duplicate --bind --weak --markers --access --fs-id --threads --msize-max --ready-fd --debug --foreground --version --help" -- "$cur")
+        --on-duplicate --bind --weak --markers --subdirs --allow --connected-fd --access --isolate
+        --seccomp --fs-id --threads --msize-max --descriptors --limit --idle-timeout --stall-timeout
+        --ready-fd --trace --debug --foreground --version --help" -- "$cur")
 }
 complete -F _qidmapd qidmapd

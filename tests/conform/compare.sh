@@ -20,7 +20,8 @@ run() { # NAME ADDRESS OPTION...: its results go to $tmp/NAME.json
     "$conform" "$address" "$@" --writable --json "${extra[@]}" >"$tmp/$name.json" 2>"$tmp/$name.err"
 }
 
-start_qidmapd --export "data=$tmp/ours" --store memory: --listen "unix:$tmp/sock" ||
+start_qidmapd --export "data=$tmp/ours" --store memory: --listen "unix:$tmp/sock" \
+    --subdirs yes ||
     bail_out "qidmapd did not start: $(cat "$qidmapd_log")"
 run qidmapd "unix:$tmp/sock" --aname data --dir "$tmp/ours" --pid "$qidmapd_pid"
 stop_qidmapd TERM

@@ -12,7 +12,8 @@ conform=$builddir/tests/conform/conform
 mkdir "$tmp/export"
 # where the server is built with a sanitizer: what it has freed is not to count as its memory
 export ASAN_OPTIONS=quarantine_size_mb=8${ASAN_OPTIONS:+:$ASAN_OPTIONS}
-start_qidmapd --export "data=$tmp/export" --store memory: --listen "unix:$tmp/sock" ||
+start_qidmapd --export "data=$tmp/export" --store memory: --listen "unix:$tmp/sock" \
+    --subdirs yes ||
     bail_out "qidmapd did not start: $(cat "$qidmapd_log")"
 # shellcheck disable=SC2086 # several options
 "$conform" "unix:$tmp/sock" --aname data --dir "$tmp/export" --writable --pid "$qidmapd_pid" \

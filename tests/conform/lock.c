@@ -163,6 +163,81 @@ static void opens(guint arg)
     }
 }
 
+/* POSIX locks belong to a process, whatever descriptor it uses. */
+static void two_opens(guint arg)
+{
+    struct client *a = session(), *b = session();
+    guint32 one = make_open(a, "file", "text"), two_fid = open_path(a, "file", L_RDWR);
+    guint32 fb = open_path(b, "file", L_RDWR);
+
+    (void)arg;
+    IS(lock(a, one, WR, 0, 0, 100, "guest"), LOCK_SUCCESS);
+    IS(lock(a, two_fid, WR, 2, 3, 100, "guest"), LOCK_SUCCESS);
+    IS(getlock(a, two_fid, WR, 0, 0, 100, "guest").type, UN);
+    IS(lock(b, fb, WR, 0, 1, 100, "guest"), LOCK_BLOCKED);
+    IS(lock(b, fb, WR, 3, 1, 100, "guest"), LOCK_BLOCKED);
+    OK(client_clunk(a, one));
+    OK(client_clunk(a, two_fid));
+    IS(lock(b, fb, WR, 0, 0, 100, "guest"), LOCK_SUCCESS);
+}
+
+static void last_byte(guint arg)
+{
+    struct client *a, *b;
+    struct held h;
+    guint32 fa, fb;
+
+    (void)arg;
+    two(&a, &fa, &b, &fb);
+    IS(lock(a, fa, WR, G_MAXINT64, 1, 1, "a"), LOCK_SUCCESS);
+    IS(lock(b, fb, WR, G_MAXINT64, 0, 1, "b"), LOCK_BLOCKED);
+    IS(lock(b, fb, WR, 5, 0, 1, "b"), LOCK_BLOCKED);
+    IS(lock(b, fb, WR, 5, G_MAXINT64 - 5, 1, "b"), LOCK_SUCCESS);
+    h = getlock(b, fb, WR, 0, 0, 1, "b");
+    IS(h.type, WR);
+    IS(h.start, G_MAXINT64);
+    YES(h.length == 0 || h.length == 1);
+    IS(lock(a, fa, UN, G_MAXINT64, 1, 1, "a"), LOCK_SUCCESS);
+    IS(lock(b, fb, WR, 0, 0, 1, "b"), LOCK_SUCCESS);
+}
+
+static void reclaim(guint arg)
+{
+    struct client *a, *b;
+    guint8 status = 99;
+    guint32 fa, fb;
+
+    (void)arg;
+    two(&a, &fa, &b, &fb);
+    IS(lock(a, fa, WR, 0, 5, 1, "a"), LOCK_SUCCESS);
+    /* whatever a server makes of it: it takes nothing from others */
+    OK(client_rpc(b, TLOCK, "dbdqqds", fb, WR, 2u, (guint64)0, (guint64)0, 1u, "b", "b", &status));
+    YES(status != LOCK_SUCCESS);
+    IS(getlock(b, fb, WR, 0, 0, 1, "b").proc, 1);
+    IS(lock(a, fa, WR, 0, 5, 1, "a"), LOCK_SUCCESS);
+}
+
+static void get_merged(guint arg)
+{
+    struct client *a, *b;
+    struct held h;
+    guint32 fa, fb;
+
+    (void)arg;
+    two(&a, &fa, &b, &fb);
+    IS(lock(a, fa, WR, 10, 5, 1, "a"), LOCK_SUCCESS);
+    IS(lock(a, fa, WR, 20, 5, 1, "a"), LOCK_SUCCESS);
+    IS(lock(a, fa, WR, 15, 5, 1, "a"), LOCK_SUCCESS);
+    h = getlock(b, fb, RD, 17, 1, 1, "b");
+    IS(h.start, 10);
+    IS(h.length, 15);
+    IS(lock(a, fa, RD, 12, 2, 1, "a"), LOCK_SUCCESS);
+    h = getlock(b, fb, RD, 12, 4, 1, "b"); /* a read lock is not in a reader's way */
+    IS(h.type, WR);
+    IS(h.start, 14);
+    IS(h.length, 11);
+}
+
 static void get_free(guint arg)
 {
     struct client *a, *b;
@@ -281,7 +356,7 @@ static void blocking(guint arg)
     two(&a, &fa, &b, &fb);
     IS(lock(a, fa, WR, 0, 0, 1, "a"), LOCK_SUCCESS);
     for (guint i = 0; i < G_N_ELEMENTS(tags); i++) /* more than a server has threads */
-        tags[i] = client_post(b, TLOCK, "dbdqqds", fb, WR, 1u, (guint64)0, (guint64)0, i + 10, "b");
+        tags[i] = client_post(b, TLOCK, "dbdqqds", fb, WR, 1u, (guint64)0, (guint64)0, 10u, "b");
     attr_of(b, WORK);
     expect_text(b, fb, "0123456789");
     still_serves();
@@ -400,6 +475,14 @@ const struct conform_case lock_cases[] = {
      CASE_WRITES, processes, 0},
     {"lock/opens", "an unlock and the clunk of one open leave the lock of another",
      "flock(2); fcntl(2), F_OFD_SETLK", CASE_WRITES, opens, 0},
+    {"lock/two-opens", "a process with two opens of a file is not in its own way",
+     "fcntl(2): advisory record locking", CASE_WRITES, two_opens, 0},
+    {"lock/last-byte", "the last byte that a file can have is locked like any", K, CASE_WRITES,
+     last_byte, 0},
+    {"lock/reclaim", "a reclaim takes no lock from anybody", "Tlock: P9_LOCK_FLAGS_RECLAIM",
+     CASE_WRITES, reclaim, 0},
+    {"lock/getlock-merged", "locks side by side are one, and tell as one", GK, CASE_WRITES,
+     get_merged, 0},
     {"lock/getlock-free", "Tgetlock says UNLCK where nothing is in the way", GK, CASE_WRITES,
      get_free, 0},
     {"lock/getlock-range", "Tgetlock tells the type and the range of what is in the way", GK,

@@ -5,6 +5,7 @@
 #include "tests/conform/conform.h"
 
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static void chain(guint arg)
@@ -363,6 +364,98 @@ static void flush_honest(guint arg)
     }
 }
 
+/* A flushed walk that was not answered has made no fid, and its number is free. */
+static void flush_walk(guint arg)
+{
+    struct client *c = session();
+    guint32 fid = make_open(c, "file", "text");
+
+    (void)arg;
+    for (guint round = 0; round < 200; round++) {
+        GByteArray *all = g_byte_array_new(), *frame = NULL;
+        gboolean answered = FALSE;
+        GByteArray *parts[] = {
+            client_pack(TFSYNC, 999, "dd", fid, 0u),
+            client_pack(TLOPEN, 1000, "dd", fid, (guint32)L_RDONLY), /* waits for that; refused */
+            client_pack(TWALK, 1001, "ddL", fid, 80u, NULL),         /* waits for both */
+            client_pack(TFLUSH, 1002, "w", 1001),
+        };
+        struct client_attr attr;
+
+        for (guint i = 0; i < G_N_ELEMENTS(parts); i++)
+            g_byte_array_append(all, parts[i]->data, parts[i]->len);
+        OK(client_send_raw(c, all->data, all->len));
+        for (;;) {
+            OK(client_recv(c, &frame));
+            if (client_frame_tag(frame) == 1002)
+                break;
+            if (client_frame_tag(frame) == 1001)
+                answered = client_frame_type(frame) == TWALK + 1;
+        }
+        if (answered)
+            OK(client_getattr(c, 80, GETATTR_BASIC, &attr));
+        else
+            ERROR(client_getattr(c, 80, GETATTR_BASIC, &attr));
+        if (!answered)
+            OK(client_walk_path(c, WORK, 80, "", NULL));
+        OK(client_clunk(c, 80));
+        g_hash_table_remove_all(c->parked);
+    }
+}
+
+/* Each waits for the one before it, and none is left out. */
+static void long_chain(guint arg)
+{
+    enum { N = 300 };
+    struct client *c = session();
+    guint32 fid = clone_fid(c, WORK);
+    int tags[N], last;
+    struct client_qid qids[16];
+    struct client_attr attr;
+    guint n;
+
+    (void)arg;
+    make_file(c, "file", "text");
+    for (guint i = 0; i < N; i++) /* a walk of a fid to itself takes it for itself */
+        tags[i] = client_post(c, TWALK, "ddL", fid, fid, NULL);
+    last = client_post(c, TGETATTR, "dq", fid, (guint64)GETATTR_BASIC);
+    for (guint i = 0; i < N; i++)
+        OK(client_wait(c, tags[i], TWALK + 1, "A", &n, qids));
+    OK(client_wait(c, last, TGETATTR + 1, "qQdddqqqqqqqqqqqqqqq", &attr.valid, &attr.qid,
+                   &attr.mode, &attr.uid, &attr.gid, &attr.nlink, &attr.rdev, &attr.size,
+                   &attr.blksize, &attr.blocks, &attr.atime, &attr.atime_ns, &attr.mtime,
+                   &attr.mtime_ns, &attr.ctime, &attr.ctime_ns, &attr.btime, &attr.btime_ns,
+                   &attr.gen, &attr.data_version));
+    OK(client_clunk(c, fid));
+}
+
+/* What was asked is answered also where the client says that it asks no more. */
+static void half_close(guint arg)
+{
+    enum { N = 40 };
+    struct client *c = session_msize(65536 + 24);
+    guint32 fid = make_open(c, "file", ""), count = 65536, written;
+    g_autofree char *bytes = g_strnfill(count, 'b');
+    GHashTable *seen = g_hash_table_new(NULL, NULL);
+
+    (void)arg;
+    OK(client_write(c, fid, 0, count, bytes, &written));
+    for (guint i = 0; i < N; i++) {
+        GByteArray *read = client_pack(TREAD, 1000 + i, "dqd", fid, (guint64)0, count);
+
+        OK(client_send_raw(c, read->data, read->len));
+    }
+    YES(shutdown(c->fd, SHUT_WR) == 0);
+    for (guint i = 0; i < N; i++) {
+        GByteArray *frame = NULL;
+
+        OK(client_recv(c, &frame));
+        IS(client_frame_type(frame), TREAD + 1);
+        IS(frame->len, count + 11);
+        YES(g_hash_table_add(seen, GUINT_TO_POINTER((guint)client_frame_tag(frame))));
+    }
+}
+
 #define P "intro(5): several outstanding requests"
 #define F "flush(5), Tflush"
 const struct conform_case order_cases[] = {
@@ -392,5 +485,11 @@ const struct conform_case order_cases[] = {
     {"order/flush-reuse", "the tag is free after Rflush", F, CASE_WRITES, flush_reuse, 0},
     {"order/flush-honest", "a flushed request without an answer was not done", F, CASE_WRITES,
      flush_honest, 0},
+    {"order/flush-walk", "a flushed walk without an answer made no fid, and its number is free", F,
+     CASE_WRITES, flush_walk, 0},
+    {"order/long-chain", "300 requests that wait for one another are each answered", P, CASE_WRITES,
+     long_chain, 0},
+    {"order/half-close", "a client that shuts its side down still gets its answers", P, CASE_WRITES,
+     half_close, 0},
     CASES_END,
 };

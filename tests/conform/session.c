@@ -224,6 +224,41 @@ static void attach_unknown(guint arg)
     ERROR(client_attach(c, 77, env.uid, "../..", NULL));
 }
 
+/* The root of an attach is a root: nothing above it, whatever the names. */
+static void attach_below(guint arg)
+{
+    static const char *const up[] = {"..", NULL}, *const climb[] = {"deep", "..", "..", NULL};
+    struct client *c = session();
+    g_autofree char *sub = g_strdup_printf("%s/%s/%s/sub", env.aname, env.work, env.at);
+    g_autofree char *dots = g_strdup_printf("%s/deep/../..", sub);
+    g_autofree char *link = g_strdup_printf("%s/%s/%s/link", env.aname, env.work, env.at);
+    struct client_qid root, walked, qids[16];
+    guint32 fid = client_fid(c), other = client_fid(c);
+    guint n;
+    int rc;
+
+    (void)arg;
+    OK(client_mkdir(c, make_dir(c, "sub"), "deep", 0755, NULL));
+    make_link(c, "link", "/");
+    rc = client_attach(c, fid, env.uid, sub, &root);
+    if (rc == ENOENT)
+        skip("the server has no attaches below its export");
+    OK(rc);
+    walked = qid_of(c, walk_to(c, WORK, "sub"));
+    YES(same_qid(&root, &walked));
+    OK(client_walk(c, fid, client_fid(c), up, &n, qids));
+    YES(same_qid(&qids[0], &root));
+    OK(client_walk(c, fid, client_fid(c), climb, &n, qids));
+    YES(n == 3 && same_qid(&qids[1], &root) && same_qid(&qids[2], &root));
+    /* by no name further up than the export's own root; and not where a symlink leads */
+    rc = client_attach(c, other, env.uid, dots, &walked);
+    if (rc == 0) {
+        YES(same_qid(&walked, &root));
+        OK(client_clunk(c, other));
+    }
+    ERROR(client_attach(c, other, env.uid, link, NULL));
+}
+
 static void attach_afid(guint arg)
 {
     struct client *c = session();
@@ -386,6 +421,11 @@ const struct conform_case session_cases[] = {
      "attach(5), Tattach", CASE_WRITES, attach_in_use, 0},
     {"session/attach-unknown", "an unknown aname is refused, and makes no fid",
      "attach(5), Tattach", 0, attach_unknown, 0},
+    {"session/attach-below",
+     "a directory below an export, attached by aname, has the qid that it has there, and is the "
+     "root: "
+     "nothing above it is reached",
+     "attach(5), walk(5): ..; Linux: mount option aname", CASE_WRITES, attach_below, 0},
     {"session/attach-afid", "an afid that is none is refused", "attach(5), Tattach", 0, attach_afid,
      0},
     {"session/nofid", "NOFID is no number for a fid", "attach(5); Linux: P9_NOFID", 0, nofid, 0},

@@ -25,6 +25,26 @@ static void mode(guint arg)
     }
 }
 
+static void refused(guint arg)
+{
+    struct client *c = session();
+    guint32 dir = make_dir(c, "d"), file = make_file(c, "file", "text");
+    struct client_attr attr = {.mode = 0700, .size = 1, .mtime_ns = 1000000000}, before, after;
+
+    (void)arg;
+    before = attr_of(c, dir);
+    ERROR(client_setattr(c, dir, SETATTR_MODE | SETATTR_SIZE, &attr));
+    after = attr_of(c, dir);
+    IS(after.mode, before.mode);
+    before = attr_of(c, file);
+    ERROR(client_setattr(c, file, SETATTR_MODE | SETATTR_SIZE | SETATTR_MTIME | SETATTR_MTIME_SET,
+                         &attr));
+    after = attr_of(c, file);
+    IS(after.mode, before.mode);
+    IS(after.size, before.size);
+    IS(after.mtime, before.mtime);
+}
+
 static void nothing(guint arg)
 {
     struct client *c = session();
@@ -301,6 +321,8 @@ static void unknown_bits(guint arg)
 const struct conform_case setattr_cases[] = {
     {"setattr/mode", "modes are set, with set-uid, set-gid and sticky", S "; chmod(2)", CASE_WRITES,
      mode, 0},
+    {"setattr/refused", "where one part can never be done, no other is",
+     S "; notify_change() checks first", CASE_WRITES, refused, 0},
     {"setattr/nothing", "no bit, no change", S, CASE_WRITES, nothing, 0},
     {"setattr/size", "files are cut and grown, by walked and by open fids", S "; truncate(2)",
      CASE_WRITES, size, 0},

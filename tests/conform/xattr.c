@@ -205,6 +205,53 @@ static void too_little(guint arg)
     YES(!listed(c, fid, "user.two"));
 }
 
+static void gaps(guint arg)
+{
+    struct client *c = session();
+    guint32 fid = prepare(c), write = clone_fid(c, fid), written = 0;
+
+    (void)arg;
+    OK(client_xattrcreate(c, write, "user.one", 6, 0));
+    OK(client_write(c, write, 0, 3, "abc", &written));
+    OK(client_write(c, write, 0, 3, "abc", &written)); /* six bytes, but only half of it */
+    ERROR(client_clunk(c, write));
+    expect_value(c, fid, "user.one", "first");
+    write = clone_fid(c, fid);
+    OK(client_xattrcreate(c, write, "user.one", 6, 0));
+    (void)client_write(c, write, 3, 3, "def", &written); /* refused, or kept for later */
+    (void)client_write(c, write, 3, 3, "def", &written);
+    ERROR(client_clunk(c, write));
+    expect_value(c, fid, "user.one", "first");
+}
+
+/* A list that does not fit into one message. */
+static void long_list(guint arg)
+{
+    enum { COUNT = 60 };
+    struct client *c = session_msize(4096);
+    guint32 fid = prepare(c);
+    char name[220];
+    guint made = 0;
+
+    (void)arg;
+    for (guint i = 0; i < COUNT; i++) {
+        int rc;
+
+        g_snprintf(name, sizeof name, "user.%0200u", i);
+        rc = client_setxattr(c, fid, name, "", 0, 0);
+        if (rc == ENOSPC || rc == E2BIG || rc == EDQUOT) /* the inode is full */
+            break;
+        OK(rc);
+        made++;
+    }
+    if (made < 21)
+        skip("the filesystem takes no list longer than a message");
+    for (guint i = 0; i < made; i++) {
+        g_snprintf(name, sizeof name, "user.%0200u", i);
+        YES(listed(c, fid, name));
+    }
+}
+
 static void too_much(guint arg)
 {
     struct client *c = session();
@@ -403,6 +450,10 @@ const struct conform_case xattr_cases[] = {
      X "; XATTR_SIZE_MAX", CASE_WRITES, large, 0},
     {"xattr/too-little", "where less was written than told, the clunk fails and nothing is changed",
      "Txattrcreate: attr_size[8]", CASE_WRITES, too_little, 0},
+    {"xattr/gaps", "bytes that never came are no zeros: the clunk fails and nothing is changed",
+     "Txattrcreate: attr_size[8]", CASE_WRITES, gaps, 0},
+    {"xattr/long-list", "a list of names longer than a message is read in pieces",
+     "Txattrwalk; listxattr(2)", CASE_WRITES, long_list, 0},
     {"xattr/too-much", "what is written beyond the size that was told is refused",
      "Txattrcreate: attr_size[8]", CASE_WRITES, too_much, 0},
     {"xattr/disconnect", "a value half written is not set when the client goes", "Txattrcreate",

@@ -69,10 +69,33 @@ mount9p() {
 
 # The modules of loop devices, ext4, xfs, btrfs, overlay and fuse.
 load_filesystems() {
-    local module
+    load_modules disk
+    load_modules filesystems
+}
+
+load_modules() { # LIST
+    local module name
     while read -r module; do
-        insmod "/modules/$module" 2>/dev/null || echo "cannot load $module"
-    done </modules/filesystems
+        name=$(echo "${module%.ko}" | tr - _)
+        [ -d "/sys/module/$name" ] || insmod "/modules/$module" 2>/dev/null ||
+            echo "cannot load $module"
+    done <"/modules/$1"
+}
+
+# enter_disk DIRECTORY: mounts the image that guest_disk on the host has named there, with
+# what programs expect to find; chroot DIRECTORY PROGRAM runs one.
+enter_disk() {
+    load_modules disk
+    mkdir -p "$1"
+    mount -t ext4 /dev/vda "$1" &&
+        mount -t devtmpfs devtmpfs "$1/dev" &&
+        mkdir -p "$1/dev/shm" "$1/dev/pts" &&
+        mount -t tmpfs tmpfs "$1/dev/shm" &&
+        mount -t proc proc "$1/proc" &&
+        mount -t sysfs sysfs "$1/sys" &&
+        mount -t tmpfs tmpfs "$1/tmp" &&
+        mount -t tmpfs tmpfs "$1/run" &&
+        chmod 1777 "$1/tmp"
 }
 
 # enter_host DIRECTORY: mounts the host's root read-only there, with a tmpfs on /mnt and the

@@ -31,6 +31,12 @@ guest_need() { # skips the whole test where no guest can run
     fi
 }
 
+# guest_disk IMAGE: the guests that are run from now on find it as /dev/vda; what they write to it is
+# gone with them. make-rootfs makes such images, enter_disk in the guest mounts them.
+guest_disk() {
+    guest_qemu+=(-drive "file=$1,format=raw,if=virtio,snapshot=on,cache=unsafe")
+}
+
 # guest_run SCRIPT [VARIABLE=VALUE...]: boots, runs SCRIPT, returns its exit
 # status (125: the guest died or ran out of time). Each VARIABLE is set in the
 # script's environment; +FILE instead of a variable puts a copy of FILE beside
@@ -38,6 +44,7 @@ guest_need() { # skips the whole test where no guest can run
 # Output that is not for us ends in $guest_output and, with guest_show set, on
 # the terminal.
 guest_qemu=()
+guest_net= # more options of the user network, such as hostfwd=tcp:127.0.0.1:PORT-:445
 guest_show=
 guest_run() {
     local script=$1 dir line='' part status=125 item deadline name arguments
@@ -66,7 +73,7 @@ guest_run() {
         -monitor none -nodefaults -append \
         'console=ttyS0 quiet panic=-1 norandmaps no_timer_check mitigations=off' \
         -serial "file:$dir/console" -chardev "pipe,id=ctl,path=$dir/ctl" -serial chardev:ctl \
-        -netdev user,id=net -device virtio-net-pci,netdev=net,romfile= \
+        -netdev "user,id=net${guest_net:+,$guest_net}" -device virtio-net-pci,netdev=net,romfile= \
         "${guest_qemu[@]}" </dev/null >"$dir/qemu.log" 2>&1 {to_guest}>&- {from_guest}>&- &
     guest_pid=$!
     deadline=$((SECONDS + ${QIDMAP_GUEST_TIMEOUT:-240}))
@@ -115,6 +122,49 @@ output: $(tail -n 20 "$guest_output")"
     guest_kill
     rm -rf "$dir/initramfs"
     return "$status"
+}
+
+# guest_pair SCRIPT [VARIABLE=VALUE...]: two guests at once, which both run SCRIPT, with WHO=a in one and
+# WHO=b in the other. host_step meet NAME lets each wait for the other at that point. Returns 0 if both
+# returned 0; their results become ours, first those of a.
+guest_pair() {
+    local who pids=() status=0 line
+    for who in a b; do
+        (
+            trap guest_kill EXIT
+            trap 'exit 143' HUP INT TERM
+            guest_pid= tap_count=0 tap_failed=0 pair_who=$who
+            [ "$who" = a ] || guest_number=$((guest_number + 1000))
+            guest_run "$@" "WHO=$who" >"$tmp/pair.$who" 2>&1
+            echo "$?" >"$tmp/pair.$who.status"
+            cp "$guest_output" "$tmp/pair.$who.output"
+        ) &
+        pids+=("$!")
+    done
+    on_exit "kill -TERM ${pids[*]} 2>/dev/null"
+    wait "${pids[@]}"
+    for who in a b; do
+        while IFS= read -r line; do
+            case $line in
+            'not ok '*) not_ok "guest $who: ${line#*- }" ;;
+            'ok '*'# SKIP '*)
+                line=${line#*- }
+                skip "guest $who: ${line%% # SKIP *}" "${line#* # SKIP }"
+                ;;
+            'ok '*) ok "guest $who: ${line#*- }" ;;
+            *) printf '%s\n' "$line" ;;
+            esac
+        done <"$tmp/pair.$who"
+        [ "$(cat "$tmp/pair.$who.status" 2>/dev/null)" = 0 ] || status=1
+    done
+    return "$status"
+}
+
+step_meet() { # NAME: both guests of a pair come on from here together
+    local other=a
+    [ "$pair_who" = b ] || other=b
+    : >"$tmp/meet.$1.$pair_who"
+    wait_until 120 test -e "$tmp/meet.$1.$other"
 }
 
 # ---- the server that the guest mounts --------------------------------------

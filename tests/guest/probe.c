@@ -254,6 +254,351 @@ static int cmd_overwrite(char **argv)
     return close(fd);
 }
 
+static void write_text(const char *path, const char *text)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0644);
+
+    if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text) || close(fd) < 0)
+        die(path);
+}
+
+/* A file without a name: read and written through several descriptors, cut, made longer, while
+ * another file takes its name. */
+static int cmd_orphan(char **argv)
+{
+    static char big[300000], back[300000];
+    struct stat st;
+    int a = open(argv[0], O_RDWR | O_CREAT | O_EXCL, 0600), b = open(argv[0], O_RDONLY);
+
+    if (a < 0 || b < 0)
+        die(argv[0]);
+    if (unlink(argv[0]) < 0)
+        die("unlink");
+    write_text(argv[0], "the next one");
+    for (size_t i = 0; i < sizeof big; i++)
+        big[i] = (char)(i * 7 + i / 251);
+    expect(pwrite(a, big, sizeof big, 0) == sizeof big, "a long write");
+    expect(pread(b, back, sizeof back, 0) == sizeof back && !memcmp(big, back, sizeof big),
+           "another descriptor reads it");
+    expect(fstat(b, &st) == 0 && st.st_size == sizeof big && st.st_nlink == 0,
+           "fstat: its size, and no link");
+    expect(ftruncate(a, 100) == 0 && fstat(b, &st) == 0 && st.st_size == 100, "cut");
+    expect(ftruncate(a, 5000) == 0 && pread(b, back, 6000, 0) == 5000 && back[4999] == 0,
+           "made longer, with zeros");
+    expect(stat(argv[0], &st) == 0 && st.st_size == 12, "the new file of that name is untouched");
+    close(b);
+    expect(pread(a, back, 100, 0) == 100 && !memcmp(big, back, 100), "after the other was closed");
+    return close(a) < 0 || unlink(argv[0]) < 0;
+}
+
+/* rename over a file that is open: its readers keep the old one */
+static int cmd_replaced(char **argv)
+{
+    char text[8] = "";
+    int a, b;
+
+    write_text(argv[0], "first");
+    write_text(argv[1], "second");
+    a = open(argv[0], O_RDWR);
+    b = open(argv[1], O_RDWR);
+    if (a < 0 || b < 0 || rename(argv[0], argv[1]) < 0)
+        die("rename");
+    expect(pread(b, text, 6, 0) == 6 && !memcmp(text, "second", 6),
+           "the replaced file is still read");
+    expect(pwrite(b, "SECOND", 6, 0) == 6, "and written");
+    expect(pwrite(a, "FIRST", 5, 0) == 5, "the moved one, too");
+    close(a);
+    close(b);
+    a = open(argv[1], O_RDONLY);
+    expect(a >= 0 && read(a, text, 8) == 5 && !memcmp(text, "FIRST", 5),
+           "the name shows the file that was moved");
+    return close(a);
+}
+
+static int cmd_lost_directory(char **argv)
+{
+    struct stat st;
+    int fd, file;
+
+    if (mkdir(argv[0], 0755) < 0)
+        die(argv[0]);
+    fd = open(argv[0], O_RDONLY | O_DIRECTORY);
+    if (fd < 0 || rmdir(argv[0]) < 0)
+        die("rmdir");
+    expect(fstat(fd, &st) == 0 && S_ISDIR(st.st_mode), "fstat of a directory that is gone");
+    file = openat(fd, "new", O_CREAT | O_WRONLY, 0644);
+    expect(file < 0 && errno == ENOENT, "nothing can be made in it");
+    return close(fd);
+}
+
+static int cmd_count(char **argv)
+{
+    long count = atol(argv[1]), seen = 0;
+    char *found = calloc(1, (size_t)count + 1);
+    DIR *d = opendir(argv[0]);
+    struct dirent *e;
+
+    if (!d || !found)
+        die(argv[0]);
+    while ((e = readdir(d))) {
+        long n;
+
+        if (sscanf(e->d_name, "entry-%ld", &n) != 1)
+            continue;
+        expect(n > 0 && n <= count && !found[n], "an entry is seen once");
+        found[n] = 1;
+        seen++;
+    }
+    expect(seen == count, "every entry is seen");
+    return closedir(d);
+}
+
+/* Removes every STEPth that it has just read, as rm -r does: POSIX wants every entry that stays to
+ * be seen. */
+static int cmd_shrink(char **argv)
+{
+    long count = atol(argv[1]), step = atol(argv[2]), seen = 0, gone = 0;
+    char *found = calloc(1, (size_t)count + 1);
+    struct dirent *e;
+    DIR *d = opendir(argv[0]);
+
+    if (!d || !found)
+        die(argv[0]);
+    while ((e = readdir(d))) {
+        long n;
+
+        if (sscanf(e->d_name, "entry-%ld", &n) != 1)
+            continue;
+        expect(n > 0 && n <= count && !found[n], "an entry is seen once");
+        found[n] = 1;
+        seen++;
+        if (n % step == 0) {
+            if (unlinkat(dirfd(d), e->d_name, 0) < 0)
+                die(e->d_name);
+            gone++;
+        }
+    }
+    expect(seen == count, "every entry is seen, though some of them go meanwhile");
+    rewinddir(d);
+    seen = 0;
+    while ((e = readdir(d)))
+        if (e->d_name[0] == 'e') {
+            seen++;
+            expect(atol(e->d_name + 6) % step != 0, "what was removed is not seen");
+        }
+    expect(seen == count - gone, "the others are");
+    return closedir(d);
+}
+
+/* Goes down N levels, leaves a file there, comes up by .. and removes it all. */
+static int cmd_deep(char **argv)
+{
+    long levels = atol(argv[0]);
+    struct stat st, top;
+
+    if (mkdir(argv[1], 0755) < 0 || chdir(argv[1]) < 0 || stat(".", &top) < 0)
+        die(argv[1]);
+    for (long i = 0; i < levels; i++)
+        if (mkdir("a-level-with-a-rather-long-name", 0755) < 0 ||
+            chdir("a-level-with-a-rather-long-name") < 0)
+            die("going down");
+    write_text("bottom", "deep");
+    expect(stat("bottom", &st) == 0 && st.st_size == 4, "the file at the bottom");
+    if (unlink("bottom") < 0)
+        die("unlink at the bottom");
+    for (long i = 0; i < levels; i++)
+        if (chdir("..") < 0 || rmdir("a-level-with-a-rather-long-name") < 0)
+            die("going up");
+    expect(stat(".", &st) == 0 && st.st_ino == top.st_ino, "the way up ends where it began");
+    return chdir("..") < 0 || rmdir(argv[1]) < 0;
+}
+
+/* A name for each byte, and the longest ones; readdir must give each back as it was. */
+static int cmd_names(char **argv)
+{
+    char name[300];
+    int seen = 0;
+    struct dirent *e;
+    DIR *d;
+
+    if (mkdir(argv[0], 0755) < 0 || chdir(argv[0]) < 0)
+        die(argv[0]);
+    for (int c = 1; c < 256; c++) {
+        if (c == '/')
+            continue;
+        snprintf(name, sizeof name, "%c%c-%d", c, c, c);
+        write_text(name, name);
+    }
+    memset(name, 0xff, 255);
+    name[255] = '\0';
+    write_text(name, "longest");
+    d = opendir(".");
+    while (d && (e = readdir(d))) {
+        int c = (unsigned char)e->d_name[0];
+
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+            continue;
+        if (strlen(e->d_name) != 255) {
+            snprintf(name, sizeof name, "%c%c-%d", c, c, c);
+            expect(!strcmp(name, e->d_name), "a name as it was given");
+        }
+        if (unlink(e->d_name) < 0)
+            die("unlink of what readdir named");
+        seen++;
+    }
+    expect(seen == 255, "every name is seen");
+    closedir(d);
+    return chdir("..") < 0 || rmdir(argv[0]) < 0;
+}
+
+static int cmd_shared_map(char **argv)
+{
+    int fd = open(argv[0], O_RDWR | O_CREAT | O_TRUNC, 0644), status;
+    char *map;
+    pid_t child;
+
+    if (fd < 0 || ftruncate(fd, 16384) < 0)
+        die(argv[0]);
+    child = fork();
+    if (child == 0) {
+        int again = open(argv[0], O_RDWR);
+
+        map = mmap(NULL, 16384, PROT_READ | PROT_WRITE, MAP_SHARED, again, 0);
+        if (again < 0 || map == MAP_FAILED)
+            die("mmap in the child");
+        memcpy(map + 8192, "child", 5);
+        for (int i = 0; i < 1000 && memcmp(map, "parent", 6); i++)
+            usleep(10000);
+        expect(!memcmp(map, "parent", 6), "the child sees what the parent wrote");
+        _exit(msync(map, 16384, MS_SYNC) < 0);
+    }
+    map = mmap(NULL, 16384, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        die("mmap");
+    memcpy(map, "parent", 6);
+    if (waitpid(child, &status, 0) < 0)
+        die("waitpid");
+    expect(status == 0, "the child ended well");
+    expect(!memcmp(map + 8192, "child", 5), "the parent sees what the child wrote");
+    if (msync(map, 16384, MS_SYNC) < 0)
+        die("msync");
+    return munmap(map, 16384) < 0 || close(fd) < 0;
+}
+
+static int lock_by_name(const char *kind, int fd, int command, int type, off_t start, off_t length)
+{
+    if (!strcmp(kind, "flock"))
+        return flock(fd, (type == F_RDLCK   ? LOCK_SH
+                          : type == F_WRLCK ? LOCK_EX
+                                            : LOCK_UN) |
+                             (command == F_SETLK ? LOCK_NB : 0));
+    return record_lock(fd, command, type, start, length);
+}
+
+/* hold KIND PATH START LENGTH SIGN END: locks, makes the file SIGN, and keeps the lock until there
+ * is a file END. Waits for the lock if another one has it. */
+static int cmd_hold(char **argv)
+{
+    int fd = open(argv[1], O_RDWR);
+
+    if (fd < 0)
+        die(argv[1]);
+    if (lock_by_name(argv[0], fd, F_SETLKW, F_WRLCK, atol(argv[2]), atol(argv[3])) < 0)
+        die("lock");
+    write_text(argv[4], "held");
+    while (access(argv[5], F_OK) < 0)
+        usleep(20000);
+    return close(fd);
+}
+
+/* try KIND PATH START LENGTH free|busy: what another one sees of a lock */
+static int cmd_try(char **argv)
+{
+    int fd = open(argv[1], O_RDWR), result;
+
+    if (fd < 0)
+        die(argv[1]);
+    result = lock_by_name(argv[0], fd, F_SETLK, F_WRLCK, atol(argv[2]), atol(argv[3]));
+    if (result < 0 && errno != EAGAIN && errno != EACCES)
+        die("lock");
+    expect((result < 0) == !strcmp(argv[4], "busy"), result < 0 ? "free" : "busy");
+    return close(fd);
+}
+
+/* lines PATH WORD N: appends N lines of this word, each in one write */
+static int cmd_lines(char **argv)
+{
+    int fd = open(argv[0], O_WRONLY | O_CREAT | O_APPEND, 0666);
+    char line[200];
+
+    if (fd < 0)
+        die(argv[0]);
+    for (long i = 0; i < atol(argv[2]); i++) {
+        int n = snprintf(line, sizeof line, "%s %ld and then some words to fill the line\n",
+                         argv[1], i);
+
+        expect(write(fd, line, (size_t)n) == n, "a line");
+    }
+    return close(fd);
+}
+
+/* increment KIND PATH N: adds one to the number in the file, N times, each time under a lock */
+static int cmd_increment(char **argv)
+{
+    int fd = open(argv[1], O_RDWR | O_CREAT, 0666);
+
+    if (fd < 0)
+        die(argv[1]);
+    for (long i = 0; i < atol(argv[2]); i++) {
+        char text[32] = "";
+        int n;
+
+        if (lock_by_name(argv[0], fd, F_SETLKW, F_WRLCK, 0, 0) < 0)
+            die("lock");
+        if (pread(fd, text, sizeof text - 1, 0) < 0)
+            die("read");
+        n = snprintf(text, sizeof text, "%ld\n", atol(text) + 1);
+        expect(pwrite(fd, text, (size_t)n, 0) == n, "write");
+        if (lock_by_name(argv[0], fd, F_SETLK, F_UNLCK, 0, 0) < 0)
+            die("unlock");
+    }
+    return close(fd);
+}
+
+/* race DIR N: tries to be the one who makes directory I, makes file I with O_EXCL, and takes token
+ * I by rename; prints how often it was */
+static int cmd_race(char **argv)
+{
+    char path[512], mine[512];
+    long made = 0, exclusive = 0, taken = 0;
+
+    for (long i = 0; i < atol(argv[1]); i++) {
+        int fd;
+
+        snprintf(path, sizeof path, "%s/dir-%ld", argv[0], i);
+        if (mkdir(path, 0755) == 0)
+            made++;
+        else
+            expect(errno == EEXIST, "mkdir fails with EEXIST only");
+        snprintf(path, sizeof path, "%s/file-%ld", argv[0], i);
+        fd = open(path, O_CREAT | O_EXCL | O_WRONLY, 0644);
+        if (fd >= 0) {
+            exclusive++;
+            close(fd);
+        } else {
+            expect(errno == EEXIST, "O_EXCL fails with EEXIST only");
+        }
+        snprintf(path, sizeof path, "%s/token-%ld", argv[0], i);
+        snprintf(mine, sizeof mine, "%s/%s-%ld", argv[0], argv[2], i);
+        if (rename(path, mine) == 0)
+            taken++;
+        else
+            expect(errno == ENOENT, "rename fails with ENOENT only");
+    }
+    printf("%ld %ld %ld\n", made, exclusive, taken);
+    return 0;
+}
+
 static int cmd_as(char **argv)
 {
     gid_t gid = (gid_t)atol(argv[1]);
@@ -349,13 +694,32 @@ int main(int argc, char **argv)
         int arguments;
         int (*run)(char **argv);
     } commands[] = {
-        {"lock", 2, cmd_lock},           {"flock", 2, cmd_flock},
-        {"unlinked", 1, cmd_unlinked},   {"readdir", 2, cmd_readdir},
-        {"mmap-read", 2, cmd_mmap_read}, {"mmap-write", 2, cmd_mmap_write},
-        {"utimens", 1, cmd_utimens},     {"fsync", 1, cmd_fsync},
-        {"mtime", 3, cmd_mtime},         {"append", 2, cmd_append},
-        {"overwrite", 2, cmd_overwrite}, {"as", 3, cmd_as},
+        {"lock", 2, cmd_lock},
+        {"flock", 2, cmd_flock},
+        {"unlinked", 1, cmd_unlinked},
+        {"readdir", 2, cmd_readdir},
+        {"mmap-read", 2, cmd_mmap_read},
+        {"mmap-write", 2, cmd_mmap_write},
+        {"utimens", 1, cmd_utimens},
+        {"fsync", 1, cmd_fsync},
+        {"mtime", 3, cmd_mtime},
+        {"append", 2, cmd_append},
+        {"overwrite", 2, cmd_overwrite},
+        {"as", 3, cmd_as},
         {"tree", 1, cmd_tree},
+        {"orphan", 1, cmd_orphan},
+        {"replaced", 2, cmd_replaced},
+        {"lost-directory", 1, cmd_lost_directory},
+        {"count", 2, cmd_count},
+        {"shrink", 3, cmd_shrink},
+        {"deep", 2, cmd_deep},
+        {"names", 1, cmd_names},
+        {"shared-map", 1, cmd_shared_map},
+        {"hold", 6, cmd_hold},
+        {"try", 5, cmd_try},
+        {"lines", 3, cmd_lines},
+        {"increment", 3, cmd_increment},
+        {"race", 3, cmd_race},
     };
 
     if (argc == 2 && !strcmp(argv[1], "stat"))

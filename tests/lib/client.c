@@ -64,18 +64,10 @@ static void free_frame(gpointer frame)
     g_byte_array_unref(frame);
 }
 
-struct client *client_connect(const char *addr)
+struct client *client_of_fd(int fd)
 {
-    struct client *c;
-    int fd = -1;
+    struct client *c = g_new0(struct client, 1);
 
-    if (g_str_has_prefix(addr, "unix:"))
-        fd = open_unix(addr + 5);
-    else if (g_str_has_prefix(addr, "tcp:"))
-        fd = open_tcp(addr + 4);
-    if (fd < 0)
-        return NULL;
-    c = g_new0(struct client, 1);
     c->fd = fd;
     c->msize = 8192;
     c->timeout_ms = 60000;
@@ -84,6 +76,17 @@ struct client *client_connect(const char *addr)
     c->in = g_byte_array_new();
     c->parked = g_hash_table_new_full(NULL, NULL, NULL, free_frame);
     return c;
+}
+
+struct client *client_connect(const char *addr)
+{
+    int fd = -1;
+
+    if (g_str_has_prefix(addr, "unix:"))
+        fd = open_unix(addr + 5);
+    else if (g_str_has_prefix(addr, "tcp:"))
+        fd = open_tcp(addr + 4);
+    return fd >= 0 ? client_of_fd(fd) : NULL;
 }
 
 void client_close(struct client *c)

@@ -133,6 +133,7 @@ struct client {
 
 /* The connection.  ADDR is unix:PATH or tcp:HOST:PORT; NULL where nobody listens. */
 struct client *client_connect(const char *addr);
+struct client *client_of_fd(int fd); /* connected already; takes it */
 void client_close(struct client *c);
 guint32 client_fid(struct client *c); /* a number not used before on this connection */
 

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Which tree an attach means: exports by name, subdirectories of them, and who may have them.
+ *
+ * An attach to a subdirectory gets a `struct path_export` of its own: that of the export with
+ * another root. So `..` stops there, and all else, ids above all, is that of the export. It lives
+ * as long as a fid refers to it (export_ref); those of the server live as long as the server.
+ */
+#ifndef EXPORT_H
+#define EXPORT_H
+
+#include <stdbool.h>
+
+#include "src/path.h"
+
+struct limit_account;
+struct peer;
+struct server;
+
+/* The export that `aname` means to this peer: the one with the longest name that `aname` is, or
+ * that stands before a slash in it; for the empty one and "/", the only export that the peer may
+ * have. *rest: what follows the name, "" for the export itself. 0; -ENOENT: none, or several;
+ * -EACCES: not for this peer. Says in the log why. */
+int export_find(const struct server *server, const struct peer *peer, const char *aname,
+                const struct path_export **exp, const char **rest);
+
+/* Whether the peer may attach to any export at all. */
+bool export_any(const struct server *server, const struct peer *peer);
+
+/* The tree below the directory `rest` of `whole`, one component after the other, with the rights of
+ * this thread, through no symlink and nothing that the export does not show; with the caller's
+ * reference. Its descriptor counts in `account`, which must outlive it. 0 or a negative errno. */
+int export_subdir(const struct path_export *whole, const char *rest, struct limit_account *account,
+                  const struct path_export **result);
+
+/* References from fids; both take NULL and what is no subdirectory, too. */
+const struct path_export *export_ref(const struct path_export *exp);
+void export_unref(const struct path_export *exp);
+
+/* Whether two trees are of one export: names can be moved and linked between them. */
+bool export_same(const struct path_export *a, const struct path_export *b);
+
+#endif

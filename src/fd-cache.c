@@ -1,0 +1,714 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Descriptors of fids. See fd-cache.h.
+ *
+ * The state of a fid is one number: how often it is held (0 or more: its descriptor is there),
+ * CLOSED, or BUSY while somebody changes from one to the other. Only who made it BUSY touches the
+ * rest of the slot then; the others wait.
+ *
+ * Locks: that of the index, then that of a shard. Neither is held while a file is looked for.
+ */
+#include "config.h"
+
+#include "src/fd-cache.h"
+
+#include <errno.h>
+#include <glib.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "src/fid.h"
+#include "src/locator.h"
+#include "src/log.h"
+#include "src/path.h"
+#include "src/privs.h"
+
+#define CLOSED (-1)
+#define BUSY   (-2)
+
+#define SHARDS  16
+#define INDEXES 16
+
+#define DRAIN_TIMES 200 /* how often it waits for requests that are at work */
+
+struct fd_shared {
+    int refs; /* atomic */
+    int kept; /* atomic */
+    int fd;
+};
+
+/* Fids whose descriptor may be closed, in the order in which it came; and others that have one. */
+struct list {
+    struct fd_slot *head, *tail;
+    uint64_t count; /* atomic for those without the lock */
+};
+
+static struct shard {
+    pthread_mutex_t lock;
+    struct list idle, fixed;
+} shards[SHARDS];
+
+/* Closed fids by qid path, and the files whose fids must not be closed now. */
+static struct index {
+    pthread_mutex_t lock;
+    GHashTable *closed; /* qid path -> struct fd_slot, with others after it in `same` */
+    struct fd_guard *guards;
+} indexes[INDEXES];
+
+static struct {
+    uint64_t budget, kept_max;
+    uint64_t ceiling; /* atomic: the budget, or less for a while after a shortage */
+    uint64_t held;    /* atomic: descriptors that may be closed */
+    uint64_t kept;    /* atomic: those of files that could not be found again */
+    int pressed;      /* atomic: fids may be closed from now on */
+    int told_kept;    /* atomic: the log has a line about it */
+    pthread_once_t once;
+} cache = {
+    .budget = UINT64_MAX, .kept_max = UINT64_MAX, .ceiling = UINT64_MAX, .once = PTHREAD_ONCE_INIT};
+
+static __thread bool added;    /* this thread brought a descriptor */
+static __thread bool evicting; /* no shortage can be relieved by the relief itself */
+
+static void init_locks(void)
+{
+    for (unsigned i = 0; i < SHARDS; i++)
+        pthread_mutex_init(&shards[i].lock, NULL);
+    for (unsigned i = 0; i < INDEXES; i++) {
+        pthread_mutex_init(&indexes[i].lock, NULL);
+        indexes[i].closed = g_hash_table_new(g_int64_hash, g_int64_equal);
+    }
+}
+
+void fd_cache_init(uint64_t files, uint64_t kept)
+{
+    pthread_once(&cache.once, init_locks);
+    cache.kept_max = kept;
+    cache.budget = files > 0 ? files : 1;
+    cache.ceiling = cache.budget;
+    path_on_shortage(fd_cache_relieve);
+}
+
+uint64_t fd_cache_count(void)
+{
+    return __atomic_load_n(&cache.held, __ATOMIC_RELAXED);
+}
+
+/* ---- small parts ----------------------------------------------------------------------------- */
+
+static struct fid *fid_of(struct fd_slot *slot)
+{
+    return (struct fid *)(void *)((char *)slot - offsetof(struct fid, slot));
+}
+
+/* All of a session in one, so that sessions do not meet there as a rule. */
+static struct shard *shard_of(const struct fid *fid)
+{
+    uint64_t hash = (uint64_t)(uintptr_t)fid->account * 0x9e3779b97f4a7c15u;
+
+    return &shards[hash >> 60];
+}
+
+static struct index *index_of(uint64_t qid_path)
+{
+    return &indexes[(qid_path * 0x9e3779b97f4a7c15u) >> 60];
+}
+
+static bool change(struct fd_slot *slot, int from, int to)
+{
+    return __atomic_compare_exchange_n(&slot->state, &from, to, false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_ACQUIRE);
+}
+
+static void set_state(struct fd_slot *slot, int state)
+{
+    __atomic_store_n(&slot->state, state, __ATOMIC_RELEASE);
+}
+
+static void wait_a_little(unsigned *times)
+{
+    if ((*times)++ < 64)
+        sched_yield();
+    else
+        g_usleep(200);
+}
+
+static void list_add(struct list *list, struct fd_slot *slot)
+{
+    slot->next = NULL;
+    slot->prev = list->tail;
+    if (list->tail != NULL)
+        list->tail->next = slot;
+    else
+        list->head = slot;
+    list->tail = slot;
+    __atomic_store_n(&list->count, list->count + 1, __ATOMIC_RELAXED);
+}
+
+static void list_remove(struct list *list, struct fd_slot *slot)
+{
+    if (slot->next != NULL)
+        slot->next->prev = slot->prev;
+    else
+        list->tail = slot->prev;
+    if (slot->prev != NULL)
+        slot->prev->next = slot->next;
+    else
+        list->head = slot->next;
+    slot->prev = slot->next = NULL;
+    __atomic_store_n(&list->count, list->count - 1, __ATOMIC_RELAXED);
+}
+
+static struct list *list_of(struct shard *shard, enum fd_list which)
+{
+    return which == FD_LIST_IDLE ? &shard->idle : &shard->fixed;
+}
+
+/* By who holds the fid alone or made it BUSY. */
+static void enlist(struct fid *fid, enum fd_list which)
+{
+    struct shard *shard = shard_of(fid);
+
+    if (fid->slot.list == which)
+        return;
+    pthread_mutex_lock(&shard->lock);
+    if (fid->slot.list != FD_LIST_NONE)
+        list_remove(list_of(shard, fid->slot.list), &fid->slot);
+    if (which != FD_LIST_NONE)
+        list_add(list_of(shard, which), &fid->slot);
+    fid->slot.list = which;
+    pthread_mutex_unlock(&shard->lock);
+}
+
+static void count_in(struct fid *fid)
+{
+    if (fid->slot.counted)
+        return;
+    fid->slot.counted = true;
+    __atomic_fetch_add(&cache.held, 1, __ATOMIC_RELAXED);
+    added = true;
+}
+
+/* A descriptor is closed that was counted in one of two ways. */
+static void close_counted(int fd, bool kept)
+{
+    __atomic_fetch_sub(kept ? &cache.kept : &cache.held, 1, __ATOMIC_RELAXED);
+    close(fd);
+}
+
+static void shared_unref(struct fd_shared *shared)
+{
+    if (__atomic_sub_fetch(&shared->refs, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    close_counted(shared->fd, shared->kept != 0);
+    g_free(shared);
+}
+
+/* Closes the descriptor, or gives up its share of it. */
+static void drop_fd(struct fid *fid)
+{
+    struct fd_slot *slot = &fid->slot;
+
+    if (slot->shared != NULL)
+        shared_unref(slot->shared);
+    else if (slot->counted)
+        close_counted(fid->fd, slot->kept);
+    else if (fid->fd >= 0)
+        close(fid->fd);
+    fid->fd = -1;
+    slot->shared = NULL;
+    slot->kept = slot->counted = false;
+}
+
+/* ---- the index ------------------------------------------------------------------------------- */
+
+static void index_add(struct index *index, struct fd_slot *slot)
+{
+    struct fd_slot *first;
+
+    slot->qid_path = locator_qid_path(slot->locator);
+    first = g_hash_table_lookup(index->closed, &slot->qid_path);
+    slot->same_prev = NULL;
+    slot->same = first;
+    if (first != NULL)
+        first->same_prev = slot;
+    /* The key is part of the value. */
+    g_hash_table_replace(index->closed, &slot->qid_path, slot);
+}
+
+static void index_remove(struct index *index, struct fd_slot *slot)
+{
+    if (slot->locator == NULL)
+        return; /* could be found by nothing, and is not here */
+    if (slot->same != NULL)
+        slot->same->same_prev = slot->same_prev;
+    if (slot->same_prev != NULL)
+        slot->same_prev->same = slot->same;
+    else if (slot->same != NULL)
+        g_hash_table_replace(index->closed, &slot->same->qid_path, slot->same);
+    else
+        g_hash_table_remove(index->closed, &slot->qid_path);
+    slot->same = slot->same_prev = NULL;
+}
+
+static bool is_guarded(const struct index *index, uint64_t qid_path)
+{
+    for (const struct fd_guard *guard = index->guards; guard != NULL; guard = guard->next)
+        if (guard->qid_path == qid_path)
+            return true;
+    return false;
+}
+
+/* ---- closing --------------------------------------------------------------------------------- */
+
+/* A file that could not be found again keeps its descriptor; but not without end, as a client could
+ * make ever more of them. */
+static bool may_keep(void)
+{
+    uint64_t kept = __atomic_load_n(&cache.kept, __ATOMIC_RELAXED);
+
+    if (kept < cache.kept_max)
+        return true;
+    if (!__atomic_exchange_n(&cache.told_kept, 1, __ATOMIC_RELAXED))
+        log_warning("clients keep %" G_GUINT64_FORMAT
+                    " files that have no name any more: from now on some become stale; raise the "
+                    "limit of descriptors (LimitNOFILE=)",
+                    kept);
+    return false;
+}
+
+static void keep(struct fid *fid)
+{
+    struct fd_slot *slot = &fid->slot;
+    bool already = slot->shared != NULL
+                       ? __atomic_exchange_n(&slot->shared->kept, 1, __ATOMIC_ACQ_REL) != 0
+                       : slot->kept;
+
+    if (slot->shared == NULL)
+        slot->kept = true;
+    if (!already) {
+        __atomic_fetch_add(&cache.kept, 1, __ATOMIC_RELAXED);
+        __atomic_fetch_sub(&cache.held, 1, __ATOMIC_RELAXED);
+    }
+    enlist(fid, FD_LIST_FIXED);
+    set_state(slot, 0);
+}
+
+/* Closes the descriptor of a fid that is BUSY and in no list. True: it is CLOSED, and may be gone
+ * already; false: it is as it was, and listed again. */
+static bool close_fid(struct fid *fid)
+{
+    struct fd_slot *slot = &fid->slot;
+    int error;
+
+    evicting = true;
+    error = locator_note(fid->export, fid->fd, fid->qid_path, &slot->locator);
+    evicting = false;
+    if (error == -ENOENT && may_keep()) {
+        keep(fid);
+        return false;
+    }
+    if (error == 0 || (error == -ENOENT && slot->locator != NULL)) {
+        struct index *index = index_of(locator_qid_path(slot->locator));
+
+        pthread_mutex_lock(&index->lock);
+        if (is_guarded(index, locator_qid_path(slot->locator)))
+            error = -EAGAIN;
+        else
+            index_add(index, slot);
+        pthread_mutex_unlock(&index->lock);
+    }
+    if (error != 0 && error != -ENOENT) {
+        enlist(fid, FD_LIST_IDLE);
+        set_state(slot, 0);
+        return false;
+    }
+    drop_fd(fid);
+    set_state(slot, CLOSED);
+    return true;
+}
+
+/* Goes along the shard's list once or twice, until `want` are closed. How many were. */
+static uint64_t close_some(struct shard *shard, uint64_t want)
+{
+    uint64_t closed = 0, steps;
+
+    pthread_mutex_lock(&shard->lock);
+    steps = shard->idle.count * 2;
+    for (; closed < want && steps > 0 && shard->idle.head != NULL; steps--) {
+        struct fd_slot *slot = shard->idle.head;
+
+        list_remove(&shard->idle, slot);
+        if (__atomic_exchange_n(&slot->used, 0, __ATOMIC_RELAXED) || !change(slot, 0, BUSY)) {
+            list_add(&shard->idle, slot);
+            continue;
+        }
+        slot->list = FD_LIST_NONE;
+        pthread_mutex_unlock(&shard->lock);
+        if (close_fid(fid_of(slot)))
+            closed++;
+        pthread_mutex_lock(&shard->lock);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return closed;
+}
+
+/* The sessions that have most pay first. */
+static uint64_t close_many(uint64_t want)
+{
+    bool tried[SHARDS] = {false};
+    uint64_t closed = 0;
+
+    __atomic_store_n(&cache.pressed, 1, __ATOMIC_RELAXED);
+    for (unsigned n = 0; n < SHARDS && closed < want; n++) {
+        unsigned best = SHARDS;
+        uint64_t most = 0;
+
+        for (unsigned i = 0; i < SHARDS; i++) {
+            uint64_t count = __atomic_load_n(&shards[i].idle.count, __ATOMIC_RELAXED);
+
+            if (!tried[i] && count > most) {
+                most = count;
+                best = i;
+            }
+        }
+        if (best == SHARDS)
+            break;
+        tried[best] = true;
+        closed += close_some(&shards[best], want - closed);
+    }
+    return closed;
+}
+
+void fd_cache_trim(void)
+{
+    uint64_t ceiling = __atomic_load_n(&cache.ceiling, __ATOMIC_RELAXED), held = fd_cache_count();
+
+    if (held <= ceiling)
+        return;
+    close_many(held - ceiling + ceiling / 32);
+    /* After a shortage it grows again, slowly. */
+    if (ceiling < cache.budget)
+        __atomic_compare_exchange_n(&cache.ceiling, &ceiling, ceiling + 1, false, __ATOMIC_RELAXED,
+                                    __ATOMIC_RELAXED);
+}
+
+bool fd_cache_relieve(void)
+{
+    uint64_t held = fd_cache_count(), ceiling = held - held / 8;
+
+    if (evicting || close_many(held / 8 + 1) == 0)
+        return false;
+    if (ceiling < cache.budget && ceiling > 0)
+        __atomic_store_n(&cache.ceiling, ceiling, __ATOMIC_RELAXED);
+    return true;
+}
+
+/* ---- holding --------------------------------------------------------------------------------- */
+
+void fd_cache_begin(struct fid *fid)
+{
+    pthread_once(&cache.once, init_locks);
+    fid->fd = -1;
+    fid->slot.state = 1;
+}
+
+/* The fid is BUSY, and becomes held once, or CLOSED again. */
+static int bring_back(struct fid *fid)
+{
+    struct fd_slot *slot = &fid->slot;
+    struct index *index = index_of(slot->qid_path);
+    int error = privs_become(NULL), fd;
+
+    fd = error != 0              ? error
+         : slot->locator == NULL ? -ESTALE
+                                 : locator_open(fid->export, slot->locator);
+    if (fd < 0) {
+        set_state(slot, CLOSED);
+        log_debug("fid %u: its file is not found again: %s", fid->number, g_strerror(-fd));
+        return fd;
+    }
+    pthread_mutex_lock(&index->lock);
+    index_remove(index, slot);
+    pthread_mutex_unlock(&index->lock);
+    fid->fd = fd;
+    count_in(fid);
+    enlist(fid, FD_LIST_IDLE);
+    set_state(slot, 1);
+    return 0;
+}
+
+static int hold_slowly(struct fid *fid)
+{
+    struct fd_slot *slot = &fid->slot;
+    unsigned times = 0;
+    int error = 0;
+
+    /* One looks for the file, the others wait for him here. */
+    pthread_mutex_lock(&fid->mutex);
+    for (;;) {
+        int state = __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE);
+
+        if (state >= 0 && change(slot, state, state + 1))
+            break;
+        if (state == CLOSED && change(slot, CLOSED, BUSY)) {
+            error = bring_back(fid);
+            break;
+        }
+        if (state == BUSY)
+            wait_a_little(&times);
+    }
+    pthread_mutex_unlock(&fid->mutex);
+    return error;
+}
+
+int fd_cache_hold(struct fid *fid)
+{
+    struct fd_slot *slot = &fid->slot;
+    int state = __atomic_load_n(&slot->state, __ATOMIC_RELAXED);
+
+    if (!__atomic_load_n(&slot->used, __ATOMIC_RELAXED))
+        __atomic_store_n(&slot->used, 1, __ATOMIC_RELAXED);
+    while (state >= 0)
+        if (__atomic_compare_exchange_n(&slot->state, &state, state + 1, true, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED))
+            return 0;
+    return hold_slowly(fid);
+}
+
+bool fd_cache_release(struct fid *fid)
+{
+    struct fd_slot *slot = &fid->slot;
+    bool over = false;
+
+    /* Only a turn of its own changes what these say, and then there is no other holder. */
+    if (fid->fd >= 0 && slot->list == FD_LIST_NONE && slot->shared == NULL) {
+        if (!fid->open) /* these are counted as open files */
+            count_in(fid);
+        enlist(fid, fid->open ? FD_LIST_FIXED : FD_LIST_IDLE);
+    } else if (fid->open && slot->list == FD_LIST_IDLE)
+        enlist(fid, FD_LIST_FIXED);
+    if (added) {
+        added = false;
+        over = fd_cache_count() > __atomic_load_n(&cache.ceiling, __ATOMIC_RELAXED);
+    }
+    __atomic_fetch_sub(&slot->state, 1, __ATOMIC_RELEASE);
+    return over;
+}
+
+void fd_cache_replace(struct fid *fid, int fd)
+{
+    enlist(fid, FD_LIST_NONE);
+    drop_fd(fid);
+    locator_free(fid->slot.locator);
+    fid->slot.locator = NULL;
+    fid->fd = fd;
+}
+
+void fd_cache_end(struct fid *fid)
+{
+    struct fd_slot *slot = &fid->slot;
+    unsigned times = 0;
+
+    for (;;) {
+        int state = __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE);
+
+        if (state == 0 && change(slot, 0, BUSY))
+            break;
+        if (state == CLOSED && change(slot, CLOSED, BUSY)) {
+            struct index *index = index_of(slot->qid_path);
+
+            pthread_mutex_lock(&index->lock);
+            index_remove(index, slot);
+            pthread_mutex_unlock(&index->lock);
+            break;
+        }
+        g_assert(state <= 0); /* whoever held it has given it back */
+        wait_a_little(&times);
+    }
+    enlist(fid, FD_LIST_NONE);
+    drop_fd(fid);
+    locator_free(slot->locator);
+    slot->locator = NULL;
+}
+
+/* ---- names that go --------------------------------------------------------------------------- */
+
+/* With the index locked: gives the fids of the file that `stx` describes the descriptor `*fd`,
+ * which is taken (-1) by the first. False: some are being changed just now. */
+static bool give_all(struct index *index, uint64_t qid_path, const struct statx *stx, int *fd,
+                     struct fd_shared **shared)
+{
+    struct fd_slot *slot = g_hash_table_lookup(index->closed, &qid_path), *next;
+    bool all = true;
+
+    for (; slot != NULL; slot = next) {
+        struct fid *fid = fid_of(slot);
+
+        next = slot->same;
+        if (!change(slot, CLOSED, BUSY)) {
+            all = false;
+            continue;
+        }
+        if (!locator_may_be(slot->locator, stx)) {
+            set_state(slot, CLOSED);
+            continue;
+        }
+        if (*shared == NULL) {
+            *shared = g_new0(struct fd_shared, 1);
+            (*shared)->fd = *fd;
+            (*shared)->refs = 1;
+            *fd = -1;
+            __atomic_fetch_add(&cache.held, 1, __ATOMIC_RELAXED);
+        }
+        __atomic_fetch_add(&(*shared)->refs, 1, __ATOMIC_RELAXED);
+        index_remove(index, slot);
+        slot->shared = *shared;
+        fid->fd = (*shared)->fd;
+        enlist(fid, FD_LIST_IDLE);
+        set_state(slot, 0);
+    }
+    return all;
+}
+
+void fd_cache_guard(struct fd_guard *guard, const struct path_export *export, int dir_fd,
+                    const char *name)
+{
+    struct fd_shared *shared = NULL;
+    struct index *index;
+    struct statx stx;
+    struct qid qid;
+    unsigned times = 0;
+    bool all;
+    int fd;
+
+    guard->set = false;
+    /* Long before the first fid is closed, so that no removal is under way then. */
+    if (!__atomic_load_n(&cache.pressed, __ATOMIC_RELAXED) && fd_cache_count() < cache.budget / 2)
+        return;
+    fd = path_lookup(dir_fd, name);
+    if (fd < 0)
+        return;
+    if (path_look(fd, &stx) != 0 || qid_from_stat(export->qids, fd, &stx, &qid) != 0) {
+        close(fd);
+        return;
+    }
+    index = index_of(qid.path);
+    guard->qid_path = qid.path;
+    guard->set = true;
+    pthread_mutex_lock(&index->lock);
+    guard->next = index->guards;
+    index->guards = guard;
+    while (!(all = give_all(index, qid.path, &stx, &fd, &shared))) {
+        pthread_mutex_unlock(&index->lock);
+        wait_a_little(&times);
+        pthread_mutex_lock(&index->lock);
+    }
+    pthread_mutex_unlock(&index->lock);
+    if (fd >= 0)
+        close(fd);
+    if (shared != NULL)
+        shared_unref(shared);
+}
+
+void fd_cache_unguard(struct fd_guard *guard)
+{
+    struct index *index;
+
+    if (!guard->set)
+        return;
+    index = index_of(guard->qid_path);
+    pthread_mutex_lock(&index->lock);
+    for (struct fd_guard **at = &index->guards; *at != NULL; at = &(*at)->next)
+        if (*at == guard) {
+            *at = guard->next;
+            break;
+        }
+    pthread_mutex_unlock(&index->lock);
+    guard->set = false;
+}
+
+/* ---- making way for umount ------------------------------------------------------------------- */
+
+static bool is_at_or_below(int fd, const char *path, char *full)
+{
+    size_t len = strlen(path);
+
+    if (path_absolute(fd, full) != 0 || strncmp(full, path, len) != 0)
+        return false;
+    return full[len] == '\0' || full[len] == '/' || strcmp(full + len, " (deleted)") == 0 ||
+           strcmp(path, "/") == 0;
+}
+
+static void tell_busy(GPtrArray *busy, const char *path, const char *why)
+{
+    g_ptr_array_add(busy, g_strdup_printf("%s: %s", path, why));
+}
+
+/* The fids of a shard that may be closed. `*waiting`: some are at work just now. */
+static uint64_t drain_idle(struct shard *shard, const char *path, bool *waiting)
+{
+    char full[PATH_MAX];
+    uint64_t closed = 0, steps;
+
+    pthread_mutex_lock(&shard->lock);
+    for (steps = shard->idle.count; steps > 0 && shard->idle.head != NULL; steps--) {
+        struct fd_slot *slot = shard->idle.head;
+        struct fid *fid = fid_of(slot);
+
+        list_remove(&shard->idle, slot);
+        if (!change(slot, 0, BUSY)) {
+            list_add(&shard->idle, slot);
+            *waiting = true;
+            continue;
+        }
+        slot->list = FD_LIST_NONE;
+        pthread_mutex_unlock(&shard->lock);
+        if (is_at_or_below(fid->fd, path, full))
+            closed += close_fid(fid);
+        else {
+            enlist(fid, FD_LIST_IDLE);
+            set_state(slot, 0);
+        }
+        pthread_mutex_lock(&shard->lock);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return closed;
+}
+
+static void list_fixed(struct shard *shard, const char *path, GPtrArray *busy)
+{
+    char full[PATH_MAX];
+
+    pthread_mutex_lock(&shard->lock);
+    for (struct fd_slot *slot = shard->fixed.head; slot != NULL; slot = slot->next)
+        /* Whoever closes it takes it out of the list first. */
+        if (is_at_or_below(fid_of(slot)->fd, path, full))
+            tell_busy(busy, full, fid_of(slot)->open ? "open" : "could not be found again");
+    pthread_mutex_unlock(&shard->lock);
+}
+
+uint64_t fd_cache_drain(const char *path, GPtrArray *busy)
+{
+    bool waiting = true;
+    uint64_t closed = 0;
+    unsigned times = 0;
+
+    __atomic_store_n(&cache.pressed, 1, __ATOMIC_RELAXED);
+    while (waiting && times < DRAIN_TIMES) {
+        waiting = false;
+        for (unsigned i = 0; i < SHARDS; i++)
+            closed += drain_idle(&shards[i], path, &waiting);
+        if (waiting)
+            wait_a_little(&times);
+    }
+    if (waiting)
+        tell_busy(busy, path, "a request is at work, maybe here");
+    for (unsigned i = 0; i < SHARDS; i++)
+        list_fixed(&shards[i], path, busy);
+    locator_let_go(path);
+    return closed;
+}

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Places of files. See name-tree.h. */
+#include "config.h"
+
+#include "src/name-tree.h"
+
+#include <glib.h>
+#include <limits.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/types.h>
+
+#include "src/path.h"
+
+/* References: one for each child, and one for each user. */
+struct name_node {
+    const struct path_export *export;
+    struct name_node *parent;  /* NULL: the root, or `forward` */
+    struct name_node *forward; /* another node took this one's place: it stands for that one now */
+    struct name_node *children, *next, *prev;
+    uint64_t refs;
+    char *name;
+};
+
+static pthread_mutex_t tree_lock = PTHREAD_MUTEX_INITIALIZER;
+static GHashTable *tree;   /* (export, parent, name) -> node */
+static uint64_t tree_size; /* atomic */
+
+static GHashTable
+    *renames;       /* dev -> pthread_mutex_t; never shrinks, as there are few filesystems */
+static int matters; /* atomic */
+
+static guint node_hash(gconstpointer key)
+{
+    const struct name_node *node = key;
+
+    return g_str_hash(node->name) ^ g_direct_hash(node->parent) ^ g_direct_hash(node->export);
+}
+
+static gboolean node_equal(gconstpointer a, gconstpointer b)
+{
+    const struct name_node *x = a, *y = b;
+
+    return x->export == y->export && x->parent == y->parent && strcmp(x->name, y->name) == 0;
+}
+
+static struct name_node *find_child(const struct path_export *export, struct name_node *parent,
+                                    const char *name)
+{
+    struct name_node key = {.export = export, .parent = parent, .name = (char *)name};
+
+    return tree != NULL ? g_hash_table_lookup(tree, &key) : NULL;
+}
+
+static void link_node(struct name_node *node, struct name_node *parent)
+{
+    node->parent = parent;
+    node->prev = NULL;
+    node->next = NULL;
+    if (parent != NULL) {
+        node->next = parent->children;
+        if (node->next != NULL)
+            node->next->prev = node;
+        parent->children = node;
+        parent->refs++;
+    }
+    g_hash_table_add(tree, node);
+}
+
+/* Returns the parent, with the reference that the child had on it. */
+static struct name_node *unlink_node(struct name_node *node)
+{
+    struct name_node *parent = node->parent;
+
+    g_hash_table_remove(tree, node);
+    if (node->next != NULL)
+        node->next->prev = node->prev;
+    if (node->prev != NULL)
+        node->prev->next = node->next;
+    else if (parent != NULL)
+        parent->children = node->next;
+    node->parent = node->next = node->prev = NULL;
+    return parent;
+}
+
+static void unref(struct name_node *node)
+{
+    while (node != NULL && --node->refs == 0) {
+        struct name_node *up = node->forward;
+
+        if (up == NULL)
+            up = unlink_node(node);
+        g_free(node->name);
+        g_free(node);
+        __atomic_fetch_sub(&tree_size, 1, __ATOMIC_RELAXED);
+        node = up;
+    }
+}
+
+/* With a reference. NULL: there is none, and `make` is false. */
+static struct name_node *child(const struct path_export *export, struct name_node *parent,
+                               const char *name, bool make)
+{
+    struct name_node *node = find_child(export, parent, name);
+
+    if (node == NULL && make) {
+        if (tree == NULL)
+            tree = g_hash_table_new(node_hash, node_equal);
+        node = g_new0(struct name_node, 1);
+        node->export = export;
+        node->name = g_strdup(name);
+        link_node(node, parent);
+        __atomic_fetch_add(&tree_size, 1, __ATOMIC_RELAXED);
+    }
+    if (node != NULL)
+        node->refs++;
+    return node;
+}
+
+/* With a reference. */
+static struct name_node *descend(const struct path_export *export, const char *path, bool make)
+{
+    struct name_node *node = child(export, NULL, "", make);
+    char name[PATH_MAX];
+
+    while (node != NULL && *path != '\0') {
+        size_t len = strcspn(path, "/");
+        struct name_node *next;
+
+        memcpy(name, path, len);
+        name[len] = '\0';
+        next = child(export, node, name, make);
+        unref(node);
+        node = next;
+        path += len + (path[len] == '/');
+    }
+    return node;
+}
+
+struct name_node *name_node_at(const struct path_export *export, const char *path)
+{
+    struct name_node *node;
+
+    if (strlen(path) >= PATH_MAX)
+        return NULL;
+    pthread_mutex_lock(&tree_lock);
+    node = descend(export, path, true);
+    pthread_mutex_unlock(&tree_lock);
+    return node;
+}
+
+struct name_node *name_node_of(const struct path_export *export, int fd)
+{
+    struct name_node *node = NULL;
+    char path[PATH_MAX];
+
+    /* Within the lock, so that a rename either shows in what the kernel says, or moves the node. */
+    pthread_mutex_lock(&tree_lock);
+    if (path_below(export, fd, path) == 0)
+        node = descend(export, path, true);
+    pthread_mutex_unlock(&tree_lock);
+    return node;
+}
+
+void name_node_unref(struct name_node *node)
+{
+    if (node == NULL)
+        return;
+    pthread_mutex_lock(&tree_lock);
+    unref(node);
+    pthread_mutex_unlock(&tree_lock);
+}
+
+char *name_node_path(struct name_node *node)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    GString *path = g_string_new(NULL);
+
+    pthread_mutex_lock(&tree_lock);
+    while (node->forward != NULL)
+        node = node->forward;
+    for (; node->parent != NULL; node = node->parent)
+        g_ptr_array_add(names, node->name);
+    for (guint i = names->len; i > 0; i--) {
+        g_string_append(path, g_ptr_array_index(names, i - 1));
+        if (i > 1)
+            g_string_append_c(path, '/');
+    }
+    pthread_mutex_unlock(&tree_lock);
+    return g_string_free(path, FALSE);
+}
+
+/* `from`, which is linked nowhere, becomes the same as `to`, with all that is below. */
+static void merge(struct name_node *from, struct name_node *to)
+{
+    while (from->children != NULL) {
+        struct name_node *node = from->children, *there;
+
+        node->refs++;
+        unlink_node(node);
+        there = find_child(node->export, to, node->name);
+        if (there != NULL)
+            merge(node, there);
+        else
+            link_node(node, to);
+        unref(node);
+        from->refs--; /* that of the child; the caller has one */
+    }
+    from->forward = to;
+    to->refs++;
+}
+
+static bool is_above(const struct name_node *node, const struct name_node *below)
+{
+    for (; below != NULL; below = below->parent)
+        if (below == node)
+            return true;
+    return false;
+}
+
+static void move(struct name_node *node, struct name_node *to, const char *name)
+{
+    struct name_node *there = find_child(node->export, to, name);
+
+    if (there == node || is_above(node, to))
+        return;
+    node->refs++;
+    unref(unlink_node(node));
+    if (there != NULL)
+        merge(node, there);
+    else {
+        g_free(node->name);
+        node->name = g_strdup(name);
+        link_node(node, to);
+    }
+    unref(node);
+}
+
+void name_tree_moved(const struct path_export *export, int old_fd, const char *old_name, int new_fd,
+                     const char *new_name)
+{
+    char old_path[PATH_MAX], new_path[PATH_MAX];
+    struct name_node *from, *to, *node;
+
+    if (name_tree_size() == 0)
+        return;
+    pthread_mutex_lock(&tree_lock);
+    if (path_below(export, old_fd, old_path) == 0 && path_below(export, new_fd, new_path) == 0) {
+        from = descend(export, old_path, false);
+        node = from != NULL ? find_child(export, from, old_name) : NULL;
+        if (node != NULL) {
+            to = descend(export, new_path, true);
+            move(node, to, new_name);
+            unref(to);
+        }
+        unref(from);
+    }
+    pthread_mutex_unlock(&tree_lock);
+}
+
+void name_tree_matters(void)
+{
+    __atomic_store_n(&matters, 1, __ATOMIC_RELAXED);
+}
+
+void name_rename_begin(struct name_rename *rename, uint64_t dev)
+{
+    pthread_mutex_t *lock;
+
+    rename->lock = NULL;
+    if (!__atomic_load_n(&matters, __ATOMIC_RELAXED))
+        return;
+    pthread_mutex_lock(&tree_lock);
+    if (renames == NULL)
+        renames = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+    lock = g_hash_table_lookup(renames, &dev);
+    if (lock == NULL) {
+        lock = g_new(pthread_mutex_t, 1);
+        pthread_mutex_init(lock, NULL);
+        uint64_t *key = g_new(uint64_t, 1);
+
+        *key = dev;
+        g_hash_table_insert(renames, key, lock);
+    }
+    pthread_mutex_unlock(&tree_lock);
+    pthread_mutex_lock(lock);
+    rename->lock = lock;
+}
+
+void name_rename_begin_at(struct name_rename *rename, int dir_fd)
+{
+    struct statx stx;
+
+    rename->lock = NULL;
+    if (__atomic_load_n(&matters, __ATOMIC_RELAXED) && path_look(dir_fd, &stx) == 0)
+        name_rename_begin(rename, (uint64_t)stx.stx_dev_major << 32 | stx.stx_dev_minor);
+}
+
+void name_removal_begin_at(struct name_rename *removal, int dir_fd)
+{
+    struct statx stx;
+
+    removal->lock = NULL;
+    if (__atomic_load_n(&matters, __ATOMIC_RELAXED) && path_look(dir_fd, &stx) == 0)
+        name_rename_begin(removal, (uint64_t)1 << 63 | (uint64_t)stx.stx_dev_major << 32 |
+                                       stx.stx_dev_minor);
+}
+
+void name_rename_end(struct name_rename *rename)
+{
+    if (rename->lock != NULL)
+        pthread_mutex_unlock(rename->lock);
+    rename->lock = NULL;
+}
+
+uint64_t name_tree_size(void)
+{
+    return __atomic_load_n(&tree_size, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Which user a uid or a name is, and in which groups, from the host's databases.
+ *
+ * These may be on a network, and hang. So what they said is kept for some seconds; the same
+ * question is asked once at a time; few threads ask at all, and few wait for those: what comes
+ * beyond is told to try again, and the other threads go on serving.
+ *
+ * Owns the answers and who asks. Must not know of fids, nor change what a thread acts as.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pthread.h>
+#include <pwd.h>
+#include <string.h>
+#include <time.h>
+
+#include "src/log.h"
+#include "src/privs.h"
+#include "src/proto.h"
+
+#define GROUPS_MAX    65536
+#define FRESH_SECONDS 10
+#define WAIT_SECONDS  5
+#define ANSWERS_MAX   4096
+
+struct answer {
+    struct privs_user *user; /* NULL: being asked for */
+    time_t since;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t came;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static GHashTable *answers; /* name or number -> struct answer */
+static unsigned asking, waiting, asking_max = 8, waiting_max = 16;
+static bool failing; /* was told */
+
+static void answer_free(gpointer data)
+{
+    struct answer *answer = data;
+
+    privs_user_unref(answer->user);
+    g_free(answer);
+}
+
+static void init(void)
+{
+    pthread_condattr_t attr;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&came, &attr);
+    pthread_condattr_destroy(&attr);
+    answers = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, answer_free);
+}
+
+void privs_user_set_threads(unsigned threads)
+{
+    asking_max = MAX(threads / 8, 1);
+    waiting_max = MAX(threads / 4, 1);
+}
+
+static time_t now(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return ts.tv_sec;
+}
+
+static struct privs_user *user_of(const struct passwd *entry)
+{
+    struct privs_user *user;
+    int count = 64;
+
+    for (;;) {
+        int room = count;
+
+        user = g_malloc0(sizeof *user + sizeof(gid_t) * (size_t)room);
+        if (getgrouplist(entry->pw_name, entry->pw_gid, user->groups, &count) >= 0)
+            break;
+        g_free(user);
+        if (count <= room)
+            count = room * 2;
+        if (count > GROUPS_MAX)
+            return NULL;
+    }
+    user->uid = entry->pw_uid;
+    user->gid = entry->pw_gid;
+    user->group_count = count;
+    user->known = true;
+    user->refs = 1;
+    return user;
+}
+
+/* Asks, which may take for ever. 0, or a positive errno: the databases failed. */
+static int ask(uint32_t uid, const char *name, struct privs_user **user)
+{
+    struct passwd entry, *found = NULL;
+    size_t size = 16384;
+    g_autofree char *buffer = NULL;
+    int error;
+
+    do {
+        g_free(buffer);
+        buffer = g_malloc(size);
+        if (uid == P9_NONUNAME)
+            error = getpwnam_r(name, &entry, buffer, size, &found);
+        else
+            error = getpwuid_r(uid, &entry, buffer, size, &found);
+        size *= 2;
+    } while (error == EINTR || (error == ERANGE && size <= 1024 * 1024));
+    /* Some modules say "not found" by an errno, as getpwnam_r(3) warns. */
+    if (error != 0 && error != ENOENT && error != ESRCH)
+        return error;
+    if (found != NULL)
+        *user = user_of(found);
+    else if (uid == P9_NONUNAME)
+        *user = privs_user_plain(PRIVS_NOBODY, PRIVS_NOBODY, false);
+    else
+        *user = privs_user_plain(uid, uid == 0 ? 0 : PRIVS_NOBODY, false);
+    if (*user == NULL)
+        return ERANGE;
+    (*user)->client_uid = uid == P9_NONUNAME && found == NULL ? P9_NONUNAME : (*user)->uid;
+    return 0;
+}
+
+/* With the lock: whether the caller shall ask (1), has the answer (0), or gives up. */
+static int wait_for_answer(const char *key, struct privs_user **user)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += WAIT_SECONDS;
+    for (;;) {
+        struct answer *answer = g_hash_table_lookup(answers, key);
+        int rc;
+
+        if (answer != NULL && answer->user != NULL && now() - answer->since <= FRESH_SECONDS) {
+            *user = privs_user_ref(answer->user);
+            return 0;
+        }
+        if ((answer == NULL || answer->user != NULL) && asking < asking_max)
+            return 1;
+        if (waiting >= waiting_max)
+            return -EAGAIN;
+        waiting++;
+        rc = pthread_cond_timedwait(&came, &lock, &until);
+        waiting--;
+        if (rc == ETIMEDOUT)
+            return -EAGAIN;
+    }
+}
+
+/* With the lock: leaves those that are being asked for. */
+static gboolean is_answered(gpointer key, gpointer value, gpointer data)
+{
+    (void)key;
+    (void)data;
+    return ((struct answer *)value)->user != NULL;
+}
+
+int privs_user_find(uint32_t uid, const char *name, struct privs_user **user)
+{
+    g_autofree char *key =
+        uid == P9_NONUNAME ? g_strconcat("=", name, NULL) : g_strdup_printf("%u", uid);
+    int error;
+
+    if (!privs_act_for_others()) {
+        *user = privs_user_daemon(uid);
+        return 0;
+    }
+    pthread_once(&once, init);
+    pthread_mutex_lock(&lock);
+    error = wait_for_answer(key, user);
+    if (error <= 0) {
+        pthread_mutex_unlock(&lock);
+        return error;
+    }
+    if (g_hash_table_size(answers) >= ANSWERS_MAX)
+        g_hash_table_foreach_remove(answers, is_answered, NULL);
+    g_hash_table_replace(answers, g_strdup(key), g_new0(struct answer, 1));
+    asking++;
+    pthread_mutex_unlock(&lock);
+    error = ask(uid, name, user);
+    pthread_mutex_lock(&lock);
+    asking--;
+    if (error == 0) {
+        struct answer *answer = g_hash_table_lookup(answers, key);
+
+        answer->user = privs_user_ref(*user);
+        answer->since = now();
+    } else {
+        g_hash_table_remove(answers, key);
+    }
+    if (error != 0 && !failing)
+        log_warning("the host's user database fails: %s; clients cannot attach as '%s'",
+                    g_strerror(error), uid == P9_NONUNAME ? name : key);
+    failing = error != 0;
+    pthread_cond_broadcast(&came);
+    pthread_mutex_unlock(&lock);
+    return error != 0 ? -EIO : 0;
+}

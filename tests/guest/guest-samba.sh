@@ -1,0 +1,363 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# Promise: Samba in the guest, set up as qidmap-samba(7) says, shares an export of several
+# filesystems, clones among them: each file has an SMB file id of its own, which it keeps when
+# qidmapd is killed, when the guest restarts, and when the host mounts its filesystems in another
+# order with other device numbers. A client that holds files open and writes to them all the time
+# never changes another file. Locks, NT ACLs, DOS attributes, streams and free space work.
+#
+# The same share through QEMU's own server with multidevs=remap is there for contrast: its file ids
+# must change, or this test would show nothing. QIDMAP_SAMBA_STORE=memory: and
+# QIDMAP_SAMBA_MULTIDEVS=warn let qidmapd break the promise, to see the test fail.
+# QIDMAP_GUEST_LONG=1 lists larger directories and kills qidmapd more than once.
+
+if [ -z "${QIDMAP_OWN_MOUNTS:-}" ] && unshare -m true 2>/dev/null; then
+    # Servers of other tests that export the root look at what is mounted here.
+    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
+fi
+. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/guest.sh"
+need_loop
+for type in ext4 btrfs xfs; do
+    need_fs $type
+    command -v mkfs.$type >/dev/null || skip_all "no mkfs.$type"
+done
+/usr/bin/python3 -c 'import impacket' 2>/dev/null || skip_all "no python3-impacket"
+guest_need
+image=$("$guest_dir/make-rootfs" samba samba-vfs-modules 2>"$tmp/rootfs.log") || {
+    tap_diag "$(cat "$tmp/rootfs.log")"
+    skip_all "no packages for the guest"
+}
+guest_disk "$image"
+. "$(dirname "$0")/exports.sh"
+
+multidevs=${QIDMAP_SAMBA_MULTIDEVS:-remap}
+files=40 rounds=1
+[ -z "${QIDMAP_GUEST_LONG:-}" ] || files=2000 rounds=4
+store=${QIDMAP_SAMBA_STORE:-lmdb:$tmp/store}
+
+# ---- the export --------------------------------------------------------------
+fill() { # DIRECTORY: files for the client's tests (samba-client.py), held and others
+    local i
+    mkdir -p "$1/dir/below"
+    for i in 1 2 3; do echo "$i" >"$1/dir/file$i"; done
+    for i in held lock acl ren-open; do : >"$1/dir/$i"; done
+    chmod 666 "$1/dir/acl"
+    echo deep >"$1/dir/below/deep"
+    echo "the old file" >"$1/dir/ren-old"
+    echo "the new file" >"$1/dir/ren-new"
+    ln "$1/dir/file1" "$1/dir/hardlink1"
+}
+
+make_image() { # NAME SIZE MKFS...
+    truncate -s "$2" "$images/$1"
+    "${@:3}" "$images/$1" >"$tmp/mkfs.log" 2>&1 || bail_out "$3: $(cat "$tmp/mkfs.log")"
+}
+
+mkdir "$export_dir"/{a,b,btrfs,xfs,tmpfs,plain}
+make_image a 32M mkfs.ext4 -q -F
+mount_image a ext4 "$export_dir/a" || bail_out "cannot mount ext4"
+fill "$export_dir/a"
+umount "$export_dir/a"
+dd if="$images/a" of="$images/b" bs=1M conv=sparse status=none
+mount "${loops[0]}" "$export_dir/a" || bail_out "cannot mount ext4 again"
+mount_image b ext4 "$export_dir/b" || bail_out "cannot mount the clone"
+make_image btrfs 128M mkfs.btrfs -q -f
+mount_image btrfs btrfs "$export_dir/btrfs" || bail_out "cannot mount btrfs"
+for s in one two; do
+    btrfs -q subvolume create "$export_dir/btrfs/$s" || bail_out "cannot make a subvolume"
+    fill "$export_dir/btrfs/$s"
+done
+make_image xfs 320M mkfs.xfs -q -f
+mount_image xfs xfs "$export_dir/xfs" || bail_out "cannot mount xfs"
+fill "$export_dir/xfs"
+mkdir "$export_dir/xfs/many"
+for ((i = 0; i < files; i++)); do : >"$export_dir/xfs/many/entry $i"; done
+mount -t tmpfs tmpfs "$export_dir/tmpfs" && mounted+=("$export_dir/tmpfs")
+fill "$export_dir/tmpfs"
+fill "$export_dir/plain"
+held=(a/dir/held b/dir/held btrfs/one/dir/held btrfs/two/dir/held xfs/dir/held tmpfs/dir/held)
+is "$(stat -c %i "$export_dir/a/dir/held")" "$(stat -c %i "$export_dir/b/dir/held")" \
+    "two clones: one inode number for two files on the host"
+
+# ---- the lines of the manual -------------------------------------------------
+page=$top_srcdir/man/qidmap-samba.7.pod
+section() { # NAME: its indented block
+    awk -v p="    [$1]" '$0 == p { on = 1 } on && /^[^ ]/ { exit }
+        on { sub(/^    /, ""); print }' "$page"
+}
+fstab=$(sed -n 's/^    \(10\.0\.2\.2 .* 9p .*\)$/\1/p' "$page")
+read -r _ mountpoint _ mount_options _ <<<"$fstab"
+[ -n "$mount_options" ] && [ -n "$(section data)" ] || bail_out "no example in $page"
+smb_port=$(free_port)
+server_port=$(free_port)
+mount_options=$(sed "s/,port=[0-9]*/,port=$server_port/; s/,aname=[^,]*/,aname=x/; s/,_netdev//" \
+    <<<"$mount_options")
+{
+    # what the guest needs beside the example: users, and no printers
+    cat <<'END'
+[global]
+    server role = standalone server
+    passdb backend = smbpasswd:/run/smbpasswd
+    disable netbios = yes
+    smb ports = 445
+    load printers = no
+    printcap name = /dev/null
+    disable spoolss = yes
+END
+    section data
+    section durable
+    section data | sed "s,^\[data\],[remap],; s,$mountpoint,/srv/remap,"
+} >"$tmp/smb.conf"
+/usr/bin/python3 - >"$tmp/smbpasswd" <<'END'
+from impacket.ntlm import compute_nthash
+for name, uid in ("root", 0), ("alice", 65533):
+    print("%s:%d:%s:%s:[U          ]:LCT-60000000:"
+          % (name, uid, "X" * 32, compute_nthash("secret").hex().upper()))
+END
+
+# ---- the client --------------------------------------------------------------
+client() { # COMMAND ARGUMENT...: its results become ours
+    local line
+    while IFS= read -r line; do
+        case $line in
+        'ok '*) ok "$phase: ${line#ok }" ;;
+        'not ok '*) not_ok "$phase: ${line#not ok }" ;;
+        *) tap_diag "client: $line" ;;
+        esac
+    done < <(timeout -k 5 300 /usr/bin/python3 "$guest_dir/samba-client.py" "$smb_port" "$@" 2>&1 ||
+        echo "ended with status $?")
+}
+
+state_is() { # WORD: the last thing that the writer said
+    [ "$(tail -n 1 "$tmp/state" 2>/dev/null | cut -d ' ' -f 1)" = "$1" ]
+}
+
+acknowledged() { wc -l <"$tmp/journal"; }
+
+wrote_since() { [ "$(acknowledged)" -gt $(($1 + 2 * ${#held[@]})) ]; }
+
+writer_pid=
+writer_end() {
+    [ -z "$writer_pid" ] || { kill -TERM "$writer_pid"; wait "$writer_pid"; }
+    writer_pid=
+}
+on_exit writer_end
+
+# same_ids OLD NEW TEXT
+same_ids() {
+    local changed
+    changed=$(join -j 2 -t $'\t' <(sed 's/ /\t/' "$1" | sort -t $'\t' -k 2) \
+        <(sed 's/ /\t/' "$2" | sort -t $'\t' -k 2) |
+        awk -F '\t' '$2 != $3 { print $1 ": " $2 " -> " $3 }')
+    is "$changed" "" "$3"
+}
+
+after() { # PHASE: the writer goes on, all ids are the same, and all files are what they must be
+    local start
+    phase=$1
+    start=$(acknowledged)
+    check "$phase: the writer has its files open again and writes to them" \
+        wait_until 120 wrote_since "$start"
+    client ids data "$tmp/paths-back" "$tmp/ids.now"
+    is "$(wc -l <"$tmp/ids.now")" "$(wc -l <"$tmp/paths")" "$phase: every file answered"
+    same_ids "$tmp/ids" "$tmp/ids.now" \
+        "$phase: every one of $(wc -l <"$tmp/ids") file ids is what it was"
+    is "$(grep renumbered "$tmp/state")" "" "$phase: the held files have their ids"
+    client verify "$export_dir" "$tmp/snapshot" "$tmp/journal"
+}
+
+# ---- what the guests ask for (host_step) -------------------------------------
+step_first() {
+    phase="at first"
+    client features data "$export_dir"
+    client durable durable plain/dir/file2 "$export_dir"
+    # After the renames: all names. Later they are asked for the other way round.
+    (cd "$export_dir" && echo && find . -mindepth 1 ! -name lost+found -printf '%P\n') >"$tmp/paths"
+    tac "$tmp/paths" >"$tmp/paths-back"
+    client ids data "$tmp/paths" "$tmp/ids"
+    client snapshot "$export_dir" "$tmp/snapshot" "${held[@]}"
+    : >"$tmp/journal"
+    /usr/bin/python3 "$guest_dir/samba-client.py" "$smb_port" writer data "$tmp/ids" \
+        "$tmp/journal" "$tmp/state" "${held[@]}" >"$tmp/writer.log" 2>&1 &
+    writer_pid=$!
+    check "$phase: the writer writes" wait_until 60 wrote_since 0
+}
+
+step_remap() { # first|again: one file of each filesystem, the second time the last one first
+    local changed order=cat all
+    [ "$1" = first ] || order=tac
+    grep '/dir/file3$' "$tmp/paths" | sort | $order >"$tmp/paths-remap"
+    /usr/bin/python3 "$guest_dir/samba-client.py" "$smb_port" ids remap "$tmp/paths-remap" \
+        "$tmp/ids-remap.$1" >"$tmp/remap.log" 2>&1
+    [ "$1" = again ] || return 0
+    changed=$(join -j 2 <(sort -k 2 "$tmp/ids-remap.first") <(sort -k 2 "$tmp/ids-remap.again") |
+        awk '$2 != $3 { print $1 ": " $2 " -> " $3 }')
+    if [ -n "$changed" ]; then
+        all=$(wc -l <"$tmp/paths-remap")
+        ok "QEMU's remap for contrast: $(wc -l <<<"$changed") of $all file ids changed"
+        tap_diag "$changed"
+    else
+        not_ok "QEMU's remap for contrast: file ids change" \
+            "$(cat "$tmp/remap.log" "$tmp"/ids-remap.*)"
+    fi
+}
+
+step_kill() { # the guest still has its mount, and the writer its files
+    server_stop KILL
+    check "qidmapd is killed: writes fail" wait_until 60 state_is refused
+    server_start "$export_dir" "$store" --multidevs "$multidevs"
+}
+
+step_after() {
+    after "${*//_/ }"
+}
+
+step_devid() { # PHASE: what smbd's table of open files calls the mount, and what the guest does
+    grep -o '"devid": *[0-9]*' "$guest_output" | tail -n 1 >"$tmp/devid.$1"
+    tail -n 1 <(grep '^dev ' "$guest_output") >"$tmp/dev.$1"
+}
+
+step_remount() { # the guest has unmounted; other devices, other order
+    local fs type
+    declare -A old_dev
+    for fs in a b btrfs btrfs/one xfs; do old_dev[$fs]=$(stat -c %d "$export_dir/$fs"); done
+    server_stop KILL
+    for fs in a b btrfs xfs; do
+        wait_until 10 umount "$export_dir/$fs" 2>/dev/null ||
+            bail_out "$export_dir/$fs is busy: $(umount "$export_dir/$fs" 2>&1)"
+    done
+    mounted=("$export_dir/tmpfs")
+    for fs in "${loops[@]}"; do losetup -d "$fs"; done
+    loops=()
+    decoy_loop
+    decoy_mount
+    for fs in xfs btrfs b a; do
+        case $fs in
+        a | b) type=ext4 ;;
+        *) type=$fs ;;
+        esac
+        mount_image "$fs" "$type" "$export_dir/$fs" "" "${old_dev[$fs]}" ||
+            bail_out "cannot mount $fs again"
+    done
+    for fs in a b btrfs btrfs/one xfs; do
+        if [ "$(stat -c %d "$export_dir/$fs")" != "${old_dev[$fs]}" ]; then
+            ok "st_dev of $fs has changed (${old_dev[$fs]} -> $(stat -c %d "$export_dir/$fs"))"
+        else
+            not_ok "st_dev of $fs has changed" "still ${old_dev[$fs]}: this run proves nothing"
+        fi
+    done
+    server_start "$export_dir" "$store" --multidevs "$multidevs"
+}
+
+step_last() {
+    client kept data "$export_dir"
+    writer_end
+    check "the writer ended in order" state_is ended
+    tap_diag "$(acknowledged) records written; the writer's life:" \
+        "$(cut -d ' ' -f 1 "$tmp/state" | uniq | tr '\n' ' ')"
+    client verify "$export_dir" "$tmp/snapshot" "$tmp/journal"
+}
+
+# ---- the guest ---------------------------------------------------------------
+cat >"$tmp/common" <<'GUEST'
+r=/root
+prepare() {
+    enter_disk $r || return 1
+    for d in $MOUNTPOINT srv/remap var/lib/samba/private var/cache/samba var/log/samba run/samba; do
+        mkdir -p "$r/$d"
+    done
+    ln -sf /proc/self/mounts $r/etc/mtab
+    cp /test/smb.conf /test/smbpasswd $r/run/
+    # The mount's device number is another one in each life.
+    mkdir /tmp/decoy
+    i=0
+    while [ $i -lt "${DECOYS:-0}" ]; do mount -t tmpfs decoy /tmp/decoy; i=$((i + 1)); done
+}
+mount_data() {
+    mount -t 9p -o "$OPTIONS" 10.0.2.2 "$r$MOUNTPOINT" || return 1
+    echo "dev $(stat -c %d "$r$MOUNTPOINT")"
+}
+listening() { grep -q '^ *[0-9]*: [0-9A-F]*:01BD [0-9A-F:]* 0A' /proc/net/tcp /proc/net/tcp6; }
+smbd_start() {
+    chroot $r /usr/sbin/smbd -F --debug-stdout -s /run/smb.conf >>/tmp/smbd.log 2>&1 &
+    smbd=$!
+    local i=0
+    until listening; do
+        i=$((i + 1))
+        [ $i -lt 600 ] && kill -0 $smbd || { echo "smbd does not start"; exit 1; }
+        sleep 0.1
+    done
+}
+smbd_stop() {
+    killall smbd
+    wait $smbd
+    while pidof smbd >/dev/null; do sleep 0.1; done
+}
+devid() { # how smbd's table calls the mount
+    chroot $r /usr/bin/smbstatus -s /run/smb.conf -L --json | grep -o '"devid": *[0-9]*' | sort -u
+    host_step devid "$1"
+}
+trap 'tail -n 40 /tmp/smbd.log' EXIT
+prepare && mount_data || exit 1
+GUEST
+
+cat "$tmp/common" - >"$tmp/first" <<'GUEST'
+mount -t 9p -o trans=virtio,version=9p2000.L,cache=none remap $r/srv/remap || exit 1
+smbd_start
+host_step first
+host_step remap first
+devid first
+i=0
+while [ $i -lt $ROUNDS ]; do
+    host_step kill
+    smbd_stop
+    check_fails "the mount is dead" ls $r$MOUNTPOINT/a
+    umount -l $r$MOUNTPOINT && mount -t tmpfs decoy /tmp/decoy && mount_data || exit 1
+    smbd_start
+    host_step after qidmapd_was_killed
+    i=$((i + 1))
+done
+devid killed
+GUEST
+
+cat "$tmp/common" - >"$tmp/second" <<'GUEST'
+mount -t 9p -o trans=virtio,version=9p2000.L,cache=none remap $r/srv/remap || exit 1
+smbd_start
+host_step after the_guest_has_restarted
+host_step remap again
+smbd_stop
+umount $r/srv/remap
+umount $r$MOUNTPOINT || exit 1
+host_step remount
+mount -t tmpfs decoy /tmp/decoy
+mount_data || exit 1
+smbd_start
+host_step after all_is_mounted_in_another_order
+host_step last
+smbd_stop
+GUEST
+
+server_start "$export_dir" "$store" --multidevs "$multidevs" ||
+    bail_out "the server does not start: $(tail "$qidmapd_log")"
+guest_net="hostfwd=tcp:127.0.0.1:$smb_port-:445"
+guest_qemu+=(-virtfs "local,path=$export_dir,mount_tag=remap,security_model=none,multidevs=remap")
+QIDMAP_GUEST_TIMEOUT=${QIDMAP_GUEST_TIMEOUT:-500}
+guest=("OPTIONS=$mount_options" "MOUNTPOINT=$mountpoint" "ROUNDS=$rounds"
+    "+$tmp/smb.conf" "+$tmp/smbpasswd")
+for life in first second; do
+    guest_run "$tmp/$life" "${guest[@]}" "DECOYS=$([ $life = first ] || echo 3)"
+    is "$?" 0 "$life guest: the script ended well"
+done
+check "the guest's device number changed" \
+    sh -c "! cmp -s '$tmp/dev.first' '$tmp/dev.killed'"
+check "smbd's table of open files names a device" grep -q devid "$tmp/devid.first"
+check "it is the same one again" cmp "$tmp/devid.first" "$tmp/devid.killed"
+server_stop TERM
+if [ "$tap_failed" -gt 0 ]; then
+    tap_diag "$(tail -n 60 "$tmp"/guest.*/output)"
+    tap_diag "writer: $(cat "$tmp/writer.log" "$tmp/state")"
+    tap_diag "server: $(tail -n 20 "$qidmapd_log")"
+fi
+tap_done

@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# Promise: no race of renames and symbolic links, made by clients or by the host, lets a client read,
+# list, see or change anything outside of the export. The same attack on a server that opens by path
+# succeeds, which shows that it is one.
+#
+# Short: 20 seconds. --long, or LONG=1: five minutes; SECONDS_OF_RACE=N: as long as that.
+
+if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
+    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
+fi
+. "$(dirname "$0")/lib.sh"
+need_root
+mount --make-rshared / 2>/dev/null
+race=$top_builddir/tests/race
+seconds=20
+[ "${1:-}" != --long ] && [ -z "${LONG:-}" ] || seconds=300
+seconds=${SECONDS_OF_RACE:-$seconds}
+x=$tmp/export
+out=$tmp/outside
+
+make_trees() {
+    rm -rf "$x" "$out"
+    mkdir -p "$x/swap" "$x/carried/a/b/c" "$x/across/d" "$out/dir" "$out/across-out" "$out/only-outside"
+    echo inside >"$x/swap/file"
+    echo inside >"$x/swapfile"
+    echo inside >"$x/carried/a/b/file"
+    ln -s "$out" "$x/swap-link"
+    ln -s "$out/file" "$x/swapfile-link"
+    ln -s ../outside "$x/link"
+    echo SECRET-OUTSIDE >"$out/file"
+    # Marked by its group, but for what comes into the export itself.
+    chgrp 54321 "$out" "$out/file" "$out/dir" "$out/only-outside" "$tmp"
+    state >"$tmp/before"
+}
+# What must not change out there; `carried` and `across-out` come and go.
+state() {
+    find "$out" -mindepth 1 \( -name carried -o -name across-out \) -prune -o -printf '%P %y %m %U %G %s %T@ %n\n' |
+        sed 's/^dir \(.*\) [0-9.]* [0-9]*$/dir \1/' | sort
+}
+value() { sed -n "s/.*\b$2=\([0-9]*\).*/\1/p" "$1"; }
+leaks() { echo $(($(value "$1" contents) + $(value "$1" attributes) + $(value "$1" listings))); }
+
+# ---- controls
+make_trees
+"$race" naive - "$x" "$out" 3 >"$tmp/naive"
+tap_diag "opening by path, 3 s: $(cat "$tmp/naive")"
+[ "$(leaks "$tmp/naive")" -gt 0 ]
+is $? 0 "control: a look and then an open by path leads out"
+if command -v diod >/dev/null; then
+    make_trees
+    port=$(free_port)
+    diod -f -n -N -c /dev/null -l "127.0.0.1:$port" -e "$x" >"$tmp/diod.log" 2>&1 &
+    diod=$!
+    on_exit "kill $diod 2>/dev/null"
+    wait_until 20 port_in_use "$port"
+    timeout 60 "$race" "tcp:127.0.0.1:$port" "$x" "$x" "$out" 3 >"$tmp/diod"
+    tap_diag "diod, 3 s: $(cat "$tmp/diod")"
+    if [ -s "$tmp/diod" ]; then
+        [ "$(leaks "$tmp/diod")" -gt 0 ]
+        is $? 0 "control: from diod the same clients get what is outside"
+    else
+        not_ok "control: from diod the same clients get what is outside" "$(tail -3 "$tmp/diod.log")"
+    fi
+    kill "$diod" 2>/dev/null
+    wait "$diod" 2>/dev/null
+else
+    skip "control: from diod the same clients get what is outside" "no diod"
+fi
+
+# ---- qidmapd, with a namespace of its own and without
+attack() { # SECONDS ARG...
+    local length=$1
+    shift
+    make_trees
+    start_qidmapd --export "x=$x" --store memory: --listen "unix:$tmp/s" "$@" ||
+        bail_out "qidmapd does not start: $(tail -3 "$qidmapd_log")"
+    "$race" "unix:$tmp/s" x "$x" "$out" "$length" >"$tmp/ours" || bail_out "the attack fails"
+    tap_diag "qidmapd $*, $length s: $(cat "$tmp/ours")"
+    [ "$(value "$tmp/ours" answered)" -gt 100 ] && [ "$(value "$tmp/ours" moved)" -gt 100 ]
+    is $? 0 "$*: clients were served, and the host moved things meanwhile"
+    is "$(value "$tmp/ours" contents)" 0 "$*: nothing outside was read"
+    is "$(value "$tmp/ours" attributes)" 0 "$*: no attributes of anything outside were seen"
+    is "$(value "$tmp/ours" listings)" 0 "$*: no directory outside was listed"
+    is "$(state | diff "$tmp/before" -)" "" "$*: nothing outside was changed"
+    stop_qidmapd
+    is "$qidmapd_status" 0 "$*: the daemon lives, and ends in order"
+}
+attack $((seconds / 2)) --isolate no
+attack $((seconds / 2)) --isolate auto
+tap_done

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Promise: draining a directory closes every descriptor of a fid at or below it, and nothing else;
+ * tells what had to stay; and the fids find their files again. A place in the tree of names follows
+ * renames, those of directories above it too, in any order with others. The session's account of
+ * descriptors is right at the end of all that.
+ */
+#include "config.h"
+
+#include "src/fid.h"
+#include "src/locator.h"
+#include "src/mount.h"
+#include "src/name-tree.h"
+#include "src/path.h"
+#include "src/qid.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <glib/gstdio.h>
+
+static const struct mount_settings settings;
+
+static struct qid_map *map;
+static struct path_export export;
+static struct limit_account account;
+
+static char *below(const char *name)
+{
+    return g_build_filename(export.dir, name, NULL);
+}
+
+static void setup(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *made = g_dir_make_tmp("qidmap-XXXXXX", NULL);
+    char *dir = realpath(made, NULL);
+
+    export = (struct path_export){.name = "x", .dir = dir};
+    export.root_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    map = qid_map_new(NULL, &error);
+    export.qids = qid_map_add_export(map, "x", dir, export.root_fd, "memory:", QID_MULTIDEVS_REMAP,
+                                     &settings, &error);
+    g_assert_no_error(error);
+    qid_map_start(map, &error);
+    g_assert_no_error(error);
+}
+
+static void teardown(void)
+{
+    g_autofree char *command = g_strdup_printf("rm -rf --one-file-system '%s'", export.dir);
+
+    qid_map_free(map);
+    close(export.root_fd);
+    g_assert_cmpint(system(command), ==, 0);
+    free((char *)export.dir);
+}
+
+static void make(const char *name, gboolean dir)
+{
+    g_autofree char *path = below(name);
+
+    if (dir)
+        g_assert_cmpint(g_mkdir(path, 0755), ==, 0);
+    else
+        g_assert_true(g_file_set_contents(path, name, -1, NULL));
+}
+
+static int open_at(const char *name)
+{
+    g_autofree char *path = below(name);
+    int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+
+    g_assert_cmpint(fd, >=, 0);
+    return fd;
+}
+
+static struct fid *fid_at(const char *name, gboolean is_open)
+{
+    struct fid *fid = g_new0(struct fid, 1);
+
+    fid->account = &account;
+    pthread_mutex_init(&fid->mutex, NULL);
+    fid->export = &export;
+    fd_cache_begin(fid);
+    fid->fd = open_at(name);
+    fid->open = is_open;
+    fd_cache_release(fid);
+    return fid;
+}
+
+static void end(struct fid *fid)
+{
+    fd_cache_end(fid);
+    pthread_mutex_destroy(&fid->mutex);
+    g_free(fid);
+}
+
+static ino_t inode(int fd)
+{
+    struct stat st;
+
+    g_assert_cmpint(fstat(fd, &st), ==, 0);
+    return st.st_ino;
+}
+
+static void drain(void)
+{
+    g_autoptr(GPtrArray) busy = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *a = NULL, *gone = NULL;
+    struct fid *inside[3], *outside[2], *opened, *nameless;
+    ino_t inodes[3];
+
+    setup();
+    make("a", TRUE);
+    make("a/sub", TRUE);
+    make("a/sub/file", FALSE);
+    make("a/open", FALSE);
+    make("a/gone", FALSE);
+    make("ab", FALSE);
+    a = below("a");
+    gone = below("a/gone");
+    inside[0] = fid_at("a", FALSE);
+    inside[1] = fid_at("a/sub", FALSE);
+    inside[2] = fid_at("a/sub/file", FALSE);
+    for (guint i = 0; i < 3; i++)
+        inodes[i] = inode(inside[i]->fd);
+    outside[0] = fid_at("ab", FALSE);
+    outside[1] = fid_at("", FALSE);
+    opened = fid_at("a/open", TRUE);
+    nameless = fid_at("a/gone", FALSE);
+    g_assert_cmpint(g_unlink(gone), ==, 0);
+    g_assert_cmpuint(fd_cache_count(), ==, 6);
+    /* one of them is at work: it is told, and closed when it has ended */
+    g_assert_cmpint(fd_cache_hold(inside[2]), ==, 0);
+    g_assert_cmpuint(fd_cache_drain(a, busy), ==, 2);
+    g_assert_cmpuint(busy->len, ==, 3);
+    g_assert_cmpint(inside[2]->fd, >=, 0);
+    fd_cache_release(inside[2]);
+    g_ptr_array_set_size(busy, 0);
+    g_assert_cmpuint(fd_cache_drain(a, busy), ==, 1);
+    g_assert_cmpuint(busy->len, ==, 2);
+    for (guint i = 0; i < 3; i++)
+        g_assert_cmpint(inside[i]->fd, ==, -1);
+    g_assert_cmpint(outside[0]->fd, >=, 0);
+    g_assert_cmpint(outside[1]->fd, >=, 0);
+    g_assert_cmpint(opened->fd, >=, 0);
+    g_assert_cmpint(nameless->fd, >=, 0);
+    for (guint i = 0; i < busy->len; i++)
+        g_assert_true(strstr(busy->pdata[i], "a/open: open") != NULL ||
+                      strstr(busy->pdata[i], "a/gone (deleted): could not") != NULL);
+    for (guint i = 0; i < 3; i++) {
+        g_assert_cmpint(fd_cache_hold(inside[i]), ==, 0);
+        g_assert_cmpuint(inode(inside[i]->fd), ==, inodes[i]);
+        fd_cache_release(inside[i]);
+    }
+    for (guint i = 0; i < 3; i++)
+        end(inside[i]);
+    end(outside[0]);
+    end(outside[1]);
+    end(opened);
+    end(nameless);
+    g_assert_cmpuint(fd_cache_count(), ==, 0);
+    g_assert_cmpuint(name_tree_size(), ==, 0);
+    teardown();
+}
+
+static void rename_both(const char *from_dir, const char *from, const char *to_dir, const char *to)
+{
+    g_autofree char *old = g_build_filename(export.dir, from_dir, from, NULL);
+    g_autofree char *new = g_build_filename(export.dir, to_dir, to, NULL);
+    int from_fd = open_at(from_dir), to_fd = open_at(to_dir);
+
+    g_assert_cmpint(g_rename(old, new), ==, 0);
+    name_tree_moved(&export, from_fd, from, to_fd, to);
+    close(from_fd);
+    close(to_fd);
+}
+
+static void is_at(struct name_node *node, const char *path)
+{
+    g_autofree char *got = name_node_path(node);
+
+    g_assert_cmpstr(got, ==, path);
+}
+
+static void places(void)
+{
+    struct name_node *file, *dir, *root, *merged, *same;
+    int fd;
+
+    setup();
+    make("a", TRUE);
+    make("a/b", TRUE);
+    make("a/b/file", FALSE);
+    make("c", TRUE);
+    fd = open_at("a/b/file");
+    file = name_node_of(&export, fd);
+    dir = name_node_at(&export, "a");
+    root = name_node_at(&export, "");
+    is_at(file, "a/b/file");
+    is_at(root, "");
+    rename_both("a", "b", "c", "d");
+    is_at(file, "c/d/file");
+    rename_both("", "c", "a", "c");
+    is_at(file, "a/c/d/file");
+    rename_both("a/c/d", "file", "", "f");
+    is_at(file, "f");
+    /* the kernel says where the file is now, before the tree was told */
+    {
+        g_autofree char *old = below("f"), *new = below("g");
+
+        g_assert_cmpint(g_rename(old, new), ==, 0);
+    }
+    merged = name_node_of(&export, fd);
+    is_at(merged, "g");
+    name_tree_moved(&export, export.root_fd, "f", export.root_fd, "g");
+    is_at(file, "g");
+    is_at(merged, "g");
+    rename_both("", "g", "a", "h");
+    is_at(file, "a/h");
+    is_at(merged, "a/h");
+    same = name_node_at(&export, "a/h");
+    name_node_unref(file);
+    is_at(same, "a/h");
+    name_node_unref(merged);
+    name_node_unref(same);
+    is_at(dir, "a");
+    name_node_unref(dir);
+    name_node_unref(root);
+    g_assert_cmpuint(name_tree_size(), ==, 0);
+    close(fd);
+    teardown();
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_assert_cmpint(path_init(), ==, 0);
+    fd_cache_init(1000, 100);
+    privs_init(true);
+    g_test_add_func("/fd-cache/drain", drain);
+    g_test_add_func("/fd-cache/places", places);
+    return g_test_run();
+}
