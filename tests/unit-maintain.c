@@ -166,6 +166,8 @@ static void test_compact(struct fixture *f, gconstpointer backend)
     for (int i = 0; i < 2; i++)
         pthread_create(&readers[i], NULL, read_on, &t);
     pthread_create(&mapper, NULL, map_on, &t);
+    while (atomic_load(&t.asked) == 0)
+        g_usleep(1000);
     for (int round = 0; round < 5; round++) {
         if (qidmap_compact(f->store, 0, &result, &error) != 0)
             g_error("compact: %s", error.text);
