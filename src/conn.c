@@ -319,7 +319,7 @@ static enum admitted admit(struct conn *conn, struct request *request, uint32_t 
         return ADMIT_REST;
     }
     conn->in_start += size;
-    conn->messages++;
+    request->serial = ++conn->messages;
     if (request->error == 0) /* or else the tag is enough */
         request->error = wire_decode(bytes, size, &request->msg);
     else

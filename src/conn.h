@@ -56,6 +56,7 @@ struct flush {
     uint16_t tag;
     bool counted;   /* in LIMIT_REQUESTS */
     uint64_t start; /* of stats_start() */
+    uint64_t serial;
 };
 
 enum request_state {
@@ -75,6 +76,7 @@ struct request {
     size_t reserved; /* of that, what was taken from the account */
     bool counted;    /* in LIMIT_REQUESTS */
     uint64_t start;  /* of a Tflush: of stats_start() */
+    uint64_t serial; /* in the order of reading */
     bool on_heap;
 
     /* Guarded by conn->lock. */

@@ -93,32 +93,42 @@ static void add_flush(struct request *request, const struct request *from)
     flush->tag = from->msg.tag;
     flush->counted = from->counted;
     flush->start = from->start;
+    flush->serial = from->serial;
     *at = flush;
 }
 
 bool inflight_flush(struct conn *conn, const struct request *from)
 {
     uint16_t oldtag = from->msg.oldtag;
+    struct request *found = NULL;
+    bool is_flush = false;
+    uint64_t serial = 0;
 
     if (from->msg.tag == oldtag)
         return false;
-    /* The latest first: the tag of an older one may be free again already. */
-    for (struct request *request = conn->requests; request != NULL; request = request->next)
-        if (!request->cancelled && request->msg.tag == oldtag) {
-            if (can_cancel(request)) {
-                cancel(conn, request);
-                return false;
-            }
-            add_flush(request, from);
-            return true;
+    /* The latest that has the tag, be it a Tflush itself: the tag of an older one, which was
+     * answered and did not end yet, may be free again already. */
+    for (struct request *request = conn->requests; request != NULL; request = request->next) {
+        if (!request->cancelled && request->msg.tag == oldtag && request->serial >= serial) {
+            serial = request->serial;
+            found = request;
+            is_flush = false;
         }
-    for (struct request *request = conn->requests; request != NULL; request = request->next)
         for (const struct flush *flush = request->flushes; flush != NULL; flush = flush->next)
-            if (flush->tag == oldtag) {
-                add_flush(request, from);
-                return true;
+            if (flush->tag == oldtag && flush->serial >= serial) {
+                serial = flush->serial;
+                found = request;
+                is_flush = true;
             }
-    return false;
+    }
+    if (found == NULL)
+        return false;
+    if (!is_flush && can_cancel(found)) {
+        cancel(conn, found);
+        return false;
+    }
+    add_flush(found, from);
+    return true;
 }
 
 void inflight_cancel_all(struct conn *conn)
