@@ -160,9 +160,9 @@ static int check_setattr(const struct fid *fid, const struct wire_msg *msg)
     return 0;
 }
 
-/* Whether the file was cut just now, and has the mode that is asked for. A client that cuts a file says
- * with it what that does to the mode and the times; cutting does so by itself, and needs no more
- * than to be allowed to write, where chmod(2) is for the owner. */
+/* Whether the file was cut just now, and has the mode that is asked for. A client that cuts a file
+ * says with it what that does to the mode and the times; cutting does so by itself, and needs no
+ * more than to be allowed to write, where chmod(2) is for the owner. */
 static bool has_mode(const struct fid *fid, const struct wire_msg *msg)
 {
     struct statx stx;

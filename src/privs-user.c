@@ -71,8 +71,9 @@ static time_t now(void)
     return ts.tv_sec;
 }
 
-/* getgrouplist(3) tells of no failure: it leaves out the groups that it could not read. What the last
- * module left in errno says so; not that there is no such service, nor what belongs to success. */
+/* getgrouplist(3) tells of no failure: it leaves out the groups that it could not read. What the
+ * last module left in errno says so; not that there is no such service, nor what belongs to
+ * success. */
 static bool is_failure(int error)
 {
     return error == EIO || error == EACCES || error == EMFILE || error == ENFILE ||

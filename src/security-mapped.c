@@ -92,11 +92,11 @@ static int mapped_look(int fd, struct statx *stx, bool all)
     if (rc < 0 || !all)
         return MIN(rc, 0);
     rc = get32(path, PREFIX "uid", &value, true);
-    if (rc > 0)
+    if (rc > 0 && value != UNSET) /* nobody's number: clients could not show it */
         stx->stx_uid = value;
     if (rc >= 0)
         rc = get32(path, PREFIX "gid", &value, true);
-    if (rc > 0)
+    if (rc > 0 && value != UNSET)
         stx->stx_gid = value;
     if (rc >= 0 && (S_ISCHR(stx->stx_mode) || S_ISBLK(stx->stx_mode))) {
         rc = get_bytes(path, PREFIX "rdev", &raw, sizeof raw, true);
@@ -283,7 +283,9 @@ static ssize_t mapped_readlink(int fd, char *target, size_t size)
 
     if (n >= 0) /* a symlink of the host's own */
         return n;
-    file = path_reopen(fd, O_RDONLY | O_NONBLOCK);
+    file = path_reopen(fd, O_RDONLY | O_NONBLOCK | O_NOATIME);
+    if (file == -EPERM) /* another's file, and the daemon is not root */
+        file = path_reopen(fd, O_RDONLY | O_NONBLOCK);
     if (file < 0)
         return file;
     n = pread(file, target, size, 0);
