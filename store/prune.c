@@ -246,7 +246,9 @@ int qm_prune(struct qidmap_store *store, const struct qidmap_prune_options *opti
     p->error = error;
     p->progress.call = options->progress;
     p->progress.data = options->data;
+    pthread_mutex_lock(&store->lock);
     p->progress.total = store->meta.full_rows;
+    pthread_mutex_unlock(&store->lock);
     p->rows = g_array_new(FALSE, FALSE, sizeof(struct row));
     p->objects = g_new(struct qidmap_object, STEP);
     e = prune_row(p, fs->number);

@@ -17,7 +17,7 @@
 #include "store/qidmap.h"
 #include "tests/lib/store-fixture.h"
 
-#define ROWS 20000u
+#define ROWS 6000u
 
 struct fixture {
     char *dir, *uri;
