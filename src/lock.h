@@ -80,7 +80,4 @@ int lock_get(struct fid *fid, const struct lock_request *request, struct lock_co
 /* Gives back all that came by this fid, which nobody else uses any more. */
 void lock_release(struct fid *fid);
 
-/* How many files have an entry in the index; for tests. */
-unsigned lock_file_count(void);
-
 #endif
