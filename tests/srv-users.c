@@ -123,6 +123,50 @@ static void private_files_stay_private(struct fixture *f, gconstpointer data)
     client_close(c);
 }
 
+/* With the new size Linux sends what a cut does besides; who may only write has the right to cut.
+ */
+static void writers_may_cut(struct fixture *f, gconstpointer data)
+{
+    g_autofree char *path = server_path(f->s, "shared");
+    struct client_attr attr = {.mode = 0606, .size = 3};
+    struct client *c;
+    struct stat st;
+    guint32 fid;
+
+    (void)data;
+    if (skip_unless_root())
+        return;
+    make_file(f->s, "shared", "secret");
+    g_assert_cmpint(chown(path, OTHER, OTHER), ==, 0);
+    g_assert_cmpint(g_chmod(path, 04606), ==, 0);
+    c = client_as(f, USER);
+    fid = walk_new(c, "shared");
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_SIZE | SETATTR_MTIME | SETATTR_MODE, &attr), ==,
+                    0);
+    host_stat(f, "shared", &st);
+    g_assert_cmpuint(st.st_mode, ==, S_IFREG | 0606);
+    g_assert_cmpint(st.st_size, ==, 3);
+    attr.size = 0;
+    g_assert_cmpint(client_lopen(c, fid, L_WRONLY | L_TRUNC, NULL), ==, 0);
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_SIZE | SETATTR_MTIME | SETATTR_CTIME, &attr), ==,
+                    0);
+    /* but nothing else with it */
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_MODE, &attr), ==, EPERM);
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_MTIME, &attr), ==, EPERM);
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_SIZE | SETATTR_MTIME | SETATTR_ATIME, &attr), ==,
+                    0); /* both "now": as utimes() has it */
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_SIZE | SETATTR_MTIME | SETATTR_MTIME_SET, &attr),
+                    ==, EPERM);
+    attr.mode = 04606;
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_SIZE | SETATTR_MODE, &attr), ==, EPERM);
+    attr.mode = 0666;
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_SIZE | SETATTR_MODE, &attr), ==, EPERM);
+    host_stat(f, "shared", &st);
+    g_assert_cmpuint(st.st_mode, ==, S_IFREG | 0606);
+    g_assert_cmpint(st.st_size, ==, 0);
+    client_close(c);
+}
+
 static void private_directories_are_not_searched(struct fixture *f, gconstpointer data)
 {
     struct client *c;
@@ -577,6 +621,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     FIXTURE_TEST("/users/owner", owner_is_the_user);
     FIXTURE_TEST("/users/private-file", private_files_stay_private);
+    FIXTURE_TEST("/users/writers-cut", writers_may_cut);
     FIXTURE_TEST("/users/private-directory", private_directories_are_not_searched);
     g_test_add_func("/users/groups", groups_count);
     g_test_add_func("/users/database-fails", failing_database_is_no_unknown_user);
