@@ -30,7 +30,7 @@
 #endif
 
 /* fs/overlayfs: type of a handle, and where it has the flag of the upper layer. */
-#define OVERLAY_HANDLE 0xfb
+#define OVERLAY_HANDLE 0xf8
 #define OVERLAY_FLAGS  6
 #define OVERLAY_UPPER  0x4
 

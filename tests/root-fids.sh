@@ -21,7 +21,8 @@ some=
 for name in model host-replaces host-renames races many; do
     some="$some -p /fids/$name -p /fids/$name-by-name"
 done
-tests="$some -p /fids/last-name -p /fids/last-name-by-name"
+tests="$some -p /fids/own-name -p /fids/own-name-by-name -p /fids/several-exports \
+       -p /fids/several-exports-by-name -p /fids/last-name -p /fids/last-name-by-name"
 
 try() { # WHAT DIR [TESTS...]
     local what=$1 dir=$2
@@ -55,6 +56,13 @@ if have_fs overlay && mkdir -p "$tmp/tmpfs/up" "$tmp/tmpfs/work" "$tmp/tmpfs/low
         "$tmp/over"; then
     # shellcheck disable=SC2086
     try overlay "$tmp/over" $tests
+    # where inode numbers come again, unlike on tmpfs
+    if mountpoint -q "$tmp/ext4" && mkdir "$tmp/ext4/up" "$tmp/ext4/work" "$tmp/over-ext4" &&
+        mount -t overlay over -o \
+            "lowerdir=$tmp/tmpfs/low,upperdir=$tmp/ext4/up,workdir=$tmp/ext4/work" \
+            "$tmp/over-ext4"; then
+        try "overlay on ext4" "$tmp/over-ext4" -p /fids/host-replaces -p /fids/last-name
+    fi
 else
     skip "more fids than descriptors: overlay" "no overlay in this kernel"
 fi
