@@ -584,11 +584,12 @@ static int search(const struct path_export *export, struct locator *locator, int
     if (dir == NULL) {
         if (fd >= 0)
             close(fd);
-        return -ESTALE;
+        return fd < 0 ? fd : -ESTALE;
     }
     for (unsigned n = 0; n < SEARCH_MAX && found < 0 && (entry = readdir(dir)) != NULL; n++) {
         if ((locator->anchor->kind != KIND_OVERLAY && entry->d_ino != locator->ino) ||
-            strlen(entry->d_name) > P9_NAME_MAX)
+            strlen(entry->d_name) > P9_NAME_MAX || strcmp(entry->d_name, ".") == 0 ||
+            strcmp(entry->d_name, "..") == 0)
             continue;
         found = verified(export, locator, path_lookup(dir_fd, entry->d_name));
         if (found >= 0)
@@ -605,7 +606,7 @@ static int open_renamed(const struct path_export *export, struct locator *locato
     int dir_fd = open_parent(export, locator, name), fd;
 
     if (dir_fd < 0)
-        return -ESTALE;
+        return dir_fd;
     fd = search(export, locator, dir_fd, name);
     close(dir_fd);
     if (fd >= 0) {

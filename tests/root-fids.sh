@@ -61,7 +61,8 @@ if have_fs overlay && mkdir -p "$tmp/tmpfs/up" "$tmp/tmpfs/work" "$tmp/tmpfs/low
         mount -t overlay over -o \
             "lowerdir=$tmp/tmpfs/low,upperdir=$tmp/ext4/up,workdir=$tmp/ext4/work" \
             "$tmp/over-ext4"; then
-        try "overlay on ext4" "$tmp/over-ext4" -p /fids/host-replaces -p /fids/last-name
+        try "overlay on ext4" "$tmp/over-ext4" -p /fids/host-replaces -p /fids/host-renames \
+            -p /fids/last-name
     fi
 else
     skip "more fids than descriptors: overlay" "no overlay in this kernel"
