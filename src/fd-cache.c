@@ -64,12 +64,13 @@ static struct index {
 
 static struct {
     uint64_t budget, kept_max;
-    uint64_t ceiling; /* atomic: the budget, or less for a while after a shortage */
-    uint64_t held;    /* atomic: descriptors that may be closed */
-    uint64_t kept;    /* atomic: those of files that could not be found again */
-    int pressed;      /* atomic: fids may be closed from now on */
-    int unguarded;    /* atomic: changes of names that began before that, at work */
-    int told_kept;    /* atomic: the log has a line about it */
+    uint64_t ceiling;  /* atomic: the budget, or less for a while after a shortage */
+    uint64_t held;     /* atomic: descriptors that may be closed */
+    uint64_t removals; /* atomic: removals of names that ended */
+    uint64_t kept;     /* atomic: those of files that could not be found again */
+    int pressed;       /* atomic: fids may be closed from now on */
+    int unguarded;     /* atomic: changes of names that began before that, at work */
+    int told_kept;     /* atomic: the log has a line about it */
     pthread_once_t once;
 } cache = {
     .budget = UINT64_MAX, .kept_max = UINT64_MAX, .ceiling = UINT64_MAX, .once = PTHREAD_ONCE_INIT};
@@ -306,25 +307,33 @@ static void keep(struct fid *fid)
 static bool close_fid(struct fid *fid)
 {
     struct fd_slot *slot = &fid->slot;
+    bool again;
     int error;
 
-    evicting = true;
-    error = locator_note(fid->export, fid->fd, fid->qid_path, &slot->locator);
-    evicting = false;
-    if (error == -ENOENT && may_keep()) {
-        keep(fid);
-        return false;
-    }
-    if (error == 0 || (error == -ENOENT && slot->locator != NULL)) {
-        struct index *index = index_of(locator_key(slot->locator));
+    do {
+        uint64_t removals = __atomic_load_n(&cache.removals, __ATOMIC_SEQ_CST);
 
-        pthread_mutex_lock(&index->lock);
-        if (is_guarded(index, locator_key(slot->locator)))
-            error = -EAGAIN;
-        else
-            index_add(index, slot);
-        pthread_mutex_unlock(&index->lock);
-    }
+        again = false;
+        evicting = true;
+        error = locator_note(fid->export, fid->fd, fid->qid_path, &slot->locator);
+        evicting = false;
+        if (error == -ENOENT && may_keep()) {
+            keep(fid);
+            return false;
+        }
+        if (error == 0 || (error == -ENOENT && slot->locator != NULL)) {
+            struct index *index = index_of(locator_key(slot->locator));
+
+            pthread_mutex_lock(&index->lock);
+            if (is_guarded(index, locator_key(slot->locator)))
+                error = -EAGAIN;
+            else if (__atomic_load_n(&cache.removals, __ATOMIC_SEQ_CST) == removals)
+                index_add(index, slot);
+            else
+                again = true; /* who removed a name meanwhile did not find the fid here */
+            pthread_mutex_unlock(&index->lock);
+        }
+    } while (again);
     if (error != 0 && error != -ENOENT) {
         enlist(fid, FD_LIST_IDLE);
         set_state(slot, 0);
@@ -605,22 +614,23 @@ void fd_cache_guard_begin(struct fd_guard *guard)
         __atomic_fetch_sub(&cache.unguarded, 1, __ATOMIC_SEQ_CST);
 }
 
-void fd_cache_guard(struct fd_guard *guard, int dir_fd, const char *name)
+int fd_cache_guard(struct fd_guard *guard, int dir_fd, const char *name)
 {
     struct fd_shared *shared = NULL;
     struct index *index;
     struct statx stx;
     unsigned times = 0;
-    int fd;
+    int fd, error;
 
     if (guard->needless)
-        return;
+        return 0;
     fd = path_lookup(dir_fd, name);
     if (fd < 0)
-        return;
-    if (path_look(fd, &stx) != 0) {
+        return fd;
+    error = path_look(fd, &stx);
+    if (error != 0) {
         close(fd);
-        return;
+        return error;
     }
     guard->key = locator_key_of(&stx);
     index = index_of(guard->key);
@@ -638,6 +648,7 @@ void fd_cache_guard(struct fd_guard *guard, int dir_fd, const char *name)
         close(fd);
     if (shared != NULL)
         shared_unref(shared);
+    return 0;
 }
 
 void fd_cache_unguard(struct fd_guard *guard)
@@ -651,6 +662,7 @@ void fd_cache_unguard(struct fd_guard *guard)
         return;
     index = index_of(guard->key);
     pthread_mutex_lock(&index->lock);
+    __atomic_fetch_add(&cache.removals, 1, __ATOMIC_SEQ_CST);
     for (struct fd_guard **at = &index->guards; *at != NULL; at = &(*at)->next)
         if (*at == guard) {
             *at = guard->next;

@@ -80,7 +80,9 @@ void fd_cache_end(struct fid *fid);
 
 /* Around each change of names: fd_cache_guard_begin() first of all. Then, before `name` in the
  * directory `dir_fd` is removed or replaced, fd_cache_guard(): every fid of what it means gets its
- * descriptor back, and none is closed until fd_cache_unguard(). */
+ * descriptor back, and none is closed until fd_cache_unguard(). Where that says that there is no
+ * such name (-ENOENT, or another negative errno), nothing may be removed: it may have been made
+ * since. */
 struct fd_guard {
     struct fd_guard *next;
     uint64_t key;
@@ -88,7 +90,7 @@ struct fd_guard {
     bool needless; /* no fid was ever closed, and none will be before the end */
 };
 void fd_cache_guard_begin(struct fd_guard *guard);
-void fd_cache_guard(struct fd_guard *guard, int dir_fd, const char *name);
+int fd_cache_guard(struct fd_guard *guard, int dir_fd, const char *name);
 void fd_cache_unguard(struct fd_guard *guard);
 
 /* Closes the descriptors of all fids whose file is at or below the absolute `path` on the host, and

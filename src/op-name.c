@@ -26,6 +26,8 @@
 #include "src/op.h"
 #include "src/security.h"
 
+#define RENAME_TRIES 100 /* while others make and remove the new name */
+
 int op_check_change(const struct fid *dir, const char *name, size_t len)
 {
     int error = op_check_file(dir);
@@ -178,24 +180,45 @@ static bool is_same(int a_fd, const char *a, int b_fd, const char *b)
 
 /* Closed fids of what is replaced get their descriptors first, and those of what is moved learn the
  * new place. */
-static int move(int from_fd, const char *from_name, int to_fd, const char *to_name)
+static int move_once(int from_fd, const char *from_name, int to_fd, const char *to_name)
 {
     struct name_rename rename, removal;
     struct fd_guard guard;
-    bool nothing;
+    bool nothing = false, vacant;
     int error;
 
     fd_cache_guard_begin(&guard);
     name_removal_begin_at(&removal, from_fd);
-    fd_cache_guard(&guard, to_fd, to_name);
-    name_rename_begin_at(&rename, from_fd);
-    nothing = rename.lock != NULL && is_same(from_fd, from_name, to_fd, to_name);
-    error = renameat(from_fd, from_name, to_fd, to_name) < 0 ? -errno : 0;
-    if (error == 0 && !nothing)
-        name_tree_moved(from_fd, from_name, to_fd, to_name);
-    name_rename_end(&rename);
+    error = fd_cache_guard(&guard, to_fd, to_name);
+    vacant = error == -ENOENT;
+    if (error == 0 || vacant) {
+        name_rename_begin_at(&rename, from_fd);
+        nothing = rename.lock != NULL && is_same(from_fd, from_name, to_fd, to_name);
+        error = -EINVAL;
+        /* What was not there when it was looked for must not be replaced: its fids would lose it.
+         */
+        if (vacant && renameat2(from_fd, from_name, to_fd, to_name, RENAME_NOREPLACE) == 0)
+            error = 0;
+        else if (vacant)
+            error = -errno;
+        /* This is also how filesystems say that they do not know the flag. */
+        if (error == -EINVAL)
+            error = renameat(from_fd, from_name, to_fd, to_name) < 0 ? -errno : 0;
+        if (error == 0 && !nothing)
+            name_tree_moved(from_fd, from_name, to_fd, to_name);
+        name_rename_end(&rename);
+    }
     fd_cache_unguard(&guard);
     name_rename_end(&removal);
+    return vacant && error == -EEXIST ? -EAGAIN : error;
+}
+
+static int move(int from_fd, const char *from_name, int to_fd, const char *to_name)
+{
+    int error = -EAGAIN;
+
+    for (int tries = 0; tries < RENAME_TRIES && error == -EAGAIN; tries++)
+        error = move_once(from_fd, from_name, to_fd, to_name);
     return error;
 }
 
@@ -207,8 +230,9 @@ static int remove_name(int dir_fd, const char *name, int flags)
 
     fd_cache_guard_begin(&guard);
     name_removal_begin_at(&removal, dir_fd);
-    fd_cache_guard(&guard, dir_fd, name);
-    error = unlinkat(dir_fd, name, flags) < 0 ? -errno : 0;
+    error = fd_cache_guard(&guard, dir_fd, name);
+    if (error == 0)
+        error = unlinkat(dir_fd, name, flags) < 0 ? -errno : 0;
     fd_cache_unguard(&guard);
     name_rename_end(&removal);
     return error;
