@@ -11,6 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "store/bind.h"
+#include "store/compact.h"
+#include "store/copy.h"
 #include "store/dump.h"
 #include "store/error.h"
 #include "store/identity.h"
@@ -18,6 +21,8 @@
 #include "store/load.h"
 #include "store/marker.h"
 #include "store/object.h"
+#include "store/prune.h"
+#include "store/reset.h"
 #include "store/store.h"
 #include "store/verify.h"
 #include "store/view.h"
@@ -578,4 +583,104 @@ EXPORT int qidmap_load(const char *uri, const struct qidmap_load_options *option
     if (store)
         *store = opened;
     return 0;
+}
+
+EXPORT int qidmap_store_copy(qidmap_store *store, const char *uri,
+                             const struct qidmap_copy_options *options,
+                             struct qidmap_load_result *result, struct qidmap_error *error)
+{
+    struct qidmap_copy_options none = {.size = sizeof(none)};
+    struct qidmap_load_result made = {.size = sizeof(made)};
+    GError *e = NULL;
+
+    if (!store || !uri ||
+        (options && (options->size != sizeof(*options) || options->reserved ||
+                     (options->flags & ~(uint32_t)(QIDMAP_LOAD_REPLACE | QIDMAP_LOAD_LATEST)))) ||
+        (result && result->size != sizeof(*result)))
+        return refuse(error, uri, "a copy needs a store, a URI, and structs with their size");
+    if (qm_copy(store, uri, options ? options : &none, &made, &e) != 0)
+        return qm_error_export(e, uri, error);
+    if (result)
+        *result = made;
+    return 0;
+}
+
+/* ---- smaller, and anew ----------------------------------------------------------------------- */
+
+EXPORT int qidmap_compact(qidmap_store *store, unsigned flags, struct qidmap_compact_result *result,
+                          struct qidmap_error *error)
+{
+    struct qidmap_compact_result made = {.size = sizeof(made)};
+    GError *e = NULL;
+
+    if (!store || (flags & ~(unsigned)QIDMAP_DRY_RUN) ||
+        (result && result->size != sizeof(*result)))
+        return refuse(error, store ? store->uri : NULL,
+                      "compact needs a store and a struct with its size");
+    if (qm_compact(store, (flags & QIDMAP_DRY_RUN) != 0, &made, &e) != 0)
+        return qm_error_export(e, store->uri, error);
+    if (result)
+        *result = made;
+    return 0;
+}
+
+EXPORT int qidmap_prune(qidmap_store *store, const struct qidmap_prune_options *options,
+                        struct qidmap_prune_result *result, struct qidmap_error *error)
+{
+    struct qidmap_prune_result made = {.size = sizeof(made)};
+    GError *e = NULL;
+    int r;
+
+    if (!store || !options || options->size != sizeof(*options) || !options->look ||
+        (options->flags & ~(uint32_t)QIDMAP_DRY_RUN) || (result && result->size != sizeof(*result)))
+        return refuse(error, store ? store->uri : NULL,
+                      "prune needs a store, a function that looks, and structs with their size");
+    r = qm_prune(store, options, &made, &e);
+    if (result)
+        *result = made; /* what was deleted before the work ended is deleted */
+    return r == 0 ? 0 : qm_error_export(e, store->uri, error);
+}
+
+EXPORT int qidmap_reset(const char *uri, const struct qidmap_reset_options *options,
+                        struct qidmap_load_result *result, struct qidmap_error *error)
+{
+    struct qidmap_reset_options none = {.size = sizeof(none)};
+    struct qidmap_load_result made = {.size = sizeof(made)};
+    GError *e = NULL;
+
+    if (!uri ||
+        (options && (options->size != sizeof(*options) || options->reserved ||
+                     (options->flags & ~(uint32_t)QIDMAP_RESET_FROM_SCRATCH))) ||
+        (result && result->size != sizeof(*result)))
+        return refuse(error, uri, "reset needs a URI, and structs with their size");
+    if (qm_reset(uri, options ? options : &none, &made, &e) != 0)
+        return qm_error_export(e, uri, error);
+    if (result)
+        *result = made;
+    return 0;
+}
+
+/* ---- ids given elsewhere --------------------------------------------------------------------- */
+
+EXPORT int qidmap_object_compare(const struct qidmap_object *a, const struct qidmap_object *b)
+{
+    return qm_object_compare(a, b);
+}
+
+EXPORT int qidmap_bind(const char *uri, const struct qidmap_bind_options *options,
+                       struct qidmap_bind_result *result, struct qidmap_error *error)
+{
+    struct qidmap_bind_result made = {.size = sizeof(made)};
+    GError *e = NULL;
+    int r;
+
+    if (!uri || !options || options->size != sizeof(*options) || options->reserved ||
+        (options->flags & ~(uint32_t)QIDMAP_DRY_RUN) || !options->rewind || !options->next ||
+        (options->n_superseded > 0 && !options->superseded) ||
+        (result && result->size != sizeof(*result)))
+        return refuse(error, uri, "bind needs a URI, bindings, and structs with their size");
+    r = qm_bind(uri, options, &made, &e);
+    if (result)
+        *result = made;
+    return r == 0 ? 0 : qm_error_export(e, uri, error);
 }

@@ -250,4 +250,5 @@ const struct qm_backend_ops qm_backend_lmdb = {
     .cursor_prev = qm_lmdb_cursor_prev,
     .cursor_close = qm_lmdb_cursor_close,
     .room = qm_lmdb_room,
+    .live = qm_lmdb_live,
 };

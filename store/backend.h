@@ -74,8 +74,11 @@ struct qm_backend_ops {
     int (*commit)(struct qm_txn *txn);
     void (*abort)(struct qm_txn *txn);
     int (*grow)(struct qm_backend *backend);
-    /* After a failed commit: brings the last good state to a place that is known to hold it, with
-     * `meta` as its record (transaction is set). NULL: cannot, the store must be opened again. */
+    /* Brings the last good state to a new place without what nobody uses, with `meta` as its record
+     * (transaction is set), and goes on there: after a failed commit, as that place is known to
+     * hold it, and to save room. On failure the old place is the store's still; where `doubtful` is
+     * set, nobody knows which of both a crash would bring back, and nothing may be written before
+     * this has succeeded. NULL: cannot. */
     int (*recover)(struct qm_backend *backend, struct qm_meta *meta, GError **error);
     /* Number of the state that the transaction reads, or will make: larger by one each commit. */
     uint64_t (*number)(struct qm_txn *txn);
@@ -95,6 +98,8 @@ struct qm_backend_ops {
 
     /* Bytes in use and bytes that fit (0: no limit). */
     void (*room)(struct qm_backend *backend, uint64_t *used, uint64_t *limit);
+    /* Bytes that a copy of what the SNAPSHOT sees would use, about; NULL: as many as are in use. */
+    uint64_t (*live)(struct qm_txn *txn);
     /* Affix entries that still fit, about; NULL: no limit. */
     uint64_t (*rows_room)(struct qm_backend *backend);
 };
@@ -104,6 +109,7 @@ struct qm_backend {
     gboolean fresh;  /* set by open(), cleared by publish() */
     gboolean copied; /* set by open(): somebody copied it, or put it back from a backup */
     gboolean failed; /* set by open(): it can be read, and must recover() before it is written to */
+    gboolean doubtful; /* set by recover() where it failed */
     char *kept; /* set by publish(): where the files of a store that was replaced, and could not
                    be read, are now. Freed by close() */
     const char *dump; /* file for the dump of a clean stop, NULL: none is written */

@@ -127,7 +127,8 @@ void qm_record_fs(struct qm_record *r, const struct qidmap_fs *fs, gboolean has_
     value_le(r,
              (fs->retired ? QM_STATE_RETIRED : 0) | (fs->left_budget ? QM_STATE_LEFT_BUDGET : 0) |
                  (fs->has_bound ? QM_STATE_HAS_BOUND : 0) | (has_full ? QM_STATE_HAS_FULL : 0) |
-                 (fs->chosen ? QM_STATE_CHOSEN : 0) | (fs->met_many ? QM_STATE_MET_MANY : 0) |
+                 (fs->chosen ? QM_STATE_CHOSEN : 0) | (fs->superseded ? QM_STATE_SUPERSEDED : 0) |
+                 (fs->met_many ? QM_STATE_MET_MANY : 0) |
                  (fs->marker_open ? QM_STATE_MARKER_OPEN : 0),
              4);
     value_le(r, fs->instance, 4);
@@ -413,6 +414,7 @@ int qm_parse_fs(struct qm_bytes key, struct qm_bytes value, struct qidmap_fs *fs
     f.left_budget = (state & QM_STATE_LEFT_BUDGET) != 0;
     f.has_bound = (state & QM_STATE_HAS_BOUND) != 0;
     f.chosen = (state & QM_STATE_CHOSEN) != 0;
+    f.superseded = (state & QM_STATE_SUPERSEDED) != 0;
     f.met_many = (state & QM_STATE_MET_MANY) != 0;
     f.marker_open = (state & QM_STATE_MARKER_OPEN) != 0;
     *has_full = (state & QM_STATE_HAS_FULL) != 0;

@@ -233,8 +233,9 @@ static int map_one(struct change *ch, struct qm_want *w)
         return 0;
     }
     state = atomic_load_explicit(&fs->state, memory_order_relaxed);
-    if (fs->policy == QIDMAP_POLICY_DENY || (state & QM_STATE_RETIRED)) {
-        w->result = fs->policy == QIDMAP_POLICY_DENY ? -EPERM : -EINVAL;
+    if (fs->policy == QIDMAP_POLICY_DENY || (state & (QM_STATE_RETIRED | QM_STATE_SUPERSEDED))) {
+        w->result =
+            fs->policy != QIDMAP_POLICY_DENY && (state & QM_STATE_RETIRED) ? -EINVAL : -EPERM;
         return 0;
     }
     if (!qm_policy_takes(fs->policy, w->object.kind)) {
@@ -452,6 +453,14 @@ void qm_store_lead(struct qidmap_store *store)
     store->leading = TRUE;
     pthread_mutex_unlock(&store->lock);
     store->blocked = qm_store_ready(store);
+}
+
+void qm_store_wait(struct qidmap_store *store)
+{
+    pthread_mutex_lock(&store->lock);
+    while (store->leading && atomic_load(&store->pruning))
+        pthread_cond_wait(&store->changed, &store->lock);
+    pthread_mutex_unlock(&store->lock);
 }
 
 void qm_store_unlead(struct qidmap_store *store)

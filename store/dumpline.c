@@ -94,6 +94,7 @@ void qm_line_fs(GString *out, const struct qidmap_fs *fs, gboolean has_full)
     qm_json_bool(out, "has_bound", fs->has_bound);
     qm_json_bool(out, "has_full", has_full);
     qm_json_bool(out, "chosen", fs->chosen);
+    qm_json_bool(out, "superseded", fs->superseded);
     qm_json_bool(out, "met_many", fs->met_many);
     qm_json_bool(out, "marker_open", fs->marker_open);
     qm_json_string(out, "met", met(text, fs));
@@ -297,6 +298,7 @@ static void read_fs(struct qm_json *json, struct qm_line *line)
     fs->has_bound = (uint32_t)qm_json_take_bool(json, "has_bound");
     line->has_full = qm_json_take_bool(json, "has_full");
     fs->chosen = (uint32_t)qm_json_take_bool(json, "chosen");
+    fs->superseded = (uint32_t)qm_json_take_bool(json, "superseded");
     fs->met_many = (uint32_t)qm_json_take_bool(json, "met_many");
     fs->marker_open = (uint32_t)qm_json_take_bool(json, "marker_open");
     read_met(json, fs);

@@ -48,11 +48,12 @@
  *   fs of each, ascending.
  *   state: 1 retired, 2 left its affix budget, 4 has bound rows, 8 has rows in the full map, 16
  *   policy chosen by the operator, 32 met more rows than are listed, 64 its marker
- *   is being replaced.
- *   The identities of a row that is retired have no rows in fsid; they are kept for people.
- *   alias: a retired row of the same policy, alias of one row at most, whose ids are asked first. A
- *   row of the full map belongs to a fs with state 8; state 8 without such rows is allowed.
- *   sessions: epoch at the beginning of the first and last time that a writer registered the fs.
+ *   is being replaced, 128 superseded: its ids may be bound to objects elsewhere, and it has no
+ * rows in the full map. The identities of a row that is retired have no rows in fsid; they are kept
+ * for people. alias: a retired row of the same policy, alias of one row at most, whose ids are
+ * asked first. A row of the full map belongs to a fs with state 8; state 8 without such rows is
+ * allowed. sessions: epoch at the beginning of the first and last time that a writer registered the
+ * fs.
  *
  * Ids: see store/map.c. The suffix of index n: see store/affix.c.
  */
@@ -73,7 +74,8 @@
 #define QM_STATE_CHOSEN      16u
 #define QM_STATE_MET_MANY    32u
 #define QM_STATE_MARKER_OPEN 64u
-#define QM_STATE_ALL         127u
+#define QM_STATE_SUPERSEDED  128u
+#define QM_STATE_ALL         255u
 
 #define QM_FS_LAST ((1u << 24) - 1u) /* largest fs number */
 

@@ -99,6 +99,7 @@ uint64_t qm_lmdb_used(struct lmdb_backend *b);
 /* Allocates blocks so that a transaction of `rows` rows fits behind what is in use. */
 int qm_lmdb_make_room(struct lmdb_backend *b, size_t rows);
 int qm_lmdb_grow(struct qm_backend *backend);
+uint64_t qm_lmdb_live(struct qm_txn *txn);
 void qm_lmdb_room(struct qm_backend *backend, uint64_t *used, uint64_t *limit);
 
 /* ---- lmdb-txn.c ---- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * After a failed commit: the last good state, which `reader` still sees, is copied to a new
- * generation, and the handle goes on with that one.
+ * A new generation: the last good state, which `reader` still sees after a failed commit, or the
+ * newest one, is copied there without the pages that nobody uses, and the handle goes on with it.
  */
 #include "config.h"
 
@@ -39,6 +39,7 @@ int qm_lmdb_recover(struct qm_backend *backend, struct qm_meta *meta, GError **e
     g_autofree char *env_path = NULL;
     int e = qm_lmdb_check_length(b);
 
+    b->base.doubtful = FALSE;
     if (e != 0)
         return qm_set_error(error, e, "its file data.mdb became shorter: restore it from a backup");
     if (!b->panicked) /* nothing failed, then: the newest state is as good */
@@ -55,6 +56,7 @@ int qm_lmdb_recover(struct qm_backend *backend, struct qm_meta *meta, GError **e
         qm_lmdb_dir_drop(b->dir);
     else
         e = qm_lmdb_dir_switch(b->dir, error);
+    b->base.doubtful = e != 0 && b->dir->unsure;
     if (e == 0) {
         qm_lmdb_park(b);
         qm_lmdb_close_env(b);

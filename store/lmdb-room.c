@@ -77,6 +77,24 @@ int qm_lmdb_make_room(struct lmdb_backend *b, size_t rows)
     return -rc;
 }
 
+/* Pages of all tables; a copy has them, two meta pages and a few more. */
+uint64_t qm_lmdb_live(struct qm_txn *txn)
+{
+    struct lmdb_txn *t = (struct lmdb_txn *)txn;
+    struct lmdb_backend *b = lmdb_of(txn);
+    uint64_t pages = 2 + QM_TABLES;
+    MDB_stat stat;
+    int i;
+
+    pthread_mutex_lock(t->guard);
+    for (i = 0; !t->stale && i < QM_TABLES; i++) {
+        if (mdb_stat(t->mdb, b->dbi[i], &stat) == 0)
+            pages += stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages;
+    }
+    pthread_mutex_unlock(t->guard);
+    return pages * b->psize;
+}
+
 void qm_lmdb_room(struct qm_backend *backend, uint64_t *used, uint64_t *limit)
 {
     struct lmdb_backend *b = (struct lmdb_backend *)backend;

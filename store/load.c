@@ -31,6 +31,8 @@ struct loader {
     const struct qidmap_load_options *options;
     struct qm_progress progress;
     GError **error;
+    gboolean over;       /* qm_load_over(): the dump is of the store itself, */
+    uint64_t over_epoch; /* at this epoch */
 
     /* Lines. */
     struct qm_json json;
@@ -382,13 +384,16 @@ static int save_present(struct loader *l, struct qm_backend *present, const char
         return qm_set_error(l->error, e, "cannot read the store that is there: %s", g_strerror(-e));
     memset(&v, 0, sizeof(v));
     e = qm_verify_txn(&v, txn, l->error);
-    if (e == 0)
+    if (e == 0 && l->over && (!v.have_meta || v.meta.epoch != l->over_epoch || v.problems > 0))
+        e = qm_set_error(l->error, EBUSY,
+                         "the store has changed meanwhile; nothing was changed: begin again");
+    if (e == 0 && !l->over)
         e = qm_dump_file(txn, TRUE, path, FALSE, NULL, l->error);
     present->ops->abort(txn);
     if (e != 0)
         return e;
     g_strlcpy(result->backup, path, sizeof(result->backup));
-    if (v.have_meta)
+    if (v.have_meta && !(l->options->flags & QM_LOAD_FORGET))
         take_larger(&l->meta, &v.meta);
     /* A copy does not know what was given since it was made. */
     *sure = v.problems == 0 && !present->copied;
@@ -458,6 +463,7 @@ static int prepare(struct loader *l, const char *place, struct qidmap_load_resul
         l->options->backup ? g_strdup(l->options->backup) : qm_backup_name(place, "before-load");
     struct qm_backend *present = NULL;
     gboolean sure = (l->options->flags & QIDMAP_LOAD_LATEST) != 0;
+    gboolean forget = (l->options->flags & QM_LOAD_FORGET) != 0;
     int e = 0;
 
     if (!l->backend->fresh) {
@@ -477,7 +483,7 @@ static int prepare(struct loader *l, const char *place, struct qidmap_load_resul
     }
     if (e != 0)
         return e;
-    if (!sure) {
+    if (!sure && !forget) {
         jump(&l->meta);
         result->jumped = 1;
     }
@@ -597,11 +603,14 @@ static int build(struct loader *l, const char *uri, struct qidmap_load_result *r
     return e;
 }
 
-int qm_load(const char *uri, const struct qidmap_load_options *options,
-            struct qidmap_load_result *result, struct qidmap_store **store, GError **error)
+static int load(const char *uri, const struct qidmap_load_options *options, const uint64_t *epoch,
+                struct qidmap_load_result *result, struct qidmap_store **store, GError **error)
 {
     struct loader *l = g_new0(struct loader, 1);
     int e;
+
+    l->over = epoch != NULL;
+    l->over_epoch = epoch ? *epoch : 0;
 
     l->options = options;
     l->error = error;
@@ -632,4 +641,19 @@ int qm_load(const char *uri, const struct qidmap_load_options *options,
     qm_json_clear(&l->json);
     g_free(l);
     return e;
+}
+
+int qm_load(const char *uri, const struct qidmap_load_options *options,
+            struct qidmap_load_result *result, struct qidmap_store **store, GError **error)
+{
+    return load(uri, options, NULL, result, store, error);
+}
+
+int qm_load_over(const char *uri, const struct qidmap_load_options *options, const char *backup,
+                 uint64_t epoch, struct qidmap_load_result *result, GError **error)
+{
+    struct qidmap_load_options over = *options;
+
+    over.backup = backup;
+    return load(uri, &over, &epoch, result, NULL, error);
 }

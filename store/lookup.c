@@ -38,7 +38,7 @@ static uint64_t given(struct qidmap_store *store)
     return atomic_load(&store->broken) ? atomic_load(&store->given) : UINT64_MAX;
 }
 
-static int find_full(struct qidmap_store *store, const struct qidmap_object *object, uint64_t *path)
+static int ask_full(struct qidmap_store *store, const struct qidmap_object *object, uint64_t *path)
 {
     const struct qm_backend_ops *ops = store->backend->ops;
     struct qm_txn *txn;
@@ -53,6 +53,20 @@ static int find_full(struct qidmap_store *store, const struct qidmap_object *obj
     return e;
 }
 
+/* What is found while rows are being deleted may be gone a moment later: it is asked for again
+ * afterwards. (prune.c has the reason why it is enough to look at the flag behind the answer.) */
+static int find_full(struct qidmap_store *store, const struct qidmap_object *object, uint64_t *path)
+{
+    int e;
+
+    for (;;) {
+        e = ask_full(store, object, path);
+        if (e != 0 || !atomic_load(&store->pruning))
+            return e;
+        qm_store_wait(store);
+    }
+}
+
 /* The fs of an object, when it may be mapped. */
 static int usable(struct qidmap_store *store, uint32_t number, struct qm_fs **fs, uint32_t *state)
 {
@@ -62,7 +76,7 @@ static int usable(struct qidmap_store *store, uint32_t number, struct qm_fs **fs
     *state = atomic_load_explicit(&(*fs)->state, memory_order_acquire);
     if (*state & QM_STATE_RETIRED)
         return -EINVAL;
-    return (*fs)->policy == QIDMAP_POLICY_DENY ? -EPERM : 0;
+    return (*fs)->policy == QIDMAP_POLICY_DENY || (*state & QM_STATE_SUPERSEDED) ? -EPERM : 0;
 }
 
 gboolean qm_policy_takes(uint32_t policy, uint8_t kind)

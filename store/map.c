@@ -124,7 +124,8 @@ struct qm_fs *qm_map_fs(struct qm_map *map, uint32_t number)
 static uint32_t row_state(const struct qidmap_fs *row, gboolean has_full)
 {
     return (row->retired ? QM_STATE_RETIRED : 0) | (row->left_budget ? QM_STATE_LEFT_BUDGET : 0) |
-           (row->has_bound ? QM_STATE_HAS_BOUND : 0) | (has_full ? QM_STATE_HAS_FULL : 0);
+           (row->has_bound ? QM_STATE_HAS_BOUND : 0) | (has_full ? QM_STATE_HAS_FULL : 0) |
+           (row->superseded ? QM_STATE_SUPERSEDED : 0);
 }
 
 static void index_row(struct qm_map *map, struct qm_fs *fs)

@@ -22,8 +22,9 @@
  * number may read it meanwhile. A store handle must not be used in a child after fork(). A process
  * opens one store once: a second open gives -EBUSY. Stores on network filesystems are refused.
  *
- * Rights: what may write to a store (mapping, registering, closing) must be called with the rights of
- * the thread that opened it; a server whose threads act for users takes its own back for the call.
+ * Rights: what may write to a store (mapping, registering, closing) must be called with the rights
+ * of the thread that opened it; a server whose threads act for users takes its own back for the
+ * call.
  *
  * Memory: when none is left the process ends (glib's rule). Sizes that come from a store or from a
  * caller's data are limited and checked first.
@@ -400,6 +401,9 @@ struct qidmap_fs {
     uint32_t met_count; /* rows that it was seen live together with, ascending; each pair is in one
                            of its two rows, or in both */
     uint32_t met[QIDMAP_FS_MET];
+    uint32_t superseded; /* 1: its files moved elsewhere with their ids, see qidmap_bind(): nothing
+                            is mapped, -EPERM */
+    uint32_t reserved;
     uint64_t first_session; /* first and last time that a store was open for writing and the */
     uint64_t last_session;  /* filesystem was registered: the epoch at which that time began */
 };
@@ -694,6 +698,148 @@ struct qidmap_load_result {
 int qidmap_load(const char *uri, const struct qidmap_load_options *options,
                 struct qidmap_load_result *result, qidmap_store **store,
                 struct qidmap_error *error);
+
+/* ---- copies ---------------------------------------------------------------------------------- */
+
+struct qidmap_copy_options {
+    size_t size;    /* sizeof (struct qidmap_copy_options) */
+    uint32_t flags; /* QIDMAP_LOAD_REPLACE, QIDMAP_LOAD_LATEST: the store is not used any more, and
+                       the copy goes on in its place */
+    uint32_t reserved;
+    const char *backup;            /* REPLACE: as for qidmap_load() */
+    qidmap_progress_func progress; /* may be NULL */
+    void *data;
+};
+
+/*
+ * Copies one consistent state of an open store to `uri`, with any backend, while others use the
+ * store: a dump that is loaded at once. The copy is whole afterwards, or nothing has changed there.
+ * Its counters jump far ahead, since the store may give further ids, unless LATEST says that it
+ * will not. `options` and `result` may be NULL. Errors: those of qidmap_dump() and qidmap_load();
+ * -EINVAL where `uri` names the store itself.
+ */
+int qidmap_store_copy(qidmap_store *store, const char *uri,
+                      const struct qidmap_copy_options *options, struct qidmap_load_result *result,
+                      struct qidmap_error *error);
+
+/* ---- making a store smaller ------------------------------------------------------------------ */
+
+enum { QIDMAP_DRY_RUN = 1 /* tell what would be done, and change nothing */ };
+
+struct qidmap_compact_result {
+    size_t size;           /* in: sizeof (struct qidmap_compact_result) */
+    uint64_t bytes_before; /* in use */
+    uint64_t bytes_after;  /* DRY_RUN: about */
+};
+
+/*
+ * Rewrites an open store without the space that nobody uses, and puts that in its place in one
+ * step; processes that read it finish on what they have. Known objects are found meanwhile; new
+ * mappings wait. Stores that have no such space (xattr:, memory:) stay as they are. `flags`:
+ * QIDMAP_DRY_RUN, for which the store may be open for reading. Errors: -EROFS, -ENOSPC (the disk
+ * must hold both for a moment), -EUCLEAN, -EIO; the store is as it was then.
+ */
+int qidmap_compact(qidmap_store *store, unsigned flags, struct qidmap_compact_result *result,
+                   struct qidmap_error *error);
+
+struct qidmap_prune_options {
+    size_t size;    /* sizeof (struct qidmap_prune_options) */
+    uint32_t flags; /* QIDMAP_DRY_RUN */
+    uint32_t fs;    /* whose rows of the full map are looked at */
+    /* Says of each of `count` objects of the fs whether it exists: sets exists[i] to 0 where it
+     * surely does not. What is not 0 ends the work, with that as its result. No lock is held. */
+    int (*look)(void *data, const struct qidmap_object *objects, size_t count, uint8_t *exists);
+    qidmap_progress_func progress; /* may be NULL; rows of this fs */
+    void *data;
+};
+
+struct qidmap_prune_result {
+    size_t size;      /* in: sizeof (struct qidmap_prune_result) */
+    uint64_t rows;    /* looked at */
+    uint64_t missing; /* of these, deleted; DRY_RUN: to be deleted */
+};
+
+/*
+ * Deletes the rows of the full map whose objects are gone. Their ids are never given again; an
+ * object that comes back (from a snapshot, say) gets a new one. In steps of some thousand rows,
+ * each a transaction: what ends the work leaves a store that is whole. Rows that are made meanwhile
+ * stay. Errors: -ENOENT (no such fs), -EROFS, -ECANCELED, those of `look` and of a commit.
+ */
+int qidmap_prune(qidmap_store *store, const struct qidmap_prune_options *options,
+                 struct qidmap_prune_result *result, struct qidmap_error *error);
+
+/* ---- ids given elsewhere --------------------------------------------------------------------- */
+
+/* The order in which objects are to be bound: less than, equal to or greater than 0. */
+int qidmap_object_compare(const struct qidmap_object *a, const struct qidmap_object *b);
+
+struct qidmap_binding {
+    struct qidmap_object object; /* of a filesystem that has its row in the store */
+    uint64_t path;               /* the id that it shall have */
+};
+
+struct qidmap_bind_options {
+    size_t size;    /* sizeof (struct qidmap_bind_options) */
+    uint32_t flags; /* QIDMAP_DRY_RUN */
+    uint32_t reserved;
+    /* Filesystems of this store whose files have moved: their ids may be bound. From then on they
+     * map nothing (-EPERM), also where they come back. */
+    const uint32_t *superseded;
+    size_t n_superseded;
+    /* The bindings, ascending by object, none twice: 1 and one, 0 at the end, or a negative errno;
+     * rewind() begins again. They are read twice. */
+    int (*rewind)(void *data);
+    int (*next)(void *data, struct qidmap_binding *binding);
+    /* May be NULL: a binding that is not possible, and why. */
+    void (*conflict)(void *data, const struct qidmap_binding *binding, const char *text);
+    const char *backup;            /* the file for the dump of what was there; NULL: ours */
+    qidmap_progress_func progress; /* may be NULL; `total` is 0 at first: not known */
+    void *data;
+};
+
+struct qidmap_bind_result {
+    size_t size;      /* in: sizeof (struct qidmap_bind_result) */
+    uint64_t bound;   /* objects that get another id than they had, or their first */
+    uint64_t known;   /* that had the id already */
+    uint64_t dropped; /* rows of superseded filesystems that go */
+    uint64_t conflicts;
+    char backup[512];
+};
+
+/*
+ * Gives objects ids that were given elsewhere: by this store to a superseded filesystem, or by
+ * another store. All bindings become valid at once, after a dump of what was there; where one is
+ * not possible, none does, and all that are not are told (-EEXIST). An object that has an id
+ * already gets the other one. An id can be bound where no other object has it or ever gets it: odd
+ * ids of superseded rows or beyond what this store gave; even ids of affix entries of superseded
+ * filesystems, or of indices beyond what this store gave. The store must not be open anywhere, and
+ * be of a backend with a full map. Errors: -EEXIST, -EINVAL (the order; ephemeral filesystems),
+ * -ENOENT, -EBUSY, -EOPNOTSUPP, -ECANCELED, and others of qidmap_load().
+ */
+int qidmap_bind(const char *uri, const struct qidmap_bind_options *options,
+                struct qidmap_bind_result *result, struct qidmap_error *error);
+
+/* ---- beginning anew -------------------------------------------------------------------------- */
+
+enum {
+    QIDMAP_RESET_FROM_SCRATCH = 1 /* forget which ids were given, too: only where no client has any
+                                     of them any more */
+};
+
+struct qidmap_reset_options {
+    size_t size;    /* sizeof (struct qidmap_reset_options) */
+    uint32_t flags; /* QIDMAP_RESET_* */
+    uint32_t reserved;
+    const char *backup; /* as for qidmap_load() */
+};
+
+/*
+ * Empties the store `uri`, after a dump of what is there. New ids begin where the old ones ended;
+ * where that cannot be read, far ahead. result->backup names the dump. Either all is done, or
+ * nothing. `options` may be NULL. Errors: -ENOENT, -EBUSY, -ENOSPC and others of qidmap_load().
+ */
+int qidmap_reset(const char *uri, const struct qidmap_reset_options *options,
+                 struct qidmap_load_result *result, struct qidmap_error *error);
 
 #ifdef __cplusplus
 }

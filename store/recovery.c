@@ -70,19 +70,44 @@ void qm_store_failed(struct qidmap_store *store, const struct qm_meta *meta, int
 }
 
 /* Brings the last good state to a new place. */
-static int recover(struct qidmap_store *store)
+static int renew(struct qidmap_store *store, GError **error)
 {
-    const struct qm_backend_ops *ops = store->backend->ops;
     struct qm_meta meta = store->meta;
-    GError *error = NULL;
     int e;
 
-    if (!ops->recover || g_get_monotonic_time() < store->retry_at)
-        return -EIO;
     raise_counters(&meta, &store->floor);
     meta.epoch++;
     meta.last_clean_stop = 0;
-    e = ops->recover(store->backend, &meta, &error);
+    e = store->backend->ops->recover(store->backend, &meta, error);
+    if (e != 0)
+        return e;
+    pthread_mutex_lock(&store->lock);
+    store->meta = meta;
+    g_clear_pointer(&store->trouble, g_free);
+    pthread_mutex_unlock(&store->lock);
+    atomic_store(&store->given, meta.next_serial);
+    return 0;
+}
+
+int qm_store_renew(struct qidmap_store *store, GError **error)
+{
+    int e = renew(store, error);
+
+    if (e != 0 && store->backend->doubtful)
+        qm_store_failed(store, &store->meta, -EIO);
+    if (e == -EUCLEAN)
+        qm_store_damaged(store);
+    return e;
+}
+
+static int recover(struct qidmap_store *store)
+{
+    GError *error = NULL;
+    int e;
+
+    if (!store->backend->ops->recover || g_get_monotonic_time() < store->retry_at)
+        return -EIO;
+    e = renew(store, &error);
     if (e != 0) {
         tell(store,
              g_strdup_printf("a write to the store failed, and to copy what is stored to a new "
@@ -95,11 +120,6 @@ static int recover(struct qidmap_store *store)
             qm_store_damaged(store);
         return e == -EUCLEAN || e == -ENOSPC ? e : -EIO;
     }
-    pthread_mutex_lock(&store->lock);
-    store->meta = meta;
-    g_clear_pointer(&store->trouble, g_free);
-    pthread_mutex_unlock(&store->lock);
-    atomic_store(&store->given, meta.next_serial);
     e = atomic_load(&store->broken);
     /* Damage that a reader met meanwhile stays. */
     return e == -EUCLEAN || !atomic_compare_exchange_strong(&store->broken, &e, 0) ? -EUCLEAN : 0;

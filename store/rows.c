@@ -240,7 +240,7 @@ static gboolean are_notes(const GArray *plans)
 
         if (!plan->fs || plan->drop || plan->drop_full || plan->fs->policy != row->policy ||
             plan->fs->row.retired != row->retired || plan->fs->row.alias != row->alias ||
-            plan->fs->row.chosen != row->chosen)
+            plan->fs->row.chosen != row->chosen || plan->fs->row.superseded != row->superseded)
             return FALSE;
     }
     return TRUE;

@@ -58,6 +58,7 @@ struct qidmap_store {
     gint64 pause, pause_first; /* us */
 
     _Atomic int broken;     /* 0, or the errno that ended all writing, or interrupted it */
+    _Atomic int pruning;    /* the leader is deleting rows of the full map of a live filesystem */
     _Atomic uint64_t given; /* next_serial of `meta`, for readers after `broken` */
 };
 
@@ -119,6 +120,10 @@ int qm_store_ready(struct qidmap_store *store);
  * Nothing is written before qm_store_ready() has brought what is stored to a new place. By the
  * leader. */
 void qm_store_failed(struct qidmap_store *store, const struct qm_meta *meta, int e);
+/* Brings what is stored to a new place, without what nobody uses. 0, or an errno with `error` set:
+ * then it is where it was, and where that is doubtful, nothing is written before it has been
+ * brought to yet another. By the leader, of a backend that can. */
+int qm_store_renew(struct qidmap_store *store, GError **error);
 /* 0, or the errno and text of what keeps new mappings from being made. */
 int qm_store_health(struct qidmap_store *store, GError **error);
 /* For the leader, before it writes: 0, or what qm_store_ready() gave when the role was taken, or
@@ -131,6 +136,8 @@ void qm_store_damaged(struct qidmap_store *store);
  * counters in `meta`. The queue goes on with the next waiting thread. */
 void qm_store_lead(struct qidmap_store *store);
 void qm_store_unlead(struct qidmap_store *store);
+/* Waits until rows are no longer being deleted. Not by the leader. */
+void qm_store_wait(struct qidmap_store *store);
 /* Writes `meta` with its epoch and transaction, commits, and takes it over. Ends `txn` in every
  * case. 0; QM_GROW or -ENOSPC: nothing was changed; or another errno, which is then remembered in
  * `broken`. */

@@ -13,7 +13,7 @@ struct qm_check_fs {
     uint32_t number, policy, alias, instance, fsids;
     uint32_t first, entries; /* slice of `entries` below */
     unsigned whole : 1;      /* its row can be read */
-    unsigned retired : 1, left_budget : 1, has_bound : 1, has_full : 1;
+    unsigned retired : 1, left_budget : 1, has_bound : 1, has_full : 1, superseded : 1;
     unsigned seen_full : 1, seen_uncovered : 1;
     unsigned colour : 2, aliased : 1;
 };

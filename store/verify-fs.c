@@ -110,6 +110,7 @@ static int fs_row(struct qm_check *c, struct qm_bytes k, struct qm_bytes v)
     info.retired = fs.retired != 0;
     info.left_budget = fs.left_budget != 0;
     info.has_bound = fs.has_bound != 0;
+    info.superseded = fs.superseded != 0;
     info.has_full = has_full != 0;
     g_array_append_val(c->fs, info);
     if (!fs.retired)

@@ -68,7 +68,8 @@ static int check_bound(struct qm_check *c, const struct qm_check_fs *info,
         if (qm_parse_byaffix(key, value, &seen, &number, &top) == 0 &&
             qm_entry_inode(n, top, id, &ino)) {
             other = qm_check_find_fs(c, number);
-            if (other && other->retired)
+            /* A superseded filesystem gives no ids any more. */
+            if (other && (other->retired || other->superseded))
                 other = NULL;
         }
     }

@@ -27,7 +27,8 @@
  *   affix   num n less that of the row before (3), num fs, num top
  *
  * Fields that are 0 or empty are not there. State: 1 retired, 2 left its affix budget, 4 has bound
- * rows, 16 policy chosen, 32 met more rows than are listed, 64 marker open. A digest is written
+ * rows, 16 policy chosen, 32 met more rows than are listed, 64 marker open, 128
+ * superseded. A digest is written
  * "~" and 16 digits (store/hints.h) and compares with the whole string.
  */
 #include "config.h"
@@ -271,7 +272,8 @@ void qm_image_put_fs(struct qm_image_writer *w, const struct qidmap_fs *fs)
     uint32_t state =
         (fs->retired ? QM_STATE_RETIRED : 0) | (fs->left_budget ? QM_STATE_LEFT_BUDGET : 0) |
         (fs->has_bound ? QM_STATE_HAS_BOUND : 0) | (fs->chosen ? QM_STATE_CHOSEN : 0) |
-        (fs->met_many ? QM_STATE_MET_MANY : 0) | (fs->marker_open ? QM_STATE_MARKER_OPEN : 0);
+        (fs->superseded ? QM_STATE_SUPERSEDED : 0) | (fs->met_many ? QM_STATE_MET_MANY : 0) |
+        (fs->marker_open ? QM_STATE_MARKER_OPEN : 0);
     uint32_t fields = fields_of(fs, state, w->created);
     uint32_t i;
 
@@ -553,6 +555,7 @@ static void take_fs(struct reader *r, uint32_t before, int64_t created, struct q
     fs->left_budget = (state & QM_STATE_LEFT_BUDGET) != 0;
     fs->has_bound = (state & QM_STATE_HAS_BOUND) != 0;
     fs->chosen = (state & QM_STATE_CHOSEN) != 0;
+    fs->superseded = (state & QM_STATE_SUPERSEDED) != 0;
     fs->met_many = (state & QM_STATE_MET_MANY) != 0;
     fs->marker_open = (state & QM_STATE_MARKER_OPEN) != 0;
     fs->fsid_count = take_small(r, QIDMAP_FSID_COUNT);

@@ -65,7 +65,7 @@ static void make(enum qm_table table, struct qm_record *r)
         fs.hints.root_ino = UINT64_MAX;
         strcpy(fs.hints.tree, "a/b");
         fs.alias = 0xabcdee;
-        fs.chosen = fs.met_many = fs.marker_open = 1;
+        fs.chosen = fs.met_many = fs.marker_open = fs.superseded = 1;
         fs.met_count = 2;
         fs.met[0] = 7;
         fs.met[1] = 9;
@@ -127,9 +127,9 @@ static void test_round_trip(void)
     g_assert_cmpstr(fs.hints.type, ==, "ext4");
     g_assert_cmpint(fs.hints.root_btime_ns, ==, -1);
     g_assert_cmpstr(fs.hints.tree, ==, "a/b");
-    g_assert_true(fs.alias == 0xabcdee && fs.chosen && fs.met_many && fs.marker_open &&
-                  fs.met_count == 2 && fs.met[0] == 7 && fs.met[1] == 9 && fs.first_session == 3 &&
-                  fs.last_session == UINT64_MAX);
+    g_assert_true(fs.alias == 0xabcdee && fs.chosen && fs.superseded && fs.met_many &&
+                  fs.marker_open && fs.met_count == 2 && fs.met[0] == 7 && fs.met[1] == 9 &&
+                  fs.first_session == 3 && fs.last_session == UINT64_MAX);
     qm_record_fs(&again, &fs, has_full);
     g_assert_cmpmem(again.value, again.value_size, r.value, r.value_size);
 

@@ -42,6 +42,9 @@ static char *certainty(const struct qidmap_fs *row)
     if (row->alias != 0) {
         g_string_append_printf(out, ",alias-of-%u", row->alias);
     }
+    if (row->superseded) {
+        g_string_append(out, ",superseded");
+    }
     if (row->retired) {
         g_string_append(out, ",retired");
     }
@@ -187,6 +190,9 @@ static void print_row(const struct qidmap_fs *row, guint64 full)
     printf("fs              %u\n", row->fs);
     printf("policy          %s%s\n", qidmap_policy_name(row->policy),
            row->chosen ? ", chosen by the operator" : "");
+    if (row->superseded) {
+        printf("superseded      its files moved elsewhere with their ids; it is served no more\n");
+    }
     printf("certainty       %s\n", sure);
     print_notes(row);
     print_identity("identity", cmd_fs_identity(row));

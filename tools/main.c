@@ -31,6 +31,23 @@ static const struct cmd commands[] = {
      "Works while a daemon uses the store; --repair does not. Exit status: 0 all is right, 1 it\n"
      "is not, 3 it could not be looked at.\n",
      cmd_verify},
+    {"compact", "", "rewrite a store without the space that nobody uses",
+     "All ids stay. --dry-run works while a daemon uses the store.\n", cmd_compact},
+    {"copy", "FROM TO", "copy a store to another place or backend",
+     "FROM and TO are lmdb:DIR or xattr:DIR. A daemon may use FROM meanwhile. TO is whole\n"
+     "afterwards, or as it was. Its numbers for new files begin far ahead of those of FROM,\n"
+     "unless --latest says that FROM is not used any more.\n",
+     cmd_copy},
+    {"backup", "FILE", "write one state of a store to a file",
+     "A daemon may use the store meanwhile. FILE is a dump as `dump --json` prints it, is synced,\n"
+     "and is there as a whole or not at all.\n",
+     cmd_backup},
+    {"restore", "FILE", "put what backup wrote in the place of the store",
+     "What is there is dumped beside it first, and no id that it gave is given again.\n",
+     cmd_restore},
+    {"reset", "", "empty a store: every file gets a new id",
+     "What is there is dumped beside it first. New ids begin where the old ones ended.\n",
+     cmd_reset},
     {"lookup", "PATH|QIDPATH ...", "host path to qid path and guest inode number, or back",
      "PATH is a file on the host; nothing is ever mapped by looking. A number is a qid path:\n"
      "its filesystem and inode are shown, and the mounted filesystem is searched for names.\n"

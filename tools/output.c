@@ -252,6 +252,7 @@ JsonObject *cmd_fs_json(const struct qidmap_fs *row, const guint64 *full_rows)
         cmd_certainty(row->fsid_count > 0 ? row->fsid[0].kind : 0, row->flags, row->policy));
     json_object_set_int_member(object, "alias", row->alias);
     json_object_set_boolean_member(object, "policy_chosen", row->chosen != 0);
+    json_object_set_boolean_member(object, "superseded", row->superseded != 0);
     json_object_set_array_member(object, "met", met);
     json_object_set_boolean_member(object, "met_many", row->met_many != 0);
     return object;

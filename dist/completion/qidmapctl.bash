@@ -6,7 +6,7 @@ _qidmapctl() {
     local words= options="--store --export --config --json --help"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "status dump load verify lookup survey fs --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup survey fs --help --version" -- "$cur")
         return
     fi
     case $prev in
@@ -20,7 +20,7 @@ _qidmapctl() {
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
-    --export | --guest-inode | --fs-id)
+    --export | --guest-inode | --fs-id | --fs)
         return
         ;;
     esac
@@ -45,6 +45,22 @@ _qidmapctl() {
     load)
         options="$options --latest --replace --yes"
         ;;
+    compact)
+        options="$options --dry-run"
+        ;;
+    copy)
+        options="--latest --replace --yes --json --help"
+        words="lmdb: xattr:"
+        ;;
+    backup)
+        options="$options --replace"
+        ;;
+    restore)
+        options="$options --yes"
+        ;;
+    reset)
+        options="$options --fs --from-scratch --yes"
+        ;;
     verify)
         options="$options --repair"
         ;;
@@ -62,7 +78,8 @@ _qidmapctl() {
         elif [ "$verb" = survey ]; then
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")
-        elif [ "$verb" = lookup ] || [ "$verb" = load ] || [ "${COMP_WORDS[2]}" = identify ]; then
+        elif [ "$verb" = lookup ] || [ "$verb" = load ] || [ "$verb" = backup ] ||
+            [ "$verb" = restore ] || [ "${COMP_WORDS[2]}" = identify ]; then
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         fi

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Binds objects to ids that were given elsewhere; see qidmap_bind(). */
+#ifndef QM_BIND_H
+#define QM_BIND_H
+
+#include <glib.h>
+
+#include "store/qidmap.h"
+
+int qm_bind(const char *uri, const struct qidmap_bind_options *options,
+            struct qidmap_bind_result *result, GError **error);
+
+/* Order of object keys. */
+int qm_object_compare(const struct qidmap_object *a, const struct qidmap_object *b);
+
+#endif

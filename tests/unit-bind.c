@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Promise: files that were copied to another filesystem get the ids that they had, all at once or
+ * none; no id is then given to two objects, now or later, in the same store or in a new one; the
+ * filesystem that they came from gives no id any more, and comes back as refused. What cannot be
+ * bound is told, each with its reason, and changes nothing.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <glib.h>
+#include <string.h>
+
+#include "store/qidmap.h"
+#include "tests/lib/store-fixture.h"
+
+#define FILES 3000u
+
+struct list {
+    GArray *bindings; /* struct qidmap_binding */
+    guint at;
+    GPtrArray *told;
+};
+
+static int list_rewind(void *data)
+{
+    ((struct list *)data)->at = 0;
+    return 0;
+}
+
+static int list_next(void *data, struct qidmap_binding *binding)
+{
+    struct list *list = data;
+
+    if (list->at == list->bindings->len)
+        return 0;
+    *binding = g_array_index(list->bindings, struct qidmap_binding, list->at++);
+    return 1;
+}
+
+static void list_conflict(void *data, const struct qidmap_binding *binding, const char *text)
+{
+    g_ptr_array_add(((struct list *)data)->told,
+                    g_strdup_printf("%" G_GUINT64_FORMAT ": %s", binding->path, text));
+}
+
+static gint by_object(gconstpointer a, gconstpointer b)
+{
+    return qidmap_object_compare(&((const struct qidmap_binding *)a)->object,
+                                 &((const struct qidmap_binding *)b)->object);
+}
+
+static void list_add(struct list *list, uint32_t fs, uint64_t ino, uint64_t path)
+{
+    struct qidmap_binding b;
+
+    memset(&b, 0, sizeof(b));
+    b.object.fs = fs;
+    b.object.ino = ino;
+    b.path = path;
+    g_array_append_val(list->bindings, b);
+    g_array_sort(list->bindings, by_object);
+}
+
+struct fixture {
+    char *dir, *uri;
+    qidmap_store *store;
+    uint32_t from, to;
+    uint64_t ids[FILES]; /* of the files on `from` */
+    struct list list;
+    struct qidmap_bind_options options;
+    struct qidmap_bind_result result;
+    struct qidmap_error error;
+};
+
+/* Half of them by affix entries, half in the full map. */
+static uint64_t old_inode(unsigned i)
+{
+    return ((uint64_t)(i % 8) << 59) | (i + 2);
+}
+
+static uint64_t new_inode(unsigned i)
+{
+    return ((uint64_t)((i * 7) % 13) << 58) | (1000000 - i);
+}
+
+static void map_all(qidmap_store *store, uint32_t fs, uint64_t (*inode)(unsigned), uint64_t *ids)
+{
+    for (unsigned i = 0; i < FILES; i += 500) {
+        struct qidmap_item items[500];
+
+        for (unsigned k = 0; k < 500; k++)
+            items[k] = (struct qidmap_item){.fs = fs, .ino = inode(i + k)};
+        g_assert_cmpint(qidmap_map_batch(store, items, 500), ==, 0);
+        for (unsigned k = 0; k < 500; k++)
+            ids[i + k] = items[k].path;
+    }
+}
+
+static void setup(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    f->dir = fixture_fast_dir();
+    f->uri = g_strconcat("lmdb:", f->dir, "/store", NULL);
+    f->store = fixture_open(f->uri, FIXTURE_WRITE, 4);
+    f->from = fixture_register(f->store, 1, QIDMAP_POLICY_AFFIX);
+    map_all(f->store, f->from, old_inode, f->ids);
+    f->list.bindings = g_array_new(FALSE, FALSE, sizeof(struct qidmap_binding));
+    f->list.told = g_ptr_array_new_with_free_func(g_free);
+    f->options = (struct qidmap_bind_options){.size = sizeof(f->options),
+                                              .rewind = list_rewind,
+                                              .next = list_next,
+                                              .conflict = list_conflict,
+                                              .superseded = &f->from,
+                                              .n_superseded = 1,
+                                              .data = &f->list};
+    f->result.size = sizeof(f->result);
+}
+
+static void teardown(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    qidmap_store_close(f->store);
+    fixture_remove(f->dir);
+    g_free(f->dir);
+    g_free(f->uri);
+    g_array_free(f->list.bindings, TRUE);
+    g_ptr_array_free(f->list.told, TRUE);
+}
+
+static void close_store(struct fixture *f)
+{
+    qidmap_store_close(f->store);
+    f->store = NULL;
+}
+
+static void assert_whole(qidmap_store *store)
+{
+    struct qidmap_verify_result result = {.size = sizeof(result)};
+
+    g_assert_cmpint(qidmap_store_verify(store, NULL, &result, NULL), ==, 0);
+    g_assert_cmpuint(result.problems, ==, 0);
+}
+
+/* All files that have an id have one of their own, those on `to` the old ones. */
+static void assert_moved(struct fixture *f, unsigned bound)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_int64_hash, g_int64_equal);
+    g_autofree uint64_t *all = g_new(uint64_t, 2 * FILES);
+    struct qidmap_object object;
+    uint64_t path;
+
+    for (unsigned i = 0; i < bound; i++) {
+        g_assert_cmpint(qidmap_map(f->store, f->to, new_inode(i), &path), ==, 0);
+        g_assert_cmpuint(path, ==, f->ids[i]);
+        g_assert_cmpint(qidmap_find(f->store, f->to, new_inode(i), &path), ==, 0);
+        g_assert_cmpuint(path, ==, f->ids[i]);
+        g_assert_cmpint(qidmap_reverse(f->store, path, &object), ==, 0);
+        g_assert_cmpuint(object.fs, ==, f->to);
+        g_assert_cmpuint(object.ino, ==, new_inode(i));
+    }
+    for (unsigned i = 0; i < 2 * FILES; i++) { /* new files, and those that had ids */
+        uint64_t ino = i < FILES ? new_inode(i) : new_inode(i) ^ (UINT64_C(1) << 40);
+
+        g_assert_cmpint(qidmap_map(f->store, f->to, ino, &path), ==, 0);
+        all[i] = path;
+        g_assert_true(g_hash_table_add(seen, &all[i]));
+        for (unsigned k = 0; i >= bound && k < FILES; k += 97)
+            g_assert_cmpuint(path, !=, f->ids[k]);
+    }
+    assert_whole(f->store);
+}
+
+/* A copy of all files but a few; `to` may have been served, and then has ids of its own. */
+static void test_bind(struct fixture *f, gconstpointer data)
+{
+    gboolean served = data != NULL;
+    g_autofree uint64_t *own = g_new0(uint64_t, FILES);
+    struct qidmap_fs row = {.size = sizeof(row)};
+    const unsigned bound = FILES - 500;
+    uint64_t path;
+
+    f->to = fixture_register(f->store, 2, QIDMAP_POLICY_AFFIX);
+    if (served)
+        map_all(f->store, f->to, new_inode, own);
+    for (unsigned i = 0; i < bound; i++) {
+        struct qidmap_binding b;
+
+        memset(&b, 0, sizeof(b));
+        b.object.fs = f->to;
+        b.object.ino = new_inode(i);
+        b.path = f->ids[i];
+        g_array_append_val(f->list.bindings, b);
+    }
+    g_array_sort(f->list.bindings, by_object);
+    /* Not while the store is in use. */
+    g_assert_cmpint(qidmap_bind(f->uri, &f->options, &f->result, &f->error), ==, -EBUSY);
+    close_store(f);
+    f->options.flags = QIDMAP_DRY_RUN;
+    if (qidmap_bind(f->uri, &f->options, &f->result, &f->error) != 0)
+        g_error("%s", f->error.text);
+    g_assert_cmpuint(f->result.bound, ==, bound);
+    f->store = fixture_open(f->uri, QIDMAP_OPEN_WRITE, 0);
+    g_assert_cmpint(qidmap_find(f->store, f->from, old_inode(0), &path), ==, 0);
+    close_store(f);
+    f->options.flags = 0;
+    if (qidmap_bind(f->uri, &f->options, &f->result, &f->error) != 0)
+        g_error("%s", f->error.text);
+    g_assert_cmpuint(f->result.bound, ==, bound);
+    g_assert_true(g_file_test(f->result.backup, G_FILE_TEST_IS_REGULAR));
+    f->store = fixture_open(f->uri, QIDMAP_OPEN_WRITE, 0);
+    assert_moved(f, bound);
+    for (unsigned i = bound; served && i < FILES; i++) { /* what was not bound keeps its own */
+        g_assert_cmpint(qidmap_find(f->store, f->to, new_inode(i), &path), ==, 0);
+        g_assert_cmpuint(path, ==, own[i]);
+    }
+    /* The old filesystem comes back: it is known, and gives nothing. */
+    g_assert_cmpuint(fixture_register(f->store, 1, QIDMAP_POLICY_AFFIX), ==, f->from);
+    g_assert_cmpint(qidmap_fs_get(f->store, f->from, &row, NULL), ==, 0);
+    g_assert_cmpuint(row.superseded, ==, 1);
+    g_assert_cmpint(qidmap_map(f->store, f->from, old_inode(0), &path), ==, -EPERM);
+    /* Once more, with one file that came later. */
+    close_store(f);
+    list_add(&f->list, f->to, new_inode(bound), f->ids[bound]);
+    g_assert_cmpint(qidmap_bind(f->uri, &f->options, &f->result, &f->error), ==,
+                    f->ids[bound] % 2 ? -EEXIST : 0);
+    if (f->ids[bound] % 2) /* its row went with the filesystem: nobody can tell whose it is now */
+        g_assert_nonnull(strstr(f->list.told->pdata[0], "gave this id before"));
+    f->store = fixture_open(f->uri, QIDMAP_OPEN_WRITE, 0);
+    assert_moved(f, bound + !(f->ids[bound] % 2));
+}
+
+/* Another host, with a store of its own. */
+static void test_other_store(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    close_store(f);
+    g_free(f->uri);
+    f->uri = g_strconcat("lmdb:", f->dir, "/other", NULL);
+    f->store = fixture_open(f->uri, FIXTURE_WRITE, 4);
+    f->to = fixture_register(f->store, 3, QIDMAP_POLICY_AFFIX);
+    close_store(f);
+    for (unsigned i = 0; i < FILES; i++) {
+        struct qidmap_binding b;
+
+        memset(&b, 0, sizeof(b));
+        b.object.fs = f->to;
+        b.object.ino = new_inode(i);
+        b.path = f->ids[i];
+        g_array_append_val(f->list.bindings, b);
+    }
+    g_array_sort(f->list.bindings, by_object);
+    f->options.n_superseded = 0;
+    if (qidmap_bind(f->uri, &f->options, &f->result, &f->error) != 0)
+        g_error("%s: %s", f->error.text,
+                f->list.told->len ? (char *)f->list.told->pdata[0] : "nothing told");
+    f->store = fixture_open(f->uri, QIDMAP_OPEN_WRITE, 0);
+    assert_moved(f, FILES);
+}
+
+static void refused(struct fixture *f, uint32_t fs, uint64_t ino, uint64_t path, const char *why)
+{
+    g_ptr_array_set_size(f->list.told, 0);
+    g_array_set_size(f->list.bindings, 0);
+    list_add(&f->list, f->to, 77, f->ids[0]); /* one that could be bound: it is not, either */
+    list_add(&f->list, fs, ino, path);
+    g_assert_cmpint(qidmap_bind(f->uri, &f->options, &f->result, &f->error), ==, -EEXIST);
+    g_assert_cmpuint(f->list.told->len, ==, 1);
+    if (!strstr(f->list.told->pdata[0], why))
+        g_error("%s is no word of: %s", why, (char *)f->list.told->pdata[0]);
+}
+
+static void test_refused(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    uint64_t odd = 0, even = 0, path, after = 0;
+    uint32_t third, gone, passing;
+
+    f->to = fixture_register(f->store, 2, QIDMAP_POLICY_AFFIX);
+    third = fixture_register(f->store, 3, QIDMAP_POLICY_AFFIX);
+    gone = fixture_register(f->store, 4, QIDMAP_POLICY_AFFIX);
+    passing = fixture_register(f->store, 5, QIDMAP_POLICY_EPHEMERAL);
+    for (unsigned i = 0; i < 200; i++) {
+        g_assert_cmpint(qidmap_map(f->store, third, old_inode(i), &path), ==, 0);
+        if (path & 1)
+            odd = path;
+        else
+            even = path;
+    }
+    g_assert_true(odd && even);
+    g_assert_cmpint(qidmap_fs_retire(f->store, gone, NULL), ==, 0);
+    close_store(f);
+    refused(f, f->to, 5, odd, "another object has this id");
+    refused(f, f->to, 5, even, "an id of another filesystem");
+    refused(f, 999, 5, f->ids[1], "not in the store");
+    refused(f, gone, 5, f->ids[1], "retired");
+    refused(f, f->from, 5, f->ids[1], "superseded");
+    refused(f, passing, 5, f->ids[1], "no ids that last");
+    refused(f, f->to, 5, 1, "no lasting id");
+    refused(f, f->to, 5, 8 * 77 + 6, "no lasting id");
+    refused(f, f->to, 5, UINT64_MAX, "no lasting id");
+    g_array_set_size(f->list.bindings, 0);
+    list_add(&f->list, f->to, 5, f->ids[1]);
+    list_add(&f->list, f->to, 6, f->ids[1]); /* one id for two: the check of the whole finds it */
+    g_assert_cmpint(qidmap_bind(f->uri, &f->options, &f->result, &f->error), <, 0);
+    g_array_set_size(f->list.bindings, 0);
+    list_add(&f->list, f->to, 5, f->ids[1]);
+    list_add(&f->list, f->to, 5, f->ids[2]);
+    g_assert_cmpint(qidmap_bind(f->uri, &f->options, &f->result, &f->error), ==, -EINVAL);
+    f->store = fixture_open(f->uri, QIDMAP_OPEN_WRITE, 0);
+    for (unsigned i = 0; i < FILES; i++) {
+        g_assert_cmpint(qidmap_find(f->store, f->from, old_inode(i), &after), ==, 0);
+        g_assert_cmpuint(after, ==, f->ids[i]);
+    }
+    assert_whole(f->store);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add("/bind/moved", struct fixture, NULL, setup, test_bind, teardown);
+    g_test_add("/bind/served", struct fixture, "served", setup, test_bind, teardown);
+    g_test_add("/bind/other-store", struct fixture, NULL, setup, test_other_store, teardown);
+    g_test_add("/bind/refused", struct fixture, NULL, setup, test_refused, teardown);
+    return g_test_run();
+}
