@@ -18,11 +18,11 @@ cd "$builddir" || exit 1
 export QIDMAP_FIDS_COUNT=${QIDMAP_FIDS_COUNT:-4000} QIDMAP_FIDS_ROUNDS=${QIDMAP_FIDS_ROUNDS:-2000}
 # those that the kind of filesystem makes a difference for
 some=
-for name in model host-replaces host-renames races many; do
+for name in model host-replaces host-renames many; do
     some="$some -p /fids/$name -p /fids/$name-by-name"
 done
 tests="$some -p /fids/own-name -p /fids/own-name-by-name -p /fids/several-exports \
-       -p /fids/several-exports-by-name -p /fids/last-name -p /fids/last-name-by-name"
+       -p /fids/several-exports-by-name -p /fids/races -p /fids/races-by-name -p /fids/last-name -p /fids/last-name-by-name"
 
 try() { # WHAT DIR [TESTS...]
     local what=$1 dir=$2
