@@ -34,8 +34,11 @@ static int plain_create(const struct security_owner *owner, int dir_fd, const ch
 
     if (error != 0)
         return error;
-    fd = openat(dir_fd, name, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
-    return fd < 0 ? -errno : fd;
+    do {
+        fd = openat(dir_fd, name, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+        fd = fd < 0 ? -errno : fd;
+    } while (fd < 0 && path_relieved(fd)); /* without a descriptor, nothing was made */
+    return fd;
 }
 
 static int plain_mkdir(const struct security_owner *owner, int dir_fd, const char *name,
