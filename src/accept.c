@@ -15,9 +15,9 @@
 #include "src/conn.h"
 #include "src/export.h"
 #include "src/fail.h"
+#include "src/fd-cache.h"
 #include "src/listen.h"
 #include "src/log.h"
-#include "src/path.h"
 #include "src/peer.h"
 #include "src/quit.h"
 #include "src/refusal.h"
@@ -68,7 +68,8 @@ void accept_all(int fd)
 
     for (;;) {
         struct peer peer;
-        int got = listen_accept(fd);
+        /* The last descriptors are for the sessions that there are. */
+        int got = spare_refill() ? listen_accept(fd) : -EMFILE;
 
         if (got >= 0) {
             peer_of(got, false, &peer);
@@ -80,7 +81,9 @@ void accept_all(int fd)
             }
             continue;
         }
-        if (got == -EINTR || got == -ECONNABORTED || path_relieved(got))
+        if (got == -EINTR || got == -ECONNABORTED)
+            continue;
+        if ((got == -EMFILE || got == -ENFILE) && fd_cache_relieve())
             continue;
         if (got == -EMFILE) {
             int refused = spare_refuse(fd);

@@ -16,6 +16,7 @@
 #include "src/limit.h"
 #include "src/listen-spec.h"
 #include "src/proto.h"
+#include "src/trace.h"
 
 #define THREADS_DEFAULT 64
 #define DESCRIPTORS_MAX (1 << 30)
@@ -125,9 +126,9 @@ static gboolean parse_modes(char *const texts[MODE_COUNT], struct settings_expor
         .xattrs = SECURITY_XATTR_ALL,
     };
     export->versions = (enum qid_versions)values[MODE_QID_VERSION];
-    if (export->security.mode != SECURITY_SQUASH &&
-        (texts[MODE_SQUASH] != NULL || texts[MODE_SQUASH_USER] != NULL))
-        return fail_usage(error, "squash and squash-user are for security=squash");
+    for (guint i = MODE_SQUASH; i <= MODE_SQUASH_USER; i++)
+        if (export->security.mode != SECURITY_SQUASH && texts[i] != NULL)
+            return fail_usage(error, "%s: this is for security=squash only", mode_names[i]);
     if (texts[MODE_XATTRS] != NULL &&
         !security_parse_xattrs(texts[MODE_XATTRS], &export->security.xattrs, error))
         return FALSE;
@@ -215,19 +216,34 @@ static gboolean check_seconds(const char *name, gint64 seconds, unsigned *result
     return TRUE;
 }
 
-static gboolean add_limits(struct settings *settings, char *const *texts, GError **error)
+static gboolean check_limits(char *const *texts, GError **error)
 {
     struct limit_settings unused;
 
-    for (; texts != NULL && *texts != NULL; texts++) {
+    for (; texts != NULL && *texts != NULL; texts++)
         if (!limit_set(&unused, *texts))
             return fail_usage(
                 error,
                 "limit: '%s': expected NAME=N, with NAME one of fids, requests, files, "
                 "memory, locks, each also as total-NAME, or connections",
                 *texts);
+    return TRUE;
+}
+
+static gboolean add_limits(struct settings *settings, char *const *texts, GError **error)
+{
+    if (!check_limits(texts, error))
+        return FALSE;
+    for (; texts != NULL && *texts != NULL; texts++)
         g_ptr_array_add(settings->limits, g_strdup(*texts));
-    }
+    return TRUE;
+}
+
+static gboolean check_traces(char *const *texts, GError **error)
+{
+    for (; texts != NULL && *texts != NULL; texts++)
+        if (!trace_check(*texts, error))
+            return FALSE;
     return TRUE;
 }
 
@@ -320,27 +336,29 @@ static gboolean check_keys(GKeyFile *file, const char *group, const char *const 
     return TRUE;
 }
 
-static gboolean get_int64(GKeyFile *file, const char *key, gint64 *value, GError **error)
-{
-    GError *local = NULL;
-    gint64 got;
-
-    if (!g_key_file_has_key(file, "daemon", key, NULL))
-        return TRUE;
-    got = g_key_file_get_int64(file, "daemon", key, &local);
-    if (local != NULL) {
-        g_propagate_prefixed_error(error, local, "%s: ", key);
-        return FALSE;
-    }
-    *value = got;
-    return TRUE;
-}
-
 static char *get_string(GKeyFile *file, const char *group, const char *key)
 {
     char *value = g_key_file_get_string(file, group, key, NULL);
 
     return value != NULL ? g_strstrip(value) : NULL;
+}
+
+static gboolean get_int64(GKeyFile *file, const char *key, gint64 *value, GError **error)
+{
+    g_autofree char *text = get_string(file, "daemon", key);
+
+    if (text == NULL || g_ascii_string_to_signed(text, 10, G_MININT64, G_MAXINT64, value, NULL))
+        return TRUE;
+    return fail_usage(error, "%s: '%s' is not a number", key, text);
+}
+
+static char **get_list(GKeyFile *file, const char *key)
+{
+    char **list = g_key_file_get_string_list(file, "daemon", key, NULL, NULL);
+
+    for (char **item = list; item != NULL && *item != NULL; item++)
+        g_strstrip(*item);
+    return list;
 }
 
 static void get_modes(GKeyFile *file, const char *group, char *modes[MODE_COUNT])
@@ -365,13 +383,11 @@ static gboolean read_export_group(GKeyFile *file, const char *group, const char 
     if (!check_keys(file, group, known, error))
         return FALSE;
     if (g_key_file_has_key(file, group, "readonly", NULL)) {
-        GError *local = NULL;
+        g_autofree char *text = get_string(file, group, "readonly");
 
-        readonly = g_key_file_get_boolean(file, group, "readonly", &local);
-        if (local != NULL) {
-            g_propagate_prefixed_error(error, local, "readonly: ");
-            return FALSE;
-        }
+        readonly = g_strcmp0(text, "true") == 0;
+        if (!readonly && g_strcmp0(text, "false") != 0)
+            return fail_usage(error, "readonly: '%s' is none of true, false", text);
     }
     get_modes(file, group, own);
     merge_modes(modes, own, default_modes);
@@ -411,10 +427,10 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
     values->seccomp = get_string(file, "daemon", "seccomp");
     get_modes(file, "daemon", values->modes);
     merge_modes(defaults, modes, values->modes);
-    values->listen = g_key_file_get_string_list(file, "daemon", "listen", NULL, NULL);
-    values->traces = g_key_file_get_string_list(file, "daemon", "trace", NULL, NULL);
-    values->fs_ids = g_key_file_get_string_list(file, "daemon", "fs-id", NULL, NULL);
-    values->limits = g_key_file_get_string_list(file, "daemon", "limit", NULL, NULL);
+    values->listen = get_list(file, "listen");
+    values->traces = get_list(file, "trace");
+    values->fs_ids = get_list(file, "fs-id");
+    values->limits = get_list(file, "limit");
     if (!get_int64(file, "threads", &values->threads, error) ||
         !get_int64(file, "msize-max", &values->msize, error) ||
         !get_int64(file, "idle-timeout", &values->idle, error) ||
@@ -423,7 +439,12 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
         goto bad;
     if (!check_modes(values->modes, error) ||
         !parse_access(values->access, &checked.trusted, error) ||
+        !parse_isolate(values->isolate, values->seccomp, &checked, error) ||
         !check_numbers(values->threads, values->msize, &checked, error) ||
+        !check_descriptors(values->descriptors, &checked, error) ||
+        !check_seconds("idle-timeout", values->idle, &checked.idle_seconds, error) ||
+        !check_seconds("stall-timeout", values->stall, &checked.stall_seconds, error) ||
+        !check_limits(values->limits, error) || !check_traces(values->traces, error) ||
         !config_parse_listen(values->listen, NULL, error) ||
         !config_check_fs_ids(values->fs_ids, error))
         goto bad;
@@ -645,7 +666,7 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
     if (!config_parse_connected(args.connected, settings->ready_fd, settings->connected, error) ||
         !config_parse_listen(args.listen != NULL ? args.listen : file.listen, settings->listen,
                              error) ||
-        !config_check_fs_ids(args.fs_ids, error))
+        !config_check_fs_ids(args.fs_ids, error) || !check_traces(args.traces, error))
         goto out;
     settings->traces = g_strdupv(args.traces != NULL ? args.traces : file.traces);
     settings->fs_ids = g_strdupv(args.fs_ids != NULL ? args.fs_ids : file.fs_ids);

@@ -8,6 +8,7 @@
 
 #include "src/conn.h"
 #include "src/op.h"
+#include "src/spare.h"
 #include "src/stats.h"
 #include "src/trace.h"
 
@@ -114,7 +115,7 @@ static void release(struct request *request)
             request->turns[i].held = false;
             trim |= fd_cache_release(request->turns[i].fid);
         }
-    if (trim)
+    if (trim || spare_is_short())
         fd_cache_trim();
 }
 

@@ -165,10 +165,10 @@ static int step(const struct path_export *whole, int fd, const char *name)
 static int walk_down(const struct path_export *whole, const char *rest)
 {
     g_auto(GStrv) names = g_strsplit(rest, "/", -1);
-    int fd = fcntl(whole->root_fd, F_DUPFD_CLOEXEC, 0);
+    int fd = path_dup(whole->root_fd);
 
     if (fd < 0)
-        return -errno;
+        return fd;
     for (char **name = names; *name != NULL; name++) {
         int next;
 
@@ -200,6 +200,7 @@ int export_subdir(const struct path_export *whole, const char *rest, struct limi
     subdir->export = *whole;
     subdir->export.root_fd = fd;
     subdir->export.is_subdir = true;
+    subdir->export.whole = whole;
     subdir->refs = 1;
     subdir->account = account;
     *result = &subdir->export;

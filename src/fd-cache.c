@@ -24,8 +24,10 @@
 #include "src/fid.h"
 #include "src/locator.h"
 #include "src/log.h"
+#include "src/name-tree.h"
 #include "src/path.h"
 #include "src/privs.h"
+#include "src/spare.h"
 
 #define CLOSED (-1)
 #define BUSY   (-2)
@@ -34,6 +36,7 @@
 #define INDEXES 16
 
 #define DRAIN_TIMES 200 /* how often it waits for requests that are at work */
+#define NAMES_TIMES 600 /* the same for changes of names, before the first fid is closed */
 
 struct fd_shared {
     int refs; /* atomic */
@@ -52,20 +55,22 @@ static struct shard {
     struct list idle, fixed;
 } shards[SHARDS];
 
-/* Closed fids by qid path, and the files whose fids must not be closed now. */
+/* Closed fids by file (locator_key), and the files whose fids must not be closed now. */
 static struct index {
     pthread_mutex_t lock;
-    GHashTable *closed; /* qid path -> struct fd_slot, with others after it in `same` */
+    GHashTable *closed; /* key -> struct fd_slot, with others after it in `same` */
     struct fd_guard *guards;
 } indexes[INDEXES];
 
 static struct {
     uint64_t budget, kept_max;
-    uint64_t ceiling; /* atomic: the budget, or less for a while after a shortage */
-    uint64_t held;    /* atomic: descriptors that may be closed */
-    uint64_t kept;    /* atomic: those of files that could not be found again */
-    int pressed;      /* atomic: fids may be closed from now on */
-    int told_kept;    /* atomic: the log has a line about it */
+    uint64_t ceiling;  /* atomic: the budget, or less for a while after a shortage */
+    uint64_t held;     /* atomic: descriptors that may be closed */
+    uint64_t removals; /* atomic: removals of names that ended */
+    uint64_t kept;     /* atomic: those of files that could not be found again */
+    int pressed;       /* atomic: fids may be closed from now on */
+    int unguarded;     /* atomic: changes of names that began before that, at work */
+    int told_kept;     /* atomic: the log has a line about it */
     pthread_once_t once;
 } cache = {
     .budget = UINT64_MAX, .kept_max = UINT64_MAX, .ceiling = UINT64_MAX, .once = PTHREAD_ONCE_INIT};
@@ -112,9 +117,9 @@ static struct shard *shard_of(const struct fid *fid)
     return &shards[hash >> 60];
 }
 
-static struct index *index_of(uint64_t qid_path)
+static struct index *index_of(uint64_t key)
 {
-    return &indexes[(qid_path * 0x9e3779b97f4a7c15u) >> 60];
+    return &indexes[(key * 0x9e3779b97f4a7c15u) >> 60];
 }
 
 static bool change(struct fd_slot *slot, int from, int to)
@@ -229,14 +234,14 @@ static void index_add(struct index *index, struct fd_slot *slot)
 {
     struct fd_slot *first;
 
-    slot->qid_path = locator_qid_path(slot->locator);
-    first = g_hash_table_lookup(index->closed, &slot->qid_path);
+    slot->key = locator_key(slot->locator);
+    first = g_hash_table_lookup(index->closed, &slot->key);
     slot->same_prev = NULL;
     slot->same = first;
     if (first != NULL)
         first->same_prev = slot;
     /* The key is part of the value. */
-    g_hash_table_replace(index->closed, &slot->qid_path, slot);
+    g_hash_table_replace(index->closed, &slot->key, slot);
 }
 
 static void index_remove(struct index *index, struct fd_slot *slot)
@@ -248,16 +253,16 @@ static void index_remove(struct index *index, struct fd_slot *slot)
     if (slot->same_prev != NULL)
         slot->same_prev->same = slot->same;
     else if (slot->same != NULL)
-        g_hash_table_replace(index->closed, &slot->same->qid_path, slot->same);
+        g_hash_table_replace(index->closed, &slot->same->key, slot->same);
     else
-        g_hash_table_remove(index->closed, &slot->qid_path);
+        g_hash_table_remove(index->closed, &slot->key);
     slot->same = slot->same_prev = NULL;
 }
 
-static bool is_guarded(const struct index *index, uint64_t qid_path)
+static bool is_guarded(const struct index *index, uint64_t key)
 {
     for (const struct fd_guard *guard = index->guards; guard != NULL; guard = guard->next)
-        if (guard->qid_path == qid_path)
+        if (guard->key == key)
             return true;
     return false;
 }
@@ -302,25 +307,33 @@ static void keep(struct fid *fid)
 static bool close_fid(struct fid *fid)
 {
     struct fd_slot *slot = &fid->slot;
+    bool again;
     int error;
 
-    evicting = true;
-    error = locator_note(fid->export, fid->fd, fid->qid_path, &slot->locator);
-    evicting = false;
-    if (error == -ENOENT && may_keep()) {
-        keep(fid);
-        return false;
-    }
-    if (error == 0 || (error == -ENOENT && slot->locator != NULL)) {
-        struct index *index = index_of(locator_qid_path(slot->locator));
+    do {
+        uint64_t removals = __atomic_load_n(&cache.removals, __ATOMIC_SEQ_CST);
 
-        pthread_mutex_lock(&index->lock);
-        if (is_guarded(index, locator_qid_path(slot->locator)))
-            error = -EAGAIN;
-        else
-            index_add(index, slot);
-        pthread_mutex_unlock(&index->lock);
-    }
+        again = false;
+        evicting = true;
+        error = locator_note(fid->export, fid->fd, fid->qid_path, &slot->locator);
+        evicting = false;
+        if (error == -ENOENT && may_keep()) {
+            keep(fid);
+            return false;
+        }
+        if (error == 0 || (error == -ENOENT && slot->locator != NULL)) {
+            struct index *index = index_of(locator_key(slot->locator));
+
+            pthread_mutex_lock(&index->lock);
+            if (is_guarded(index, locator_key(slot->locator)))
+                error = -EAGAIN;
+            else if (__atomic_load_n(&cache.removals, __ATOMIC_SEQ_CST) == removals)
+                index_add(index, slot);
+            else
+                again = true; /* who removed a name meanwhile did not find the fid here */
+            pthread_mutex_unlock(&index->lock);
+        }
+    } while (again);
     if (error != 0 && error != -ENOENT) {
         enlist(fid, FD_LIST_IDLE);
         set_state(slot, 0);
@@ -356,13 +369,28 @@ static uint64_t close_some(struct shard *shard, uint64_t want)
     return closed;
 }
 
+/* Fids may be closed from now on, and who removes a name must see to them. One who began before,
+ * and did not, is waited for; but not without end, as his filesystem may not answer. */
+static void press(void)
+{
+    unsigned times = 0;
+
+    if (__atomic_load_n(&cache.pressed, __ATOMIC_ACQUIRE) == 2)
+        return;
+    name_tree_matters();
+    __atomic_store_n(&cache.pressed, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&cache.unguarded, __ATOMIC_SEQ_CST) > 0 && times < NAMES_TIMES)
+        wait_a_little(&times);
+    __atomic_store_n(&cache.pressed, 2, __ATOMIC_RELEASE);
+}
+
 /* The sessions that have most pay first. */
 static uint64_t close_many(uint64_t want)
 {
     bool tried[SHARDS] = {false};
     uint64_t closed = 0;
 
-    __atomic_store_n(&cache.pressed, 1, __ATOMIC_RELAXED);
+    press();
     for (unsigned n = 0; n < SHARDS && closed < want; n++) {
         unsigned best = SHARDS;
         uint64_t most = 0;
@@ -387,6 +415,8 @@ void fd_cache_trim(void)
 {
     uint64_t ceiling = __atomic_load_n(&cache.ceiling, __ATOMIC_RELAXED), held = fd_cache_count();
 
+    while (spare_is_short() && !spare_refill() && close_many(1) > 0)
+        ;
     if (held <= ceiling)
         return;
     close_many(held - ceiling + ceiling / 32);
@@ -420,7 +450,7 @@ void fd_cache_begin(struct fid *fid)
 static int bring_back(struct fid *fid)
 {
     struct fd_slot *slot = &fid->slot;
-    struct index *index = index_of(slot->qid_path);
+    struct index *index = index_of(slot->key);
     int error = privs_become(NULL), fd;
 
     fd = error != 0              ? error
@@ -519,7 +549,7 @@ void fd_cache_end(struct fid *fid)
         if (state == 0 && change(slot, 0, BUSY))
             break;
         if (state == CLOSED && change(slot, CLOSED, BUSY)) {
-            struct index *index = index_of(slot->qid_path);
+            struct index *index = index_of(slot->key);
 
             pthread_mutex_lock(&index->lock);
             index_remove(index, slot);
@@ -539,10 +569,10 @@ void fd_cache_end(struct fid *fid)
 
 /* With the index locked: gives the fids of the file that `stx` describes the descriptor `*fd`,
  * which is taken (-1) by the first. False: some are being changed just now. */
-static bool give_all(struct index *index, uint64_t qid_path, const struct statx *stx, int *fd,
+static bool give_all(struct index *index, uint64_t key, const struct statx *stx, int *fd,
                      struct fd_shared **shared)
 {
-    struct fd_slot *slot = g_hash_table_lookup(index->closed, &qid_path), *next;
+    struct fd_slot *slot = g_hash_table_lookup(index->closed, &key), *next;
     bool all = true;
 
     for (; slot != NULL; slot = next) {
@@ -566,6 +596,7 @@ static bool give_all(struct index *index, uint64_t qid_path, const struct statx 
         }
         __atomic_fetch_add(&(*shared)->refs, 1, __ATOMIC_RELAXED);
         index_remove(index, slot);
+        locator_is_given(slot->locator);
         slot->shared = *shared;
         fid->fd = (*shared)->fd;
         enlist(fid, FD_LIST_IDLE);
@@ -574,35 +605,40 @@ static bool give_all(struct index *index, uint64_t qid_path, const struct statx 
     return all;
 }
 
-void fd_cache_guard(struct fd_guard *guard, const struct path_export *export, int dir_fd,
-                    const char *name)
+void fd_cache_guard_begin(struct fd_guard *guard)
+{
+    guard->set = false;
+    __atomic_fetch_add(&cache.unguarded, 1, __ATOMIC_SEQ_CST);
+    guard->needless = !__atomic_load_n(&cache.pressed, __ATOMIC_SEQ_CST);
+    if (!guard->needless)
+        __atomic_fetch_sub(&cache.unguarded, 1, __ATOMIC_SEQ_CST);
+}
+
+int fd_cache_guard(struct fd_guard *guard, int dir_fd, const char *name)
 {
     struct fd_shared *shared = NULL;
     struct index *index;
     struct statx stx;
-    struct qid qid;
     unsigned times = 0;
-    bool all;
-    int fd;
+    int fd, error;
 
-    guard->set = false;
-    /* Long before the first fid is closed, so that no removal is under way then. */
-    if (!__atomic_load_n(&cache.pressed, __ATOMIC_RELAXED) && fd_cache_count() < cache.budget / 2)
-        return;
+    if (guard->needless)
+        return 0;
     fd = path_lookup(dir_fd, name);
     if (fd < 0)
-        return;
-    if (path_look(fd, &stx) != 0 || qid_from_stat(export->qids, fd, &stx, &qid) != 0) {
+        return fd;
+    error = path_look(fd, &stx);
+    if (error != 0) {
         close(fd);
-        return;
+        return error;
     }
-    index = index_of(qid.path);
-    guard->qid_path = qid.path;
+    guard->key = locator_key_of(&stx);
+    index = index_of(guard->key);
     guard->set = true;
     pthread_mutex_lock(&index->lock);
     guard->next = index->guards;
     index->guards = guard;
-    while (!(all = give_all(index, qid.path, &stx, &fd, &shared))) {
+    while (!give_all(index, guard->key, &stx, &fd, &shared)) {
         pthread_mutex_unlock(&index->lock);
         wait_a_little(&times);
         pthread_mutex_lock(&index->lock);
@@ -612,16 +648,21 @@ void fd_cache_guard(struct fd_guard *guard, const struct path_export *export, in
         close(fd);
     if (shared != NULL)
         shared_unref(shared);
+    return 0;
 }
 
 void fd_cache_unguard(struct fd_guard *guard)
 {
     struct index *index;
 
+    if (guard->needless)
+        __atomic_fetch_sub(&cache.unguarded, 1, __ATOMIC_SEQ_CST);
+    guard->needless = false;
     if (!guard->set)
         return;
-    index = index_of(guard->qid_path);
+    index = index_of(guard->key);
     pthread_mutex_lock(&index->lock);
+    __atomic_fetch_add(&cache.removals, 1, __ATOMIC_SEQ_CST);
     for (struct fd_guard **at = &index->guards; *at != NULL; at = &(*at)->next)
         if (*at == guard) {
             *at = guard->next;
@@ -697,7 +738,7 @@ uint64_t fd_cache_drain(const char *path, GPtrArray *busy)
     uint64_t closed = 0;
     unsigned times = 0;
 
-    __atomic_store_n(&cache.pressed, 1, __ATOMIC_RELAXED);
+    press();
     while (waiting && times < DRAIN_TIMES) {
         waiting = false;
         for (unsigned i = 0; i < SHARDS; i++)

@@ -45,11 +45,11 @@ struct fd_slot {
 
     struct fd_slot *prev, *next;      /* the shard's lock */
     struct fd_slot *same, *same_prev; /* other closed fids of the file; the lock of the index */
-    uint64_t qid_path;
+    uint64_t key;                     /* there */
 };
 
-/* `files`: how many descriptors fids may have that can be closed, at least 1; `kept`: how many more for
- * files that could not be found again. Before any thread starts. */
+/* `files`: how many descriptors fids may have that can be closed, at least 1; `kept`: how many more
+ * for files that could not be found again. Before any thread starts. */
 void fd_cache_init(uint64_t files, uint64_t kept);
 
 /* A new fid is held by its maker. */
@@ -78,21 +78,25 @@ void fd_cache_replace(struct fid *fid, int fd);
 /* Closes what a fid that is freed has. Nobody holds it. */
 void fd_cache_end(struct fid *fid);
 
-/* Before `name` in the directory `dir_fd` is removed or replaced: every fid of what it means gets
- * its descriptor back, and none is closed until fd_cache_unguard(). */
+/* Around each change of names: fd_cache_guard_begin() first of all. Then, before `name` in the
+ * directory `dir_fd` is removed or replaced, fd_cache_guard(): every fid of what it means gets its
+ * descriptor back, and none is closed until fd_cache_unguard(). Where that says that there is no
+ * such name (-ENOENT, or another negative errno), nothing may be removed: it may have been made
+ * since. */
 struct fd_guard {
     struct fd_guard *next;
-    uint64_t qid_path;
+    uint64_t key;
     bool set;
+    bool needless; /* no fid was ever closed, and none will be before the end */
 };
-void fd_cache_guard(struct fd_guard *guard, const struct path_export *export, int dir_fd,
-                    const char *name);
+void fd_cache_guard_begin(struct fd_guard *guard);
+int fd_cache_guard(struct fd_guard *guard, int dir_fd, const char *name);
 void fd_cache_unguard(struct fd_guard *guard);
 
 /* Closes the descriptors of all fids whose file is at or below the absolute `path` on the host, and
- * what is held of mounts there, so that they can be unmounted; fids are found again if that does not
- * happen. Adds to `busy`, for people, the path of each file that had to stay, and why. How many were
- * closed. */
+ * what is held of mounts there, so that they can be unmounted; fids are found again if that does
+ * not happen. Adds to `busy`, for people, the path of each file that had to stay, and why. How many
+ * were closed. */
 uint64_t fd_cache_drain(const char *path, GPtrArray *busy);
 
 /* How many descriptors fids have that may be closed. */

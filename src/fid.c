@@ -181,13 +181,25 @@ void fid_set_open(struct fid *fid, int fd, int flags)
     fid->open_flags = flags;
 }
 
+/* The list of mounts, a store or a handle may need a descriptor for a moment. */
+static int qid_of(const struct path_export *export, int fd, const struct statx *stx,
+                  struct qid *qid)
+{
+    int error;
+
+    do
+        error = qid_from_stat(export->qids, fd, stx, qid);
+    while (error == -EMFILE && path_relieved(error));
+    return error;
+}
+
 int fid_qid_of(const struct fid *fid, int fd, struct statx *stx, struct qid *qid)
 {
     int error = path_look(fd, stx);
 
     if (error == 0)
         error = fid->export->security->ops->look(fd, stx, false);
-    return error != 0 ? error : qid_from_stat(fid->export->qids, fd, stx, qid);
+    return error != 0 ? error : qid_of(fid->export, fd, stx, qid);
 }
 
 int fid_qid(const struct fid *fid, struct statx *stx, struct qid *qid)
@@ -196,5 +208,5 @@ int fid_qid(const struct fid *fid, struct statx *stx, struct qid *qid)
 
     if (error == 0)
         error = fid->export->security->ops->look(fid->fd, stx, true);
-    return error != 0 ? error : qid_from_stat(fid->export->qids, fid->fd, stx, qid);
+    return error != 0 ? error : qid_of(fid->export, fid->fd, stx, qid);
 }

@@ -25,6 +25,15 @@
 #define TRIES       3
 #define ANCHORS_MAX 4096
 
+#ifndef AT_HANDLE_FID
+#define AT_HANDLE_FID 0x200
+#endif
+
+/* fs/overlayfs: type of a handle, and where it has the flag of the upper layer. */
+#define OVERLAY_HANDLE 0xf8
+#define OVERLAY_FLAGS  6
+#define OVERLAY_UPPER  0x4
+
 enum kind {
     KIND_LOCAL, /* its handles hold a generation, and btime never changes */
     KIND_OVERLAY /* a file that is copied up changes both */,
@@ -33,6 +42,7 @@ enum kind {
 
 /* A mount, with a descriptor on it for open_by_handle_at(2). */
 struct anchor {
+    uint64_t key;   /* of id and device, as an id is used again */
     uint64_t mount; /* stx_mnt_id */
     uint64_t refs;  /* guarded by anchors_lock */
     enum kind kind;
@@ -48,6 +58,9 @@ struct locator {
     struct name_node *node; /* NULL: not known */
     uint64_t qid_path, dev, ino;
     mode_t type;
+    bool many;     /* was seen with several names */
+    bool nameless; /* the fid's own name was removed; others may be there */
+    bool given;    /* the descriptor came by another of its names, maybe */
     bool has_btime;
     struct statx_timestamp btime, ctime;
     int handle_type;
@@ -61,7 +74,7 @@ union handle_room {
 };
 
 static pthread_mutex_t anchors_lock = PTHREAD_MUTEX_INITIALIZER;
-static GHashTable *anchors; /* &mount -> anchor */
+static GHashTable *anchors; /* &key -> anchor */
 
 /* ---- mounts ---------------------------------------------------------------------------------- */
 
@@ -70,10 +83,49 @@ static uint64_t dev_of(const struct statx *stx)
     return (uint64_t)stx->stx_dev_major << 32 | stx->stx_dev_minor;
 }
 
+static uint64_t anchor_key(const struct statx *stx)
+{
+    return stx->stx_mnt_id ^ dev_of(stx) * 0x9e3779b97f4a7c15u;
+}
+
 static bool get_handle(int fd, union handle_room *room, int *mount_id)
 {
     room->handle.handle_bytes = HANDLE_MAX;
     return name_to_handle_at(fd, "", &room->handle, mount_id, AT_EMPTY_PATH) == 0;
+}
+
+/* The same; where handles cannot be opened, one that merely names the file (since Linux 6.6). */
+static bool get_name(int fd, union handle_room *room)
+{
+    int mount_id;
+
+    if (get_handle(fd, room, &mount_id))
+        return true;
+    room->handle.handle_bytes = HANDLE_MAX;
+    return name_to_handle_at(fd, "", &room->handle, &mount_id, AT_EMPTY_PATH | AT_HANDLE_FID) == 0;
+}
+
+/* Whether an overlay's handle names a file in its upper layer, where it stays until it is removed;
+ * others are copied up, and have another handle then. */
+static bool is_upper(const struct locator *locator)
+{
+    return locator->handle_type == OVERLAY_HANDLE && locator->handle_size > OVERLAY_FLAGS &&
+           (locator->handle[OVERLAY_FLAGS] & OVERLAY_UPPER);
+}
+
+static bool read_file(const char *path, char **content)
+{
+    g_autoptr(GError) error = NULL;
+
+    while (!g_file_get_contents(path, content, NULL, &error)) {
+        bool again = (error->code == G_FILE_ERROR_MFILE && path_relieved(-EMFILE)) ||
+                     (error->code == G_FILE_ERROR_NFILE && path_relieved(-ENFILE));
+
+        if (!again)
+            return false;
+        g_clear_error(&error);
+    }
+    return true;
 }
 
 /* The type and the mount point of the mount of `fd`, from mountinfo: nobody is asked who may not
@@ -86,13 +138,13 @@ static bool read_mount(int fd, char **type, char **path)
     bool found = false;
     int mount_id;
 
-    if (!g_file_get_contents(info_path, &info, NULL, NULL))
+    if (!read_file(info_path, &info))
         return false;
     line = strstr(info, "mnt_id:");
     if (line == NULL)
         return false;
     mount_id = atoi(line + strlen("mnt_id:"));
-    if (!g_file_get_contents("/proc/self/mountinfo", &content, NULL, NULL))
+    if (!read_file("/proc/self/mountinfo", &content))
         return false;
     for (char *at = content, *end; *at != '\0' && !found; at = end) {
         end = strchrnul(at, '\n');
@@ -124,15 +176,16 @@ static enum kind kind_of(const char *type)
 }
 
 /* A descriptor on the mount at `path`, if that is still the one meant; else -1. */
-static int open_mount(const char *path, uint64_t mount)
+static int open_mount(const struct anchor *anchor)
 {
     struct statx stx;
     int fd;
 
     do
-        fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        fd = open(anchor->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     while (fd < 0 && path_relieved(-errno));
-    if (fd >= 0 && (path_look(fd, &stx) != 0 || stx.stx_mnt_id != mount)) {
+    if (fd >= 0 && (path_look(fd, &stx) != 0 || stx.stx_mnt_id != anchor->mount ||
+                    anchor_key(&stx) != anchor->key)) {
         close(fd);
         fd = -1;
     }
@@ -143,7 +196,7 @@ static int open_mount(const char *path, uint64_t mount)
 static int open_anchor(const struct anchor *anchor, int fd, const struct statx *stx,
                        union handle_room *room)
 {
-    int got = open_mount(anchor->path, anchor->mount), file;
+    int got = open_mount(anchor), file;
 
     if (got < 0 && S_ISDIR(stx->stx_mode)) /* something else is mounted there */
         got = path_reopen(fd, O_RDONLY | O_DIRECTORY | O_NONBLOCK);
@@ -168,6 +221,7 @@ static struct anchor *anchor_new(int fd, const struct statx *stx)
     struct privs_pause pause;
     int mount_id;
 
+    anchor->key = anchor_key(stx);
     anchor->mount = stx->stx_mnt_id;
     anchor->fd = -1;
     anchor->kind = KIND_OTHER;
@@ -197,9 +251,9 @@ static void anchor_free(gpointer data)
     g_free(anchor);
 }
 
-static struct anchor *anchor_find(uint64_t mount)
+static struct anchor *anchor_find(uint64_t key)
 {
-    struct anchor *anchor = anchors != NULL ? g_hash_table_lookup(anchors, &mount) : NULL;
+    struct anchor *anchor = anchors != NULL ? g_hash_table_lookup(anchors, &key) : NULL;
 
     if (anchor != NULL)
         anchor->refs++;
@@ -218,7 +272,7 @@ static struct anchor *anchor_get(int fd, const struct statx *stx)
     struct anchor *anchor, *made;
 
     pthread_mutex_lock(&anchors_lock);
-    anchor = anchor_find(stx->stx_mnt_id);
+    anchor = anchor_find(anchor_key(stx));
     pthread_mutex_unlock(&anchors_lock);
     if (anchor != NULL)
         return anchor;
@@ -226,12 +280,12 @@ static struct anchor *anchor_get(int fd, const struct statx *stx)
     pthread_mutex_lock(&anchors_lock);
     if (anchors == NULL)
         anchors = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, anchor_free);
-    anchor = anchor_find(made->mount);
+    anchor = anchor_find(made->key);
     if (anchor == NULL) {
         if (g_hash_table_size(anchors) >= ANCHORS_MAX)
             g_hash_table_foreach_remove(anchors, is_unused, NULL);
         made->refs = 1;
-        g_hash_table_insert(anchors, &made->mount, made);
+        g_hash_table_insert(anchors, &made->key, made);
         anchor = made;
         made = NULL;
     }
@@ -246,7 +300,7 @@ static void anchor_unref(struct anchor *anchor)
 {
     pthread_mutex_lock(&anchors_lock);
     if (--anchor->refs == 0)
-        g_hash_table_remove(anchors, &anchor->mount);
+        g_hash_table_remove(anchors, &anchor->key);
     pthread_mutex_unlock(&anchors_lock);
 }
 
@@ -283,10 +337,9 @@ static struct locator *locator_new(int fd, const struct statx *stx, uint64_t qid
 {
     union handle_room room;
     struct locator *locator;
-    int mount_id;
     unsigned size;
 
-    size = get_handle(fd, &room, &mount_id) ? room.handle.handle_bytes : 0;
+    size = get_name(fd, &room) ? room.handle.handle_bytes : 0;
     locator = g_malloc0(sizeof *locator + size);
     locator->handle_size = size;
     if (size > 0) {
@@ -300,6 +353,26 @@ static struct locator *locator_new(int fd, const struct statx *stx, uint64_t qid
     locator->btime = stx->stx_btime;
     name_tree_matters();
     return locator;
+}
+
+/* The tree of names is that of the whole export, so that who changes names of it by another
+ * subdirectory is seen. */
+static const struct path_export *whole_of(const struct path_export *export)
+{
+    return export->whole != NULL ? export->whole : export;
+}
+
+bool locator_is_nameless(const struct path_export *export, const struct locator *locator, int fd)
+{
+    char path[PATH_MAX];
+    g_autofree char *known = NULL;
+
+    if (locator->nameless || path_was_below(whole_of(export), fd, path) != 0)
+        return locator->nameless;
+    if (locator->node == NULL)
+        return true;
+    known = name_node_path(locator->node);
+    return strcmp(known, path) == 0;
 }
 
 int locator_note(const struct path_export *export, int fd, uint64_t qid_path,
@@ -328,11 +401,15 @@ int locator_note(const struct path_export *export, int fd, uint64_t qid_path,
     made->dev = dev_of(&stx);
     made->ino = stx.stx_ino;
     made->ctime = stx.stx_ctime;
-    /* Found by handle, a file may show as any of its names: the fid's is the one remembered. */
-    if (stx.stx_nlink > 1 && locator_knows_better(made))
-        return 0;
+    made->many |= stx.stx_nlink > 1 && !S_ISDIR(made->type);
+    made->nameless = locator_is_nameless(export, made, fd);
     /* A directory that has no name has no use either; and no handle helps where it was removed. */
-    node = name_node_of(export, fd);
+    if (made->nameless)
+        return made->anchor->usable && !S_ISDIR(made->type) ? 0 : -ENOENT;
+    /* The descriptor may be of any of its names: the fid's is the one remembered. */
+    if (made->many && locator_knows_better(made))
+        return 0;
+    node = name_node_of(whole_of(export), fd);
     if (node == NULL)
         return made->anchor->usable && !S_ISDIR(made->type) ? 0 : -ENOENT;
     name_node_unref(made->node);
@@ -340,9 +417,29 @@ int locator_note(const struct path_export *export, int fd, uint64_t qid_path,
     return 0;
 }
 
-uint64_t locator_qid_path(const struct locator *locator)
+static uint64_t key_of(uint64_t dev, uint64_t ino)
 {
-    return locator->qid_path;
+    return ino ^ dev * 0x9e3779b97f4a7c15u;
+}
+
+uint64_t locator_key(const struct locator *locator)
+{
+    return key_of(locator->dev, locator->ino);
+}
+
+uint64_t locator_key_of(const struct statx *stx)
+{
+    return key_of(dev_of(stx), stx->stx_ino);
+}
+
+void locator_is_given(struct locator *locator)
+{
+    locator->given = true;
+}
+
+bool locator_has_many(const struct locator *locator)
+{
+    return locator->many;
 }
 
 bool locator_may_be(const struct locator *locator, const struct statx *stx)
@@ -370,15 +467,14 @@ static bool same_time(const struct statx_timestamp *a, const struct statx_timest
 static bool same_handle(const struct locator *locator, int fd)
 {
     union handle_room room;
-    int mount_id;
 
-    return get_handle(fd, &room, &mount_id) && room.handle.handle_type == locator->handle_type &&
+    return get_name(fd, &room) && room.handle.handle_type == locator->handle_type &&
            room.handle.handle_bytes == locator->handle_size &&
            memcmp(room.handle.f_handle, locator->handle, locator->handle_size) == 0;
 }
 
 /* 0 where `fd` is the file; -ESTALE where it is another one. */
-static int verify(const struct path_export *export, const struct locator *locator, int fd)
+static int verify(const struct path_export *export, struct locator *locator, int fd)
 {
     struct statx stx;
     struct qid qid;
@@ -392,10 +488,11 @@ static int verify(const struct path_export *export, const struct locator *locato
         return error;
     if (qid.path != locator->qid_path)
         return -ESTALE;
-    if (locator->anchor->kind == KIND_OVERLAY)
-        return 0;
+    locator->many |= stx.stx_nlink > 1 && !S_ISDIR(locator->type);
     if (locator->handle_size > 0 && same_handle(locator, fd))
         return 0;
+    if (locator->anchor->kind == KIND_OVERLAY)
+        return is_upper(locator) ? -ESTALE : 0;
     if (locator->anchor->kind == KIND_LOCAL && locator->handle_size > 0)
         return -ESTALE;
     /* Its handles are those of what is in memory now: a file that was forgotten meanwhile has
@@ -406,7 +503,7 @@ static int verify(const struct path_export *export, const struct locator *locato
 }
 
 /* Takes `fd`. The descriptor, or a negative errno. */
-static int verified(const struct path_export *export, const struct locator *locator, int fd)
+static int verified(const struct path_export *export, struct locator *locator, int fd)
 {
     int error = fd < 0 ? fd : verify(export, locator, fd);
 
@@ -424,7 +521,7 @@ static void anchor_hold(struct anchor *anchor)
 
         pthread_rwlock_unlock(&anchor->lock);
         pthread_rwlock_wrlock(&anchor->lock);
-        fd = anchor->fd < 0 ? open_mount(anchor->path, anchor->mount) : anchor->fd;
+        fd = anchor->fd < 0 ? open_mount(anchor) : anchor->fd;
         anchor->fd = fd;
         pthread_rwlock_unlock(&anchor->lock);
         pthread_rwlock_rdlock(&anchor->lock);
@@ -466,20 +563,19 @@ static int open_parent(const struct path_export *export, struct locator *locator
     memcpy(name, base, strlen(base) + 1);
     if (base == path)
         path[0] = '\0';
-    return path_descend(export, path);
+    return path_descend(whole_of(export), path);
 }
 
 static int open_by_name(const struct path_export *export, struct locator *locator)
 {
     g_autofree char *path = name_node_path(locator->node);
 
-    return verified(export, locator, path_descend(export, path));
+    return verified(export, locator, path_descend(whole_of(export), path));
 }
 
 /* Looks through the directory `dir_fd` for the file, whatever its name. Its descriptor, and the
  * name; else a negative errno. */
-static int search(const struct path_export *export, const struct locator *locator, int dir_fd,
-                  char *name)
+static int search(const struct path_export *export, struct locator *locator, int dir_fd, char *name)
 {
     int fd = path_reopen(dir_fd, O_RDONLY | O_DIRECTORY | O_NONBLOCK), found = -ESTALE;
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -488,11 +584,12 @@ static int search(const struct path_export *export, const struct locator *locato
     if (dir == NULL) {
         if (fd >= 0)
             close(fd);
-        return -ESTALE;
+        return fd < 0 ? fd : -ESTALE;
     }
     for (unsigned n = 0; n < SEARCH_MAX && found < 0 && (entry = readdir(dir)) != NULL; n++) {
         if ((locator->anchor->kind != KIND_OVERLAY && entry->d_ino != locator->ino) ||
-            strlen(entry->d_name) > P9_NAME_MAX)
+            strlen(entry->d_name) > P9_NAME_MAX || strcmp(entry->d_name, ".") == 0 ||
+            strcmp(entry->d_name, "..") == 0)
             continue;
         found = verified(export, locator, path_lookup(dir_fd, entry->d_name));
         if (found >= 0)
@@ -509,11 +606,11 @@ static int open_renamed(const struct path_export *export, struct locator *locato
     int dir_fd = open_parent(export, locator, name), fd;
 
     if (dir_fd < 0)
-        return -ESTALE;
+        return dir_fd;
     fd = search(export, locator, dir_fd, name);
     close(dir_fd);
     if (fd >= 0) {
-        struct name_node *node = name_node_of(export, fd);
+        struct name_node *node = name_node_of(whole_of(export), fd);
 
         if (node != NULL) {
             name_node_unref(locator->node);
@@ -543,6 +640,7 @@ int locator_open(const struct path_export *export, struct locator *locator)
     if (locator->node == NULL)
         return -ESTALE;
     fd = open_by_name(export, locator);
+    locator->given &= fd < 0;
     if (fd >= 0 || !is_elsewhere(fd))
         return fd;
     /* A rename through this server may be at work: after it the place is right again. */
@@ -551,13 +649,25 @@ int locator_open(const struct path_export *export, struct locator *locator)
     if (fd < 0 && is_elsewhere(fd))
         fd = open_renamed(export, locator);
     name_rename_end(&rename);
+    locator->given &= fd < 0;
     return fd < 0 && is_elsewhere(fd) ? -ESTALE : fd;
 }
 
 bool locator_knows_better(const struct locator *locator)
 {
-    return locator != NULL && locator->node != NULL && locator->anchor->usable &&
-           !S_ISDIR(locator->type);
+    return locator != NULL && locator->node != NULL && !S_ISDIR(locator->type) &&
+           (locator->anchor->usable || locator->given);
+}
+
+/* The directory `dir_fd` (taken) by way of the export's root: names outside are not to be changed,
+ * even if the fid's file is there by now. */
+static int enter(const struct path_export *export, int dir_fd)
+{
+    char path[PATH_MAX];
+    int error = path_below(export, dir_fd, path);
+
+    close(dir_fd);
+    return error != 0 ? error : path_descend(export, path);
 }
 
 int locator_whereabouts(const struct path_export *export, struct locator *locator, char *name)
@@ -567,10 +677,12 @@ int locator_whereabouts(const struct path_export *export, struct locator *locato
     if (locator == NULL || locator->node == NULL)
         return -ENOENT;
     dir_fd = open_parent(export, locator, name);
+    if (dir_fd >= 0 && export->is_subdir)
+        dir_fd = enter(export, dir_fd);
     if (dir_fd < 0)
         return is_elsewhere(dir_fd) ? -ENOENT : dir_fd;
     fd = verified(export, locator, path_lookup(dir_fd, name));
-    if (fd < 0)
+    if (fd < 0 && !locator->many) /* another name of it would do for nothing */
         fd = search(export, locator, dir_fd, name);
     if (fd < 0) {
         close(dir_fd);

@@ -39,7 +39,19 @@ int locator_whereabouts(const struct path_export *export, struct locator *locato
  * tell another one than the fid had. */
 bool locator_knows_better(const struct locator *locator);
 
-uint64_t locator_qid_path(const struct locator *locator);
+/* Of a fid that has its descriptor `fd`: whether the name under which it was found is removed. */
+bool locator_is_nameless(const struct path_export *export, const struct locator *locator, int fd);
+
+/* Whether the file was seen with several names. */
+bool locator_has_many(const struct locator *locator);
+
+/* The fid got a descriptor that may have come by another name of the file. */
+void locator_is_given(struct locator *locator);
+
+/* The same for all fids of a file, whichever export they belong to; and of any file. Different ones
+ * may have the same: see locator_may_be(). */
+uint64_t locator_key(const struct locator *locator);
+uint64_t locator_key_of(const struct statx *stx);
 
 /* Whether `stx` may be the locator's file, as far as filesystem and type tell. */
 bool locator_may_be(const struct locator *locator, const struct statx *stx);

@@ -115,16 +115,6 @@ static void file_unref(struct lock_file *file)
     }
 }
 
-unsigned lock_file_count(void)
-{
-    unsigned count;
-
-    pthread_mutex_lock(&index_lock);
-    count = files != NULL ? g_hash_table_size(files) : 0;
-    pthread_mutex_unlock(&index_lock);
-    return count;
-}
-
 /* The entry of the fid's file, which the fid keeps. 0 or a negative errno. */
 static int file_of(struct fid *fid, struct lock_file **file)
 {

@@ -90,7 +90,4 @@ void lock_release(struct fid *fid);
  * requests see to that by themselves. */
 void lock_sweep(void);
 
-/* How many files have an entry in the index; for tests. */
-unsigned lock_file_count(void);
-
 #endif

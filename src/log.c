@@ -19,11 +19,6 @@ void log_init(bool debug)
     to_journal = getenv("JOURNAL_STREAM") != NULL && !isatty(STDERR_FILENO);
 }
 
-bool log_debug_enabled(void)
-{
-    return debug_on;
-}
-
 static void G_GNUC_PRINTF(2, 0) emit(int priority, const char *format, va_list args)
 {
     char line[2048];

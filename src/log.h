@@ -10,7 +10,6 @@
 #include <stdbool.h>
 
 void log_init(bool debug);
-bool log_debug_enabled(void);
 
 void log_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
 void log_warning(const char *format, ...) G_GNUC_PRINTF(1, 2);

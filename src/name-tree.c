@@ -24,6 +24,7 @@ struct name_node {
 
 static pthread_mutex_t tree_lock = PTHREAD_MUTEX_INITIALIZER;
 static GHashTable *tree;   /* (export, parent, name) -> node */
+static GPtrArray *roots;   /* of the exports that have nodes */
 static uint64_t tree_size; /* atomic */
 
 static GHashTable
@@ -63,6 +64,10 @@ static void link_node(struct name_node *node, struct name_node *parent)
             node->next->prev = node;
         parent->children = node;
         parent->refs++;
+    } else {
+        if (roots == NULL)
+            roots = g_ptr_array_new();
+        g_ptr_array_add(roots, node);
     }
     g_hash_table_add(tree, node);
 }
@@ -79,6 +84,8 @@ static struct name_node *unlink_node(struct name_node *node)
         node->prev->next = node->next;
     else if (parent != NULL)
         parent->children = node->next;
+    if (parent == NULL)
+        g_ptr_array_remove(roots, node);
     node->parent = node->next = node->prev = NULL;
     return parent;
 }
@@ -236,31 +243,46 @@ static void move(struct name_node *node, struct name_node *to, const char *name)
     unref(node);
 }
 
-void name_tree_moved(const struct path_export *export, int old_fd, const char *old_name, int new_fd,
-                     const char *new_name)
+static void moved(const struct path_export *export, int old_fd, const char *old_name, int new_fd,
+                  const char *new_name)
 {
     char old_path[PATH_MAX], new_path[PATH_MAX];
     struct name_node *from, *to, *node;
 
-    if (name_tree_size() == 0)
+    if (path_below(export, old_fd, old_path) != 0 || path_below(export, new_fd, new_path) != 0)
+        return;
+    from = descend(export, old_path, false);
+    node = from != NULL ? find_child(export, from, old_name) : NULL;
+    if (node != NULL) {
+        to = descend(export, new_path, true);
+        move(node, to, new_name);
+        unref(to);
+    }
+    unref(from);
+}
+
+void name_tree_moved(int old_fd, const char *old_name, int new_fd, const char *new_name)
+{
+    /* Not whether there are nodes: one may be about to be made of the old name. */
+    if (!__atomic_load_n(&matters, __ATOMIC_SEQ_CST))
         return;
     pthread_mutex_lock(&tree_lock);
-    if (path_below(export, old_fd, old_path) == 0 && path_below(export, new_fd, new_path) == 0) {
-        from = descend(export, old_path, false);
-        node = from != NULL ? find_child(export, from, old_name) : NULL;
-        if (node != NULL) {
-            to = descend(export, new_path, true);
-            move(node, to, new_name);
-            unref(to);
-        }
-        unref(from);
+    /* Exports may show the same directories. Roots stay until all were looked at. */
+    for (guint i = 0; roots != NULL && i < roots->len; i++) {
+        struct name_node *root = g_ptr_array_index(roots, i);
+
+        root->refs++;
+        moved(root->export, old_fd, old_name, new_fd, new_name);
     }
+    for (guint i = roots != NULL ? roots->len : 0; i > 0; i--)
+        unref(g_ptr_array_index(roots, i - 1));
     pthread_mutex_unlock(&tree_lock);
 }
 
 void name_tree_matters(void)
 {
-    __atomic_store_n(&matters, 1, __ATOMIC_RELAXED);
+    if (!__atomic_load_n(&matters, __ATOMIC_RELAXED))
+        __atomic_store_n(&matters, 1, __ATOMIC_SEQ_CST);
 }
 
 void name_rename_begin(struct name_rename *rename, uint64_t dev)

@@ -41,9 +41,8 @@ void name_removal_begin_at(struct name_rename *removal, int dir_fd);
 void name_rename_end(struct name_rename *rename);
 
 /* Between the two, where it succeeded: what was at `old_name` of the directory open as `old_fd` is
- * at `new_name` of `new_fd`. */
-void name_tree_moved(const struct path_export *export, int old_fd, const char *old_name, int new_fd,
-                     const char *new_name);
+ * at `new_name` of `new_fd`, in each export that has both. */
+void name_tree_moved(int old_fd, const char *old_name, int new_fd, const char *new_name);
 
 /* From now on files are found by name alone. */
 void name_tree_matters(void);

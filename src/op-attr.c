@@ -12,6 +12,7 @@
  */
 #include "config.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
@@ -159,6 +160,39 @@ static int check_setattr(const struct fid *fid, const struct wire_msg *msg)
     return 0;
 }
 
+/* Whether the file was cut just now, and has the mode that is asked for. A client that cuts a file
+ * says with it what that does to the mode and the times; cutting does so by itself, and needs no
+ * more than to be allowed to write, where chmod(2) is for the owner. */
+static bool has_mode(const struct fid *fid, const struct wire_msg *msg)
+{
+    struct statx stx;
+
+    return (msg->valid & P9_SETATTR_SIZE) && path_statx(fid->fd, &stx) == 0 &&
+           fid->export->security->ops->look(fid->fd, &stx, false) == 0 &&
+           (stx.stx_mode & 07777) == (msg->mode & 07777);
+}
+
+static int set_mode(const struct fid *fid, const struct wire_msg *msg)
+{
+    int error = fid->export->security->ops->chmod(fid->fd, msg->mode & 07777);
+
+    return error == -EPERM && has_mode(fid, msg) ? 0 : error;
+}
+
+static int set_times(const struct fid *fid, const struct wire_msg *msg,
+                     const struct timespec times[2])
+{
+    char path[PATH_PROC_SIZE];
+
+    if (utimensat(AT_FDCWD, path_proc(fid->fd, path), times, 0) == 0)
+        return 0;
+    /* "now", for one of them alone, is for the owner; see has_mode(). */
+    if (errno == EPERM && (msg->valid & P9_SETATTR_SIZE) &&
+        !(msg->valid & (P9_SETATTR_ATIME_SET | P9_SETATTR_MTIME_SET)))
+        return 0;
+    return -errno;
+}
+
 /* There is no one system call for all of it. The parts are done in this order, and what was done
  * before one fails, stays: the owner first, since a change of it clears set-uid bits that the mode
  * may set, and since who may change the owner may change the rest; the times last, as the others
@@ -168,7 +202,6 @@ int op_setattr(struct request *request)
     const struct wire_msg *msg = &request->msg;
     struct fid *fid = op_fid(request);
     const struct security_owner owner = {.user = fid->user, .gid = P9_NONUNAME};
-    char path[PATH_PROC_SIZE];
     struct timespec times[2];
     int error = check_setattr(fid, msg);
 
@@ -186,10 +219,9 @@ int op_setattr(struct request *request)
     if (error == 0 && (msg->valid & P9_SETATTR_SIZE))
         error = set_size(fid, msg);
     if (error == 0 && (msg->valid & P9_SETATTR_MODE))
-        error = fid->export->security->ops->chmod(fid->fd, msg->mode & 07777);
-    if (error == 0 && (msg->valid & (P9_SETATTR_ATIME | P9_SETATTR_MTIME)) &&
-        utimensat(AT_FDCWD, path_proc(fid->fd, path), times, 0) < 0)
-        error = -errno;
+        error = set_mode(fid, msg);
+    if (error == 0 && (msg->valid & (P9_SETATTR_ATIME | P9_SETATTR_MTIME)))
+        error = set_times(fid, msg, times);
     /* ctime alone: any change moves it; "no owner" is a change that leaves all else alone. */
     if (error == 0 && (msg->valid & P9_SETATTR_ALL) == P9_SETATTR_CTIME)
         error = fchownat(fid->fd, "", (uid_t)-1, (gid_t)-1, AT_EMPTY_PATH) < 0 ? -errno : 0;

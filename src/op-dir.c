@@ -144,7 +144,7 @@ static int fill(struct fid *fid, uint64_t offset, struct wire_out *out, size_t r
     if (error == 0 && dotdot) {
         parent = path_parent(fid->export, fid->fd);
         if (parent < 0) /* moved out of the export, or gone: it is its own parent */
-            parent = fcntl(fid->fd, F_DUPFD_CLOEXEC, 0);
+            parent = path_dup(fid->fd);
     }
     if (error == 0)
         error = qid_from_dirents(fid->export->qids, fid->fd, &stx, parent, entries, count);

@@ -171,6 +171,8 @@ static int create(const struct fid *dir, const struct wire_msg *msg, int flags)
             got = dir->export->security->ops->look(fd, &stx, false);
         if (got == 0)
             got = S_ISDIR(stx.stx_mode) ? -EISDIR : check_type(stx.stx_mode & S_IFMT);
+        if (got == 0) /* the group was for a new file */
+            got = privs_become(dir->user);
         if (got == 0)
             got = open_again(fd, flags);
         close(fd);

@@ -26,6 +26,8 @@
 #include "src/op.h"
 #include "src/security.h"
 
+#define RENAME_TRIES 100 /* while others make and remove the new name */
+
 int op_check_change(const struct fid *dir, const char *name, size_t len)
 {
     int error = op_check_file(dir);
@@ -143,50 +145,94 @@ int op_link(struct request *request)
  * kernel knows; then the place that is remembered is looked at. */
 static int whereabouts(const struct fid *fid, char *name)
 {
+    struct locator *locator = fid->slot.locator;
     int dir_fd = -ENOENT;
     struct stat st;
 
-    if (locator_knows_better(fid->slot.locator)) {
-        dir_fd = locator_whereabouts(fid->export, fid->slot.locator, name);
-        /* the fid's own name is gone: another one is not taken in its place */
-        if (dir_fd == -ENOENT && fstat(fid->fd, &st) == 0 && st.st_nlink > 1)
+    if (locator != NULL && locator_is_nameless(fid->export, locator, fid->fd)) {
+        /* Another name is not taken in its place; but a name may look like a removed one. */
+        dir_fd = path_whereabouts(fid->export, fid->fd, name);
+        if (dir_fd < 0 || g_str_has_suffix(name, " (deleted)"))
+            return dir_fd;
+        close(dir_fd);
+        return -ENOENT;
+    }
+    if (locator_knows_better(locator)) {
+        dir_fd = locator_whereabouts(fid->export, locator, name);
+        if (dir_fd == -ENOENT &&
+            (locator_has_many(locator) || (fstat(fid->fd, &st) == 0 && st.st_nlink > 1)))
             return dir_fd;
     }
     if (dir_fd < 0)
         dir_fd = path_whereabouts(fid->export, fid->fd, name);
-    return dir_fd == -ENOENT ? locator_whereabouts(fid->export, fid->slot.locator, name) : dir_fd;
+    return dir_fd == -ENOENT ? locator_whereabouts(fid->export, locator, name) : dir_fd;
+}
+
+/* Two names of one file: a rename leaves both. */
+static bool is_same(int a_fd, const char *a, int b_fd, const char *b)
+{
+    struct stat x, y;
+
+    return fstatat(a_fd, a, &x, AT_SYMLINK_NOFOLLOW) == 0 && x.st_nlink > 1 &&
+           fstatat(b_fd, b, &y, AT_SYMLINK_NOFOLLOW) == 0 && x.st_ino == y.st_ino &&
+           x.st_dev == y.st_dev && !S_ISDIR(x.st_mode);
 }
 
 /* Closed fids of what is replaced get their descriptors first, and those of what is moved learn the
  * new place. */
-static int move(const struct path_export *export, int from_fd, const char *from_name, int to_fd,
-                const char *to_name)
+static int move_once(int from_fd, const char *from_name, int to_fd, const char *to_name)
 {
     struct name_rename rename, removal;
     struct fd_guard guard;
+    bool nothing = false, vacant;
     int error;
 
+    fd_cache_guard_begin(&guard);
     name_removal_begin_at(&removal, from_fd);
-    fd_cache_guard(&guard, export, to_fd, to_name);
-    name_rename_begin_at(&rename, from_fd);
-    error = renameat(from_fd, from_name, to_fd, to_name) < 0 ? -errno : 0;
-    if (error == 0)
-        name_tree_moved(export, from_fd, from_name, to_fd, to_name);
-    name_rename_end(&rename);
+    error = fd_cache_guard(&guard, to_fd, to_name);
+    vacant = error == -ENOENT;
+    if (error == 0 || vacant) {
+        name_rename_begin_at(&rename, from_fd);
+        nothing = rename.lock != NULL && is_same(from_fd, from_name, to_fd, to_name);
+        error = -EINVAL;
+        /* What was not there when it was looked for must not be replaced: its fids would lose it.
+         */
+        if (vacant && renameat2(from_fd, from_name, to_fd, to_name, RENAME_NOREPLACE) == 0)
+            error = 0;
+        else if (vacant)
+            error = -errno;
+        /* This is also how filesystems say that they do not know the flag. */
+        if (error == -EINVAL)
+            error = renameat(from_fd, from_name, to_fd, to_name) < 0 ? -errno : 0;
+        if (error == 0 && !nothing)
+            name_tree_moved(from_fd, from_name, to_fd, to_name);
+        name_rename_end(&rename);
+    }
     fd_cache_unguard(&guard);
     name_rename_end(&removal);
+    return vacant && error == -EEXIST ? -EAGAIN : error;
+}
+
+static int move(int from_fd, const char *from_name, int to_fd, const char *to_name)
+{
+    int error = -EAGAIN;
+
+    for (int tries = 0; tries < RENAME_TRIES && error == -EAGAIN; tries++)
+        error = move_once(from_fd, from_name, to_fd, to_name);
     return error;
 }
 
-static int remove_name(const struct path_export *export, int dir_fd, const char *name, int flags)
+static int remove_name(int dir_fd, const char *name, int flags)
 {
     struct name_rename removal;
     struct fd_guard guard;
     int error;
 
+    fd_cache_guard_begin(&guard);
     name_removal_begin_at(&removal, dir_fd);
-    fd_cache_guard(&guard, export, dir_fd, name);
-    error = unlinkat(dir_fd, name, flags) < 0 ? -errno : 0;
+    error = fd_cache_guard(&guard, dir_fd, name);
+    if (error == 0)
+        error = unlinkat(dir_fd, name, flags) < 0 ? -errno : 0;
     fd_cache_unguard(&guard);
     name_rename_end(&removal);
     return error;
@@ -202,7 +248,7 @@ int op_renameat(struct request *request)
         error = op_check_change(to, msg->name2, msg->name2_len);
     if (error == 0 && !export_same(from->export, to->export))
         error = -EXDEV;
-    return error != 0 ? error : move(from->export, from->fd, msg->name, to->fd, msg->name2);
+    return error != 0 ? error : move(from->fd, msg->name, to->fd, msg->name2);
 }
 
 int op_rename(struct request *request)
@@ -221,7 +267,7 @@ int op_rename(struct request *request)
     dir_fd = whereabouts(fid, name);
     if (dir_fd < 0)
         return dir_fd;
-    error = move(fid->export, dir_fd, name, to->fd, msg->name);
+    error = move(dir_fd, name, to->fd, msg->name);
     close(dir_fd);
     return error;
 }
@@ -236,8 +282,7 @@ int op_unlinkat(struct request *request)
         error = -EINVAL;
     if (error != 0)
         return error;
-    return remove_name(dir->export, dir->fd, msg->name,
-                       msg->flags & P9_DOTL_AT_REMOVEDIR ? AT_REMOVEDIR : 0);
+    return remove_name(dir->fd, msg->name, msg->flags & P9_DOTL_AT_REMOVEDIR ? AT_REMOVEDIR : 0);
 }
 
 int op_remove(struct request *request)
@@ -253,7 +298,7 @@ int op_remove(struct request *request)
     dir_fd = whereabouts(fid, name);
     if (dir_fd < 0)
         return dir_fd;
-    error = remove_name(fid->export, dir_fd, name, fid->type == S_IFDIR ? AT_REMOVEDIR : 0);
+    error = remove_name(dir_fd, name, fid->type == S_IFDIR ? AT_REMOVEDIR : 0);
     close(dir_fd);
     return error;
 }

@@ -73,9 +73,9 @@ int op_attach(struct request *request)
         error = export_subdir(fid->export, rest, &conn->account, &fid->export);
     if (error != 0)
         return error;
-    fd = fcntl(fid->export->root_fd, F_DUPFD_CLOEXEC, 0);
+    fd = path_dup(fid->export->root_fd);
     if (fd < 0)
-        return -errno;
+        return fd;
     fid_set(fid, fid, fd, S_IFDIR);
     error = fid_qid(fid, &stx, &qid);
     if (error != 0)

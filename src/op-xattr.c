@@ -21,6 +21,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "src/export.h"
 #include "src/limit.h"
 #include "src/op.h"
 #include "src/security.h"
@@ -138,7 +139,7 @@ int op_xattrwalk(struct request *request)
         return error;
     }
     newfid->kind = FID_XATTR_READ;
-    newfid->export = fid->export;
+    newfid->export = export_ref(fid->export);
     newfid->user = privs_user_ref(fid->user);
     newfid->xattr = value;
     wire_put64(&request->out, value->size);

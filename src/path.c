@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "src/proto.h"
+#include "src/spare.h"
 
 /* Deeper than any path that a kernel lets us build in reasonable time; ends loops of ours. */
 #define DEPTH_MAX 8192
@@ -31,7 +32,9 @@ void path_on_shortage(bool (*relieve)(void))
 
 bool path_relieved(int error)
 {
-    return (error == -EMFILE || error == -ENFILE) && on_shortage != NULL && on_shortage();
+    if (error != -EMFILE && error != -ENFILE)
+        return false;
+    return (on_shortage != NULL && on_shortage()) || spare_lend();
 }
 
 int path_dup(int fd)
@@ -250,10 +253,11 @@ int path_absolute(int fd, char *path)
     return 0;
 }
 
+static const char deleted[] = " (deleted)";
+
 /* `any`: also what may be no path but a path and what the kernel says about it. */
 static int below(const struct path_export *exp, int fd, char *path, bool any)
 {
-    static const char deleted[] = " (deleted)";
     char root[PATH_MAX];
     size_t root_len, len;
     int error = path_absolute(exp->root_fd, root);
@@ -284,6 +288,16 @@ static int below(const struct path_export *exp, int fd, char *path, bool any)
 int path_below(const struct path_export *exp, int fd, char *path)
 {
     return below(exp, fd, path, false);
+}
+
+int path_was_below(const struct path_export *exp, int fd, char *path)
+{
+    int error = below(exp, fd, path, true);
+
+    if (error != 0 || !g_str_has_suffix(path, deleted))
+        return error != 0 ? error : -ENOENT;
+    path[strlen(path) - strlen(deleted)] = '\0';
+    return 0;
 }
 
 int path_whereabouts(const struct path_export *exp, int fd, char *name)

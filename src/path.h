@@ -24,9 +24,10 @@ struct path_export {
     const char *dir; /* absolute */
     int root_fd;     /* O_PATH */
     bool readonly;
-    bool subdirs;              /* clients may attach to directories below it */
-    bool is_subdir;            /* is one of these: see export.h */
-    const struct allow *allow; /* who may attach; NULL: everybody */
+    bool subdirs;                    /* clients may attach to directories below it */
+    bool is_subdir;                  /* is one of these: see export.h */
+    const struct path_export *whole; /* then: the export that it is a part of */
+    const struct allow *allow;       /* who may attach; NULL: everybody */
     struct qid_export *qids;
     struct security *security;
 };
@@ -66,8 +67,12 @@ int path_look(int fd, struct statx *stx);
  * or the name was removed. Asks no filesystem. */
 int path_below(const struct path_export *exp, int fd, char *path);
 
-/* The absolute path of `fd`, as the kernel tells it, in a buffer of PATH_MAX; with " (deleted)" after
- * it where the name was removed. 0 or a negative errno. */
+/* The same for what had a name below the export that was removed; -ENOENT otherwise. A file whose
+ * name ends with " (deleted)" looks like that. */
+int path_was_below(const struct path_export *exp, int fd, char *path);
+
+/* The absolute path of `fd`, as the kernel tells it, in a buffer of PATH_MAX; with " (deleted)"
+ * after it where the name was removed. 0 or a negative errno. */
 int path_absolute(int fd, char *path);
 
 /* Goes down `path`, relative to the root, name by name: an O_PATH descriptor or a negative errno.
@@ -77,7 +82,8 @@ int path_descend(const struct path_export *exp, char *path);
 /* What is called where the process has no descriptor left; true: try again. Before any thread. */
 void path_on_shortage(bool (*relieve)(void));
 
-/* Whether `error` (negative) is a want of descriptors, and there are some again now. */
+/* Whether `error` (negative) is a want of descriptors, and there are some again now: of fids, or of
+ * the reserve (spare.h). */
 bool path_relieved(int error);
 
 /* A second descriptor of the same. */

@@ -71,6 +71,16 @@ static time_t now(void)
     return ts.tv_sec;
 }
 
+/* getgrouplist(3) tells of no failure: it leaves out the groups that it could not read. What the
+ * last module left in errno says so; not that there is no such service, nor what belongs to
+ * success. */
+static bool is_failure(int error)
+{
+    return error == EIO || error == EACCES || error == EMFILE || error == ENFILE ||
+           error == ENOMEM || error == ETIMEDOUT;
+}
+
+/* NULL: the databases failed. */
 static struct privs_user *user_of(const struct passwd *entry)
 {
     struct privs_user *user;
@@ -80,9 +90,13 @@ static struct privs_user *user_of(const struct passwd *entry)
         int room = count;
 
         user = g_malloc0(sizeof *user + sizeof(gid_t) * (size_t)room);
-        if (getgrouplist(entry->pw_name, entry->pw_gid, user->groups, &count) >= 0)
+        errno = 0;
+        if (getgrouplist(entry->pw_name, entry->pw_gid, user->groups, &count) >= 0 &&
+            !is_failure(errno))
             break;
         g_free(user);
+        if (is_failure(errno))
+            return NULL;
         if (count <= room)
             count = room * 2;
         if (count > GROUPS_MAX)
@@ -94,6 +108,24 @@ static struct privs_user *user_of(const struct passwd *entry)
     user->known = true;
     user->refs = 1;
     return user;
+}
+
+/* Whether the host has no group of this number. 0, or a positive errno. */
+static int is_free_group(gid_t gid, bool *is_free)
+{
+    struct group entry, *found = NULL;
+    size_t size = 16384;
+    g_autofree char *buffer = NULL;
+    int error;
+
+    do {
+        g_free(buffer);
+        buffer = g_malloc(size);
+        error = getgrgid_r(gid, &entry, buffer, size, &found);
+        size *= 2;
+    } while (error == EINTR || (error == ERANGE && size <= 1024 * 1024));
+    *is_free = error != ERANGE && found == NULL;
+    return error == ENOENT || error == ESRCH || error == ERANGE ? 0 : error;
 }
 
 /* Asks, which may take for ever. 0, or a positive errno: the databases failed. */
@@ -123,7 +155,14 @@ static int ask(uint32_t uid, const char *name, struct privs_user **user)
     else
         *user = privs_user_plain(uid, uid == 0 ? 0 : PRIVS_NOBODY, false);
     if (*user == NULL)
-        return ERANGE;
+        return EIO;
+    if (found == NULL && uid != P9_NONUNAME) {
+        error = is_free_group(uid, &(*user)->own_group);
+        if (error != 0) {
+            g_clear_pointer(user, privs_user_unref);
+            return error;
+        }
+    }
     (*user)->client_uid = uid == P9_NONUNAME && found == NULL ? P9_NONUNAME : (*user)->uid;
     return 0;
 }

@@ -180,8 +180,9 @@ static bool may_give(const struct privs_user *user, uint32_t gid)
 {
     if (user->uid == 0 || gid == user->gid)
         return true;
-    /* Guests have users that the host does not know: their private group has their own number. */
-    if (!user->known && gid == user->uid)
+    /* Guests have users that the host does not know: their private group has their own number. A
+     * group of the host with that number is another one, which has files of its own. */
+    if (user->own_group && gid == user->uid)
         return true;
     for (int i = 0; i < user->group_count; i++)
         if (user->groups[i] == gid)

@@ -22,6 +22,7 @@ struct privs_user {
     uint32_t gid;
     uint32_t client_uid; /* what the client said; P9_NONUNAME: no number */
     bool known;          /* has an entry in the host's user database */
+    bool own_group;      /* not known, and neither is a group of the same number */
     bool daemon;         /* acts as the daemon itself, whatever uid and gid say */
     int group_count;
     gid_t groups[]; /* supplementary ones, from the host's databases */

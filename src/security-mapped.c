@@ -92,11 +92,11 @@ static int mapped_look(int fd, struct statx *stx, bool all)
     if (rc < 0 || !all)
         return MIN(rc, 0);
     rc = get32(path, PREFIX "uid", &value, true);
-    if (rc > 0)
+    if (rc > 0 && value != UNSET) /* nobody's number: clients could not show it */
         stx->stx_uid = value;
     if (rc >= 0)
         rc = get32(path, PREFIX "gid", &value, true);
-    if (rc > 0)
+    if (rc > 0 && value != UNSET)
         stx->stx_gid = value;
     if (rc >= 0 && (S_ISCHR(stx->stx_mode) || S_ISBLK(stx->stx_mode))) {
         rc = get_bytes(path, PREFIX "rdev", &raw, sizeof raw, true);
@@ -150,6 +150,18 @@ static int set_made(const struct security_owner *owner, int fd, mode_t type_mode
     return error != 0 ? error : set32(fd, PREFIX "mode", type_mode);
 }
 
+/* A new file. A descriptor or a negative errno; without a descriptor, nothing was made. */
+static int open_new(int dir_fd, const char *name, int flags)
+{
+    int fd;
+
+    do {
+        fd = openat(dir_fd, name, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, FILE_MODE);
+        fd = fd < 0 ? -errno : fd;
+    } while (fd < 0 && path_relieved(fd));
+    return fd;
+}
+
 /* Takes away what could not be made whole, unless the name means something else by now. */
 static void take_back(int dir_fd, const char *name, int fd, int flags)
 {
@@ -163,11 +175,11 @@ static void take_back(int dir_fd, const char *name, int fd, int flags)
 static int make_file(const struct security_owner *owner, int dir_fd, const char *name, int flags,
                      mode_t type_mode)
 {
-    int fd = openat(dir_fd, name, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, FILE_MODE);
+    int fd = open_new(dir_fd, name, flags);
     int error;
 
     if (fd < 0)
-        return -errno;
+        return fd;
     error = set_made(owner, fd, type_mode);
     if (error != 0) {
         take_back(dir_fd, name, fd, 0);
@@ -220,13 +232,13 @@ static int mapped_mknod(const struct security_owner *owner, int dir_fd, const ch
 static int mapped_symlink(const struct security_owner *owner, int dir_fd, const char *name,
                           const char *target)
 {
-    int fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, FILE_MODE);
+    int fd = open_new(dir_fd, name, O_WRONLY);
     size_t size = strlen(target);
     ssize_t n;
     int error;
 
     if (fd < 0)
-        return -errno;
+        return fd;
     do
         n = write(fd, target, size);
     while (n < 0 && errno == EINTR);
@@ -283,7 +295,9 @@ static ssize_t mapped_readlink(int fd, char *target, size_t size)
 
     if (n >= 0) /* a symlink of the host's own */
         return n;
-    file = path_reopen(fd, O_RDONLY | O_NONBLOCK);
+    file = path_reopen(fd, O_RDONLY | O_NONBLOCK | O_NOATIME);
+    if (file == -EPERM) /* another's file, and the daemon is not root */
+        file = path_reopen(fd, O_RDONLY | O_NONBLOCK);
     if (file < 0)
         return file;
     n = pread(file, target, size, 0);

@@ -17,8 +17,6 @@
 #include "src/log.h"
 #include "src/proto.h"
 
-#define BIT(cap) (1ull << (cap))
-
 /* ---- as the host keeps them ------------------------------------------------------------------ */
 
 static int plain_look(int fd, struct statx *stx, bool all)
@@ -36,8 +34,11 @@ static int plain_create(const struct security_owner *owner, int dir_fd, const ch
 
     if (error != 0)
         return error;
-    fd = openat(dir_fd, name, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
-    return fd < 0 ? -errno : fd;
+    do {
+        fd = openat(dir_fd, name, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+        fd = fd < 0 ? -errno : fd;
+    } while (fd < 0 && path_relieved(fd)); /* without a descriptor, nothing was made */
+    return fd;
 }
 
 static int plain_mkdir(const struct security_owner *owner, int dir_fd, const char *name,
@@ -255,23 +256,6 @@ void security_look_entries(const struct security *security, int dir_fd, struct q
 }
 
 /* ---- what is needed -------------------------------------------------------------------------- */
-
-/* Files are reopened by handle (DAC_READ_SEARCH), and names of xattrs that guests cannot reach are
- * trusted.* ones (SYS_ADMIN), in every mode. */
-uint64_t security_needed_caps(const struct security *security)
-{
-    uint64_t caps =
-        BIT(CAP_DAC_READ_SEARCH) | BIT(CAP_DAC_OVERRIDE) | BIT(CAP_SYS_ADMIN) | BIT(CAP_FOWNER);
-
-    if (security->mode == SECURITY_MAPPED_XATTR)
-        return caps;
-    caps |= BIT(CAP_SETUID) | BIT(CAP_SETGID);
-    if (security->squash != NULL) /* nobody acts as root, unless that is whom all are squashed to */
-        if (security->squash->uid != 0)
-            return caps;
-    return caps | BIT(CAP_CHOWN) | BIT(CAP_FSETID) | BIT(CAP_MKNOD) | BIT(CAP_SETFCAP) |
-           BIT(CAP_LINUX_IMMUTABLE) | BIT(CAP_SYS_RESOURCE);
-}
 
 void security_tell_limits(bool all_mapped)
 {

@@ -8,7 +8,7 @@
  *   mapped-xattr  in xattrs that QEMU's mode of this name writes, and the host's own are the
  *                 daemon's; the daemon acts, and the client checks permissions
  *
- * Also: which xattrs clients may use, and what is needed to run. Must not know how messages look.
+ * Also: which xattrs clients may use, and what cannot be done. Must not know how messages look.
  */
 #ifndef SECURITY_H
 #define SECURITY_H
@@ -107,10 +107,6 @@ const char *security_xattr_shown(const struct security *security, const char *ho
 /* The types of entries as clients see them. */
 void security_look_entries(const struct security *security, int dir_fd, struct qid_dirent *entries,
                            size_t count);
-
-/* Bits 1 << CAP_* of the capabilities that are of use to exports of this mode; a daemon that has
- * them, and runs as root, does all that it can do. */
-uint64_t security_needed_caps(const struct security *security);
 
 /* Says once in the log what cannot be done without them; `all_mapped`: all exports are of that
  * mode, which needs few. */

@@ -6,30 +6,52 @@
 
 #include <string.h>
 
+#include "src/fail.h"
 #include "src/log.h"
 
 static GPtrArray *peers;   /* char *; read-only once threads run */
 static GArray *ids;        /* uint64_t; the same */
 static uint32_t everybody; /* atomic */
 
-bool trace_add(const char *spec, GError **error)
+/* The address of peer=ADDR; else NULL. */
+static const char *peer_of(const char *spec)
+{
+    const char *peer = g_str_has_prefix(spec, "peer=") ? spec + strlen("peer=") : NULL;
+
+    return peer != NULL && *peer != '\0' ? peer : NULL;
+}
+
+static bool id_of(const char *spec, guint64 *id)
+{
+    return g_ascii_string_to_unsigned(spec, 10, 1, G_MAXUINT64, id, NULL);
+}
+
+bool trace_check(const char *spec, GError **error)
 {
     guint64 id;
 
-    if (strcmp(spec, "all") == 0) {
-        trace_all(true);
+    if (strcmp(spec, "all") == 0 || peer_of(spec) != NULL || id_of(spec, &id))
         return true;
-    }
-    if (g_str_has_prefix(spec, "peer=") && spec[strlen("peer=")] != '\0') {
+    return fail_usage(error, "trace: '%s' is none of all, peer=ADDR, the number of a session",
+                      spec);
+}
+
+bool trace_add(const char *spec, GError **error)
+{
+    const char *peer = peer_of(spec);
+    guint64 id;
+
+    if (!trace_check(spec, error))
+        return false;
+    if (peer != NULL) {
         if (peers == NULL)
             peers = g_ptr_array_new_with_free_func(g_free);
-        g_ptr_array_add(peers, g_strdup(spec + strlen("peer=")));
+        g_ptr_array_add(peers, g_strdup(peer));
         return true;
     }
-    if (!g_ascii_string_to_unsigned(spec, 10, 1, G_MAXUINT64, &id, NULL)) {
-        g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-                    "trace: '%s' is none of all, peer=ADDR, the number of a session", spec);
-        return false;
+    if (!id_of(spec, &id)) {
+        trace_all(true);
+        return true;
     }
     if (ids == NULL)
         ids = g_array_new(FALSE, FALSE, sizeof id);

@@ -27,6 +27,9 @@
  * is none of them, and `error` is set. Call before any thread starts, once for each. */
 bool trace_add(const char *spec, GError **error);
 
+/* Whether trace_add() would take it. */
+bool trace_check(const char *spec, GError **error);
+
 /* A session begins: sets its flag where it was asked for. */
 void trace_begin(struct stats_session *session);
 

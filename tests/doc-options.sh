@@ -84,4 +84,5 @@ is "$(complete_words _qidmapctl qidmapctl fs policy 3 eph)" ephemeral "the compl
 is "$(complete_words _qidmapctl qidmapctl lookup --no)" --no-scan "the completion of an option"
 is "$(complete_words _qidmapctl qidmapctl dump --no)" "" "an option of another verb is not offered"
 is "$(complete_words _qidmapd qidmapd --multidevs wa)" warn "the completion of a value"
+same "$daemon_help" "$(complete_words _qidmapd qidmapd -- | sort -u)" "qidmapd: each option is completed"
 tap_done

@@ -76,7 +76,9 @@ static int act_as_user(struct server *s, struct client *c)
     if (rc == 0)
         rc = client_mkdir(other, ROOT_FID, "of-user", 0755, NULL);
     client_close(other);
-    return rc == EACCES ? 0 : rc; /* the export is root's: refused as the user that it is */
+    /* The export is root's: refused as the user that it is. A daemon that cannot act for users acts
+     * as itself, and makes it. */
+    return rc == EACCES ? 0 : rc == 0 ? EPERM : rc;
 }
 
 static int make_device(struct server *s, struct client *c)

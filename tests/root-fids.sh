@@ -18,10 +18,11 @@ cd "$builddir" || exit 1
 export QIDMAP_FIDS_COUNT=${QIDMAP_FIDS_COUNT:-4000} QIDMAP_FIDS_ROUNDS=${QIDMAP_FIDS_ROUNDS:-2000}
 # those that the kind of filesystem makes a difference for
 some=
-for name in model host-replaces host-renames races many; do
+for name in model host-replaces host-renames many; do
     some="$some -p /fids/$name -p /fids/$name-by-name"
 done
-tests="$some -p /fids/last-name -p /fids/last-name-by-name"
+tests="$some -p /fids/own-name -p /fids/own-name-by-name -p /fids/several-exports \
+       -p /fids/several-exports-by-name -p /fids/races -p /fids/races-by-name -p /fids/last-name -p /fids/last-name-by-name"
 
 try() { # WHAT DIR [TESTS...]
     local what=$1 dir=$2
@@ -55,6 +56,14 @@ if have_fs overlay && mkdir -p "$tmp/tmpfs/up" "$tmp/tmpfs/work" "$tmp/tmpfs/low
         "$tmp/over"; then
     # shellcheck disable=SC2086
     try overlay "$tmp/over" $tests
+    # where inode numbers come again, unlike on tmpfs
+    if mountpoint -q "$tmp/ext4" && mkdir "$tmp/ext4/up" "$tmp/ext4/work" "$tmp/over-ext4" &&
+        mount -t overlay over -o \
+            "lowerdir=$tmp/tmpfs/low,upperdir=$tmp/ext4/up,workdir=$tmp/ext4/work" \
+            "$tmp/over-ext4"; then
+        try "overlay on ext4" "$tmp/over-ext4" -p /fids/host-replaces -p /fids/host-renames \
+            -p /fids/last-name
+    fi
 else
     skip "more fids than descriptors: overlay" "no overlay in this kernel"
 fi

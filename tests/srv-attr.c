@@ -547,6 +547,51 @@ static void statfs_is_of_the_files_own(void)
     fixture_teardown(&f, NULL);
 }
 
+/* Linux sends with a new size what it makes of the times and of set-id bits. Who may only write the
+ * file, and is not its owner, may cut it so; and nothing else. */
+static void cut_by_one_who_may_write(struct fixture *f, gconstpointer data)
+{
+    static const guint32 now = SETATTR_MTIME | SETATTR_CTIME;
+    struct client_attr a = {.size = 2, .mode = 0766, .mtime = 1};
+    g_autofree char *path = server_path(f->s, "file");
+    struct client *c;
+    struct stat st;
+    guint32 fid;
+
+    (void)data;
+    if (skip_unless_root() || skip_for_peer(f->s, "not ours"))
+        return;
+    g_assert_cmpint(chmod(f->s->dir, 0755), ==, 0);
+    make_file(f->s, "file", "text");
+    g_assert_cmpint(chmod(path, 04766), ==, 0);
+    c = client_connect(f->s->addr);
+    g_assert_cmpint(client_hello(c, 65536), ==, 0);
+    g_assert_cmpint(client_attach(c, ROOT_FID, 54321, f->s->aname, NULL), ==, 0);
+    fid = walk_new(c, "file");
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_SIZE | SETATTR_MODE | now, &a), ==, 0);
+    host_stat(f, "file", &st);
+    g_assert_cmpint(st.st_size, ==, 2);
+    g_assert_cmpuint(st.st_mode, ==, S_IFREG | 0766);
+    a.size = 1;
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_SIZE | now, &a), ==, 0);
+    host_stat(f, "file", &st);
+    g_assert_cmpint(st.st_size, ==, 1);
+    g_assert_cmpint(client_setattr(c, fid, now, &a), ==, EPERM);
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_MODE, &a), ==, EPERM);
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_SIZE | SETATTR_MTIME | SETATTR_MTIME_SET, &a),
+                    ==, EPERM);
+    a.mode = 0777;
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_SIZE | SETATTR_MODE, &a), ==, EPERM);
+    g_assert_cmpint(chmod(path, 0744), ==, 0);
+    a.mode = 0744;
+    a.size = 0;
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_SIZE | SETATTR_MODE | now, &a), ==, EACCES);
+    host_stat(f, "file", &st);
+    g_assert_cmpint(st.st_size, ==, 1);
+    g_assert_cmpuint(st.st_mode, ==, S_IFREG | 0744);
+    client_close(c);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -565,6 +610,7 @@ int main(int argc, char **argv)
     g_test_add_func("/attr/statfs", statfs_is_of_the_files_own);
     FIXTURE_TEST("/attr/set-mode", setattr_mode);
     FIXTURE_TEST("/attr/set-size", setattr_size);
+    FIXTURE_TEST("/attr/set-size/writer", cut_by_one_who_may_write);
     FIXTURE_TEST("/attr/set-times", setattr_times);
     FIXTURE_TEST("/attr/set-owner", setattr_owner);
     FIXTURE_TEST("/attr/set-nothing", setattr_nothing);

@@ -572,6 +572,97 @@ static void last_name(gconstpointer data)
     stop(s);
 }
 
+/* A fid whose own name was removed does not act on another name of its file, however often its
+ * descriptor was closed; and one whose name is there, on that one. */
+static void own_name(gconstpointer data)
+{
+    struct server *s;
+    struct client *c;
+    struct client_attr attr;
+
+    by_name(data != NULL);
+    s = start_with_others();
+    make_dir(s, "far");
+    c = server_client(s);
+    for (guint way = 0; way < 8; way++) {
+        const char *other = way & 1 ? "far/b" : "b";
+        g_autofree char *a = server_path(s, "a"), *b = server_path(s, other);
+        guint32 fid, stays;
+
+        make_file(s, "a", "text");
+        if (way & 2)
+            g_assert_cmpint(link(a, b), ==, 0);
+        fid = walk_new(c, "a");
+        push_out(c);
+        if (!(way & 2))
+            g_assert_cmpint(link(a, b), ==, 0);
+        stays = walk_new(c, other);
+        push_out(c);
+        g_assert_cmpint(client_unlinkat(c, ROOT_FID, "a", 0), ==, 0);
+        if (way & 4)
+            push_out(c);
+        g_assert_cmpint(client_getattr(c, fid, GETATTR_BASIC, &attr), ==, 0);
+        g_assert_cmpuint(attr.nlink, ==, 1);
+        g_assert_cmpint(client_rename(c, fid, ROOT_FID, "c"), ==, ENOENT);
+        g_assert_cmpint(client_remove(c, fid), ==, ENOENT);
+        g_assert_cmpint(g_access(b, F_OK), ==, 0);
+        g_assert_cmpint(client_remove(c, stays), ==, 0);
+        g_assert_cmpint(g_access(b, F_OK), !=, 0);
+    }
+    client_close(c);
+    stop(s);
+}
+
+/* Several exports, and subdirectories of one, show the same files: what one changes, the fids of
+ * the others follow. */
+static void several_exports(gconstpointer data)
+{
+    static const char *const anames[] = {"data/d", "data/d", "part"};
+    const char *extra[] = {"--descriptors", "4", "--subdirs", "yes", NULL};
+    struct server *s = server_new("memory:", extra);
+    g_autofree char *part = server_path(s, "d"), *option = g_strdup_printf("part=%s", part);
+    const char *all[] = {"--descriptors", "4", "--subdirs", "yes", "--export", option, NULL};
+    struct client *c[3];
+    guint32 fids[3];
+    struct client_attr attr;
+
+    by_name(data != NULL);
+    g_strfreev(s->extra);
+    s->extra = g_strdupv((char **)all);
+    make_dir(s, "d");
+    for (guint i = 0; i < 20; i++) {
+        g_autofree char *name = g_strdup_printf("d/other%u", i);
+
+        make_file(s, name, "");
+    }
+    g_assert_true(server_start(s));
+    for (guint who = 0; who < 3; who++) { /* each changes something in turn */
+        make_dir(s, "d/sub");
+        make_file(s, "d/sub/file", "text");
+        for (guint i = 0; i < 3; i++) {
+            c[i] = client_connect(s->addr);
+            g_assert_cmpint(client_hello(c[i], 65536), ==, 0);
+            g_assert_cmpint(client_attach(c[i], ROOT_FID, geteuid(), anames[i], NULL), ==, 0);
+            fids[i] = walk_new(c[i], "sub/file");
+            push_out(c[i]);
+        }
+        g_assert_cmpint(client_renameat(c[who], ROOT_FID, "sub", ROOT_FID, "moved"), ==, 0);
+        for (guint i = 0; i < 3; i++) {
+            g_assert_cmpint(client_getattr(c[i], fids[i], GETATTR_BASIC, &attr), ==, 0);
+            push_out(c[i]);
+        }
+        g_assert_cmpint(client_unlinkat(c[who], walk_new(c[who], "moved"), "file", 0), ==, 0);
+        for (guint i = 0; i < 3; i++) {
+            g_assert_cmpint(client_getattr(c[i], fids[i], GETATTR_BASIC, &attr), ==, 0);
+            g_assert_cmpuint(attr.nlink, ==, 0);
+        }
+        g_assert_cmpint(client_unlinkat(c[who], ROOT_FID, "moved", 0x200), ==, 0);
+        for (guint i = 0; i < 3; i++)
+            client_close(c[i]);
+    }
+    stop(s);
+}
+
 /* A client that keeps ever more files without names is bounded, and others are served. */
 static void nameless(gconstpointer data)
 {
@@ -1044,6 +1135,8 @@ int main(int argc, char **argv)
         {"/fids/host-replaces", host_replaces, TRUE},
         {"/fids/host-renames", host_renames, TRUE},
         {"/fids/last-name", last_name, TRUE},
+        {"/fids/own-name", own_name, TRUE},
+        {"/fids/several-exports", several_exports, TRUE},
         {"/fids/forgotten-name", forgotten_name, FALSE},
         {"/fids/races", races, TRUE},
         {"/fids/many", many, TRUE},

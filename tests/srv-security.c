@@ -219,6 +219,74 @@ static void mapped_believes_no_nonsense(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(attr.gid, ==, getegid());
 }
 
+/* What lies about itself is listed as it is shown, with the same id, and can be moved and removed.
+ */
+static void mapped_liars(struct fixture *f, gconstpointer data)
+{
+    static const struct {
+        const char *name;
+        guint32 host, said;
+        guint8 d_type;
+    } liars[] = {
+        {"file-says-dir", S_IFREG, S_IFDIR, DT_REG},  {"file-says-link", S_IFREG, S_IFLNK, DT_LNK},
+        {"file-says-char", S_IFREG, S_IFCHR, DT_CHR}, {"file-says-none", S_IFREG, 0, DT_REG},
+        {"dir-says-file", S_IFDIR, S_IFREG, DT_DIR},  {"dir-says-link", S_IFDIR, S_IFLNK, DT_DIR}};
+    static const guint8 nobody[4] = {0xff, 0xff, 0xff, 0xff};
+    g_autofree char *target = g_strnfill(5000, 't'), *got = NULL;
+    GPtrArray *entries;
+    guint seen = 0;
+
+    (void)data;
+    if (no_xattrs(f))
+        return;
+    for (guint i = 0; i < G_N_ELEMENTS(liars); i++) {
+        guint32 mode = GUINT32_TO_LE(liars[i].said | 0644);
+
+        if (liars[i].host == S_IFDIR)
+            make_dir(f->s, liars[i].name);
+        else
+            make_file(f->s, liars[i].name, target);
+        set_host_xattr(f, liars[i].name, "user.virtfs.mode", &mode, 4);
+        set_host_xattr(f, liars[i].name, "user.virtfs.uid", nobody, 4);
+        set_host_xattr(f, liars[i].name, "user.virtfs.gid", nobody, 4);
+        set_host_xattr(f, liars[i].name, "user.virtfs.rdev", "long", 4);
+    }
+    g_assert_cmpint(client_readdir_all(f->c, ROOT_FID, 4096, &entries), ==, 0);
+    for (guint i = 0; i < G_N_ELEMENTS(liars); i++)
+        for (guint e = 0; e < entries->len; e++) {
+            const struct client_dirent *entry = g_ptr_array_index(entries, e);
+            struct client_attr attr;
+
+            if (strcmp(entry->name, liars[i].name) != 0)
+                continue;
+            seen++;
+            get(f->c, entry->name, &attr);
+            g_assert_cmpuint(entry->type, ==, liars[i].d_type);
+            g_assert_cmpuint(attr.mode, ==, (guint32)liars[i].d_type << 12 | 0644);
+            g_assert_cmpuint(attr.qid.path, ==, entry->qid.path);
+            g_assert_cmpuint(attr.qid.type, ==, entry->qid.type);
+            g_assert_cmpuint(attr.uid, ==, geteuid());
+            g_assert_cmpuint(attr.gid, ==, getegid());
+            g_assert_cmpuint(attr.rdev, ==, 0);
+        }
+    g_assert_cmpuint(seen, ==, G_N_ELEMENTS(liars));
+    g_ptr_array_free(entries, TRUE);
+    g_assert_cmpint(client_readlink(f->c, walk_new(f->c, "file-says-link"), &got), ==,
+                    ENAMETOOLONG);
+    g_assert_cmpint(client_lopen(f->c, walk_new(f->c, "file-says-link"), L_RDONLY, NULL), ==,
+                    ELOOP);
+    g_assert_cmpint(client_lopen(f->c, walk_new(f->c, "file-says-char"), L_RDONLY, NULL), ==,
+                    ENXIO);
+    for (guint i = 0; i < G_N_ELEMENTS(liars); i++) {
+        gboolean is_dir = liars[i].host == S_IFDIR;
+
+        g_assert_cmpint(client_renameat(f->c, ROOT_FID, liars[i].name, ROOT_FID, "moved"), ==, 0);
+        g_assert_cmpint(client_unlinkat(f->c, ROOT_FID, "moved", is_dir ? 0 : 0x200), ==,
+                        is_dir ? EISDIR : ENOTDIR);
+        g_assert_cmpint(client_unlinkat(f->c, ROOT_FID, "moved", is_dir ? 0x200 : 0), ==, 0);
+    }
+}
+
 static void mapped_changes(struct fixture *f, gconstpointer data)
 {
     static const guint8 acl[] = {2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255};
@@ -711,6 +779,7 @@ int main(int argc, char **argv)
     MAPPED_TEST("/security/mapped/disk", mapped_on_disk);
     MAPPED_TEST("/security/mapped/shown", mapped_is_shown);
     MAPPED_TEST("/security/mapped/nonsense", mapped_believes_no_nonsense);
+    MAPPED_TEST("/security/mapped/liars", mapped_liars);
     MAPPED_TEST("/security/mapped/changes", mapped_changes);
     g_test_add_data_func("/security/squash/all", GINT_TO_POINTER(FALSE), squash);
     g_test_add_data_func("/security/squash/root", GINT_TO_POINTER(TRUE), squash);

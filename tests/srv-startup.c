@@ -250,6 +250,36 @@ static void bad_configuration(struct place *p, gconstpointer data)
     FAILS(1, "/nonexistent.conf", "--config", "/nonexistent.conf");
 }
 
+/* A bad value is told with its file and line, whatever the key is. */
+static void values_of_the_file(struct place *p, gconstpointer data)
+{
+    static const char *const bad[] = {"idle-timeout=-3",  "stall-timeout=99999999",
+                                      "descriptors=-1",   "isolate=perhaps",
+                                      "seccomp=perhaps",  "limit=fids=10;fidds=3",
+                                      "trace=all;nobody", "access=x",
+                                      "threads=1",        "threads=many",
+                                      "msize-max=5",      "squash=root",
+                                      "squash-user=root", "security=x",
+                                      "xattrs=user,x",    "qid-version=1",
+                                      "subdirs=maybe",    "allow=unix,x",
+                                      "fs-id=x",          "multidevs=x",
+                                      "readonly=maybe",   "bind=x"};
+    g_autofree char *conf = g_build_filename(p->tmp, "conf", NULL);
+    g_autofree char *where = g_strdup_printf("%s:6: ", conf);
+
+    (void)data;
+    for (guint i = 0; i < G_N_ELEMENTS(bad); i++) {
+        gboolean of_export = g_str_has_prefix(bad[i], "readonly");
+        g_autofree char *text =
+            g_strdup_printf("%s[daemon]\nlisten=%s\nstore=memory:\n%s%s[export a]\ndir=%s\n%s\n",
+                            of_export ? "" : "# a comment\n\n", p->listen, of_export ? "" : bad[i],
+                            of_export ? "" : "\n", p->dir, of_export ? bad[i] : "");
+
+        g_assert_true(g_file_set_contents(conf, text, -1, NULL));
+        FAILS(1, where, "--config", conf);
+    }
+}
+
 static void help_and_version(void)
 {
     g_autofree char *err = NULL, *err2 = NULL;
@@ -292,6 +322,7 @@ int main(int argc, char **argv)
     g_test_add_func("/startup/damaged-store", damaged_store);
     g_test_add_func("/startup/store-in-use", store_in_use);
     PLACE_TEST("/startup/configuration", bad_configuration);
+    PLACE_TEST("/startup/configuration-values", values_of_the_file);
     g_test_add_func("/startup/help", help_and_version);
     g_test_add_func("/startup/signals", signals_end_in_order);
     return g_test_run();

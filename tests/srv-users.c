@@ -123,6 +123,50 @@ static void private_files_stay_private(struct fixture *f, gconstpointer data)
     client_close(c);
 }
 
+/* With the new size Linux sends what a cut does besides; who may only write has the right to cut.
+ */
+static void writers_may_cut(struct fixture *f, gconstpointer data)
+{
+    g_autofree char *path = server_path(f->s, "shared");
+    struct client_attr attr = {.mode = 0606, .size = 3};
+    struct client *c;
+    struct stat st;
+    guint32 fid;
+
+    (void)data;
+    if (skip_unless_root())
+        return;
+    make_file(f->s, "shared", "secret");
+    g_assert_cmpint(chown(path, OTHER, OTHER), ==, 0);
+    g_assert_cmpint(g_chmod(path, 04606), ==, 0);
+    c = client_as(f, USER);
+    fid = walk_new(c, "shared");
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_SIZE | SETATTR_MTIME | SETATTR_MODE, &attr), ==,
+                    0);
+    host_stat(f, "shared", &st);
+    g_assert_cmpuint(st.st_mode, ==, S_IFREG | 0606);
+    g_assert_cmpint(st.st_size, ==, 3);
+    attr.size = 0;
+    g_assert_cmpint(client_lopen(c, fid, L_WRONLY | L_TRUNC, NULL), ==, 0);
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_SIZE | SETATTR_MTIME | SETATTR_CTIME, &attr), ==,
+                    0);
+    /* but nothing else with it */
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_MODE, &attr), ==, EPERM);
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_MTIME, &attr), ==, EPERM);
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_SIZE | SETATTR_MTIME | SETATTR_ATIME, &attr), ==,
+                    0); /* both "now": as utimes() has it */
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_SIZE | SETATTR_MTIME | SETATTR_MTIME_SET, &attr),
+                    ==, EPERM);
+    attr.mode = 04606;
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_SIZE | SETATTR_MODE, &attr), ==, EPERM);
+    attr.mode = 0666;
+    g_assert_cmpint(client_setattr(c, fid, SETATTR_SIZE | SETATTR_MODE, &attr), ==, EPERM);
+    host_stat(f, "shared", &st);
+    g_assert_cmpuint(st.st_mode, ==, S_IFREG | 0606);
+    g_assert_cmpint(st.st_size, ==, 0);
+    client_close(c);
+}
+
 static void private_directories_are_not_searched(struct fixture *f, gconstpointer data)
 {
     struct client *c;
@@ -209,7 +253,7 @@ static gboolean replace(const char *dir, const char *file, const char *text)
 
 static void uncover(const char *dir)
 {
-    static const char *const names[] = {"passwd", "nsswitch.conf"};
+    static const char *const names[] = {"passwd", "group", "nsswitch.conf"};
 
     for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
         g_autofree char *file = g_build_filename("/etc", names[i], NULL);
@@ -247,6 +291,85 @@ static void failing_database_is_no_unknown_user(void)
         g_assert_cmpint(client_attach(c, 5, USER, f.s->aname, NULL), ==, EIO);
         g_assert_cmpint(umount2("/etc/passwd", MNT_DETACH), ==, 0);
         g_assert_cmpint(client_attach(c, 5, USER, f.s->aname, NULL), ==, 0);
+        client_close(c);
+    }
+    fixture_teardown(&f, NULL);
+    uncover(tmp);
+}
+
+/* Groups that cannot be read are not the same as none. */
+static void failing_groups_are_not_none(void)
+{
+    g_autofree char *tmp = NULL;
+    struct fixture f;
+    struct client *c;
+
+    if (skip_unless_root())
+        return;
+    tmp = g_dir_make_tmp("qidmap-etc-XXXXXX", NULL);
+    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        !replace(tmp, "/etc/nsswitch.conf", "passwd: files\ngroup: files\n") ||
+        !replace(tmp, "/etc/passwd", "known:x:54323:54323::/:/bin/false\n") ||
+        mount("/proc/self/mem", "/etc/group", NULL, MS_BIND, NULL) != 0) { /* reading it: EIO */
+        g_test_skip("no mounts allowed");
+        uncover(tmp);
+        return;
+    }
+    fixture_setup(&f, (const char *[]){"--squash-user", "0:0", "--security", "squash", "--squash",
+                                       "root", NULL}); /* whose own client needs no database */
+    if (!skip_for_peer(f.s, "not ours")) {
+        c = client_connect(f.s->addr);
+        g_assert_cmpint(client_hello(c, 65536), ==, 0);
+        g_assert_cmpint(client_attach(c, 5, 54323, f.s->aname, NULL), ==, EIO);
+        g_assert_cmpint(client_attach(c, 5, USER, f.s->aname, NULL), ==, EIO);
+        g_assert_cmpint(umount2("/etc/group", MNT_DETACH), ==, 0);
+        g_assert_cmpint(client_attach(c, 5, 54323, f.s->aname, NULL), ==, 0);
+        client_close(c);
+    }
+    fixture_teardown(&f, NULL);
+    uncover(tmp);
+}
+
+/* A user whom the host does not know has no part in a group of the host that happens to have the
+ * number: neither new files of it, nor its files that are there. */
+static void groups_of_the_host_are_not_private(void)
+{
+    struct client_attr attr = {.gid = USER};
+    g_autofree char *tmp = NULL;
+    struct fixture f;
+
+    if (skip_unless_root())
+        return;
+    tmp = g_dir_make_tmp("qidmap-etc-XXXXXX", NULL);
+    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        !replace(tmp, "/etc/nsswitch.conf", "passwd: files\ngroup: files\n") ||
+        !replace(tmp, "/etc/group", "secrets:x:54321:\n")) {
+        g_test_skip("no mounts allowed");
+        uncover(tmp);
+        return;
+    }
+    fixture_setup(&f, NULL);
+    if (!skip_for_peer(f.s, "not ours")) {
+        g_autofree char *path = server_path(f.s, "pub/secret");
+        struct client *c = client_as(&f, USER);
+        guint32 fid;
+        struct stat st;
+
+        open_dir(&f, "pub", 0777, 0, 0);
+        make_file(f.s, "pub/secret", "of a group");
+        g_assert_cmpint(chown(path, 0, USER), ==, 0);
+        g_assert_cmpint(g_chmod(path, 0640), ==, 0);
+        g_assert_cmpint(client_rpc(c, TLCREATE, "dsddd", walk_new(c, "pub"), "secret",
+                                   (guint32)L_RDONLY, 0644u, USER, "Qd", &(struct client_qid){0},
+                                   &(guint32){0}),
+                        ==, EACCES);
+        fid = walk_new(c, "pub");
+        g_assert_cmpint(client_rpc(c, TLCREATE, "dsddd", fid, "new", (guint32)L_RDWR, 02755u, USER,
+                                   "Qd", &(struct client_qid){0}, &(guint32){0}),
+                        ==, 0);
+        host_stat(&f, "pub/new", &st);
+        g_assert_cmpuint(st.st_gid, ==, 65534);
+        g_assert_cmpint(client_setattr(c, fid, SETATTR_GID, &attr), ==, EPERM);
         client_close(c);
     }
     fixture_teardown(&f, NULL);
@@ -498,9 +621,12 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     FIXTURE_TEST("/users/owner", owner_is_the_user);
     FIXTURE_TEST("/users/private-file", private_files_stay_private);
+    FIXTURE_TEST("/users/writers-cut", writers_may_cut);
     FIXTURE_TEST("/users/private-directory", private_directories_are_not_searched);
     g_test_add_func("/users/groups", groups_count);
     g_test_add_func("/users/database-fails", failing_database_is_no_unknown_user);
+    g_test_add_func("/users/groups-fail", failing_groups_are_not_none);
+    g_test_add_func("/users/groups-of-host", groups_of_the_host_are_not_private);
     g_test_add_func("/users/database-hangs", hanging_database_holds_up_nobody);
     FIXTURE_TEST("/users/root-groups", roots_groups_are_dropped);
     FIXTURE_TEST("/users/foreign-group", foreign_group_is_not_given);

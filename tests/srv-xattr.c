@@ -27,6 +27,9 @@ static const char *const hidden[] = {"user.virtfs.uid",
                                      "Trusted.Qidmap.a",
                                      "USER.VIRTFS.SYSTEM.QIDMAP.a"};
 
+static const char *const below[] = {"--subdirs", "yes", NULL};
+static const char *const memory[] = {"--limit", "memory=2000000", NULL};
+
 static gboolean contains(const GByteArray *bytes, const char *text)
 {
     return bytes->len > 0 && memmem(bytes->data, bytes->len, text, strlen(text)) != NULL;
@@ -358,9 +361,77 @@ static void xattr_fid_is_nothing_else(struct fixture *f, gconstpointer data)
     g_assert_cmpint(client_clunk(f->c, xfid), ==, 0);
 }
 
+/* The fid of a value holds the root that was attached to, a folder of the export, as others do. */
+static void below_an_export(struct fixture *f, gconstpointer data)
+{
+    g_autofree char *aname = NULL, *path = server_path(f->s, "sub");
+    struct client_attr attr;
+    guint32 root = client_fid(f->c), fid = client_fid(f->c);
+    guint64 size;
+
+    (void)data;
+    if (no_xattrs(f) || skip_for_peer(f->s, "not ours"))
+        return;
+    aname = g_build_filename(f->s->aname, "sub", NULL);
+    make_dir(f->s, "sub");
+    make_file(f->s, "sub/file", "x");
+    g_assert_cmpint(setxattr(path, "user.one", "1", 1, 0), ==, 0);
+    g_assert_cmpint(client_attach(f->c, root, geteuid(), aname, NULL), ==, 0);
+    for (guint i = 0; i < 100; i++) {
+        guint32 xfid = client_fid(f->c);
+
+        g_assert_cmpint(client_xattrwalk(f->c, root, xfid, "user.one", &size), ==, 0);
+        g_assert_cmpint(client_clunk(f->c, xfid), ==, 0);
+    }
+    g_assert_cmpint(client_walk_path(f->c, root, fid, "../file", NULL), ==, 0);
+    g_assert_cmpint(client_getattr(f->c, fid, GETATTR_BASIC, &attr), ==, 0);
+    g_assert_cmpint(client_clunk(f->c, fid), ==, 0);
+    g_assert_cmpint(client_clunk(f->c, root), ==, 0);
+}
+
+/* Values that are being written or read count as memory of the session, and are given back. */
+static void values_are_counted(struct fixture *f, gconstpointer data)
+{
+    enum { COUNT = 64, SIZE = 65536 };
+    g_autofree char *path = server_path(f->s, "file"), *value = g_malloc0(1024);
+    guint32 fids[COUNT], xfid = 0;
+    int rc = 0;
+
+    (void)data;
+    if (no_xattrs(f) || skip_for_peer(f->s, "not ours"))
+        return;
+    make_file(f->s, "file", "x");
+    g_assert_cmpint(setxattr(path, "user.one", value, 1024, 0), ==, 0);
+    for (guint round = 0; round < 3; round++) {
+        guint n = 0, m = 0;
+        guint64 size;
+
+        for (; n < COUNT; n++) {
+            fids[n] = walk_new(f->c, "file");
+            rc = client_xattrcreate(f->c, fids[n], "user.new", SIZE, 0);
+            if (rc != 0)
+                break;
+        }
+        g_assert_cmpint(rc, ==, ENOMEM);
+        g_assert_cmpuint(n, >, 4);
+        g_assert_cmpuint(n, <, 32); /* of 2 MB, and something is the connection's own */
+        for (rc = 0; rc == 0 && m < SIZE / 1024 + 16; m++) {
+            xfid = client_fid(f->c);
+            rc = client_xattrwalk(f->c, fids[n], xfid, "user.one", &size);
+        }
+        g_assert_cmpint(rc, ==, ENOMEM);
+        client_close(f->c);
+        f->c = server_client(f->s);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add("/xattr/below", struct fixture, below, fixture_setup, below_an_export,
+               fixture_teardown);
+    g_test_add("/xattr/memory", struct fixture, memory, fixture_setup, values_are_counted,
+               fixture_teardown);
     FIXTURE_TEST("/xattr/set-get", set_and_get);
     FIXTURE_TEST("/xattr/missing", get_missing);
     FIXTURE_TEST("/xattr/list", list_names);

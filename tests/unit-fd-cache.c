@@ -174,7 +174,7 @@ static void rename_both(const char *from_dir, const char *from, const char *to_d
     int from_fd = open_at(from_dir), to_fd = open_at(to_dir);
 
     g_assert_cmpint(g_rename(old, new), ==, 0);
-    name_tree_moved(&export, from_fd, from, to_fd, to);
+    name_tree_moved(from_fd, from, to_fd, to);
     close(from_fd);
     close(to_fd);
 }
@@ -216,7 +216,7 @@ static void places(void)
     }
     merged = name_node_of(&export, fd);
     is_at(merged, "g");
-    name_tree_moved(&export, export.root_fd, "f", export.root_fd, "g");
+    name_tree_moved(export.root_fd, "f", export.root_fd, "g");
     is_at(file, "g");
     is_at(merged, "g");
     rename_both("", "g", "a", "h");

@@ -2,7 +2,8 @@
 /*
  * Promise: after the filter the system calls that would lead out of the daemon's place fail, and
  * those that it lives on work, threads included; after the cut there are no other capabilities, and
- * no way to them; a mount namespace is refused where it would not follow the host's mounts.
+ * no way to them, and the systemd unit gives just these; a mount namespace is refused where it
+ * would not follow the host's mounts.
  *
  * Each case does it in a process of its own, as there is no way back.
  */
@@ -174,6 +175,49 @@ static void refuses(void)
     g_assert_nonnull(strstr(b, "/nonexistent/dir"));
 }
 
+/* The unit leaves the daemon what it keeps, and the one capability that is for the start alone. */
+static void unit_is_right(void)
+{
+    static const struct {
+        const char *name;
+        unsigned cap;
+    } caps[] = {{"CAP_CHOWN", CAP_CHOWN},
+                {"CAP_DAC_OVERRIDE", CAP_DAC_OVERRIDE},
+                {"CAP_DAC_READ_SEARCH", CAP_DAC_READ_SEARCH},
+                {"CAP_FOWNER", CAP_FOWNER},
+                {"CAP_FSETID", CAP_FSETID},
+                {"CAP_SETUID", CAP_SETUID},
+                {"CAP_SETGID", CAP_SETGID},
+                {"CAP_MKNOD", CAP_MKNOD},
+                {"CAP_SETFCAP", CAP_SETFCAP},
+                {"CAP_SYS_ADMIN", CAP_SYS_ADMIN},
+                {"CAP_NET_BIND_SERVICE", CAP_NET_BIND_SERVICE}};
+    static const char key[] = "\nCapabilityBoundingSet=";
+    const char *srcdir = g_getenv("top_srcdir");
+    g_autofree char *path =
+        g_build_filename(srcdir != NULL ? srcdir : ".", "dist", "qidmapd.service.in", NULL);
+    g_autofree char *text = NULL;
+    uint64_t mask = 0;
+
+    if (!g_file_get_contents(path, &text, NULL, NULL)) {
+        g_test_skip("top_srcdir is not set, as make check does");
+        return;
+    }
+    g_assert_nonnull(strstr(text, key));
+    g_auto(GStrv) lines = g_strsplit(strstr(text, key) + strlen(key), "\n", 2);
+    g_auto(GStrv) words = g_strsplit(lines[0], " ", -1);
+    for (char **word = words; *word != NULL; word++) {
+        guint i = 0;
+
+        while (i < G_N_ELEMENTS(caps) && strcmp(caps[i].name, *word) != 0)
+            i++;
+        if (i == G_N_ELEMENTS(caps))
+            g_error("%s is for nothing that is known here", *word);
+        mask |= UINT64_C(1) << caps[i].cap;
+    }
+    g_assert_cmphex(mask, ==, sandbox_caps_needed() | UINT64_C(1) << CAP_NET_BIND_SERVICE);
+}
+
 int main(int argc, char **argv)
 {
     static int (*const fns[])(void) = {refused_calls, allowed_calls, cut};
@@ -183,5 +227,6 @@ int main(int argc, char **argv)
     g_test_add_data_func("/sandbox/calls/allowed", &fns[1], run);
     g_test_add_data_func("/sandbox/caps", &fns[2], run);
     g_test_add_func("/sandbox/mounts/refused", refuses);
+    g_test_add_func("/sandbox/unit", unit_is_right);
     return g_test_run();
 }

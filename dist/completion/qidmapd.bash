@@ -85,8 +85,8 @@ _qidmapd() {
         ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "--config --export --store --listen --multidevs
-        --on-duplicate --bind --weak --markers --subdirs --allow --connected-fd --access --isolate
-        --seccomp --fs-id --threads --msize-max --descriptors --limit --idle-timeout --stall-timeout
-        --ready-fd --trace --debug --foreground --version --help" -- "$cur")
+        --on-duplicate --bind --weak --markers --security --squash --squash-user --xattrs --qid-version
+        --subdirs --allow --connected-fd --access --isolate --seccomp --fs-id --threads --msize-max
+        --descriptors --limit --idle-timeout --stall-timeout --ready-fd --trace --debug --foreground --version --help" -- "$cur")
 }
 complete -F _qidmapd qidmapd

@@ -76,7 +76,7 @@ guest_run() {
         -netdev "user,id=net${guest_net:+,$guest_net}" -device virtio-net-pci,netdev=net,romfile= \
         "${guest_qemu[@]}" </dev/null >"$dir/qemu.log" 2>&1 {to_guest}>&- {from_guest}>&- &
     guest_pid=$!
-    deadline=$((SECONDS + ${QIDMAP_GUEST_TIMEOUT:-240}))
+    deadline=$((SECONDS + ${QIDMAP_GUEST_TIMEOUT:-500}))
     while :; do
         if IFS= read -r -t 1 -u "$from_guest" part; then
             line=$line$part
