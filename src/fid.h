@@ -5,9 +5,9 @@
  * Requests of one connection run in parallel, yet must look as if those that depend on each other
  * ran in the order in which they were read. So the thread that reads a request takes a *turn* at
  * each fid that it names, in the order of reading (fid_take, with the connection's lock held), and
- * it is run when that turn has come (inflight.h: until then it needs no thread). A shared turn waits
- * for the exclusive ones taken before it; an exclusive turn waits for all before it. As a request
- * waits only for ones that were read earlier, nothing waits for ever.
+ * it is run when that turn has come (inflight.h: until then it needs no thread). A shared turn
+ * waits for the exclusive ones taken before it; an exclusive turn waits for all before it. As a
+ * request waits only for ones that were read earlier, nothing waits for ever.
  *
  *   prepared   turns taken so far        finished   turns given back so far
  *   barrier    the number of finished turns that a shared turn must see: one more than the number
