@@ -205,7 +205,6 @@ static void open_too_many(gconstpointer data)
 {
     struct server *s;
     struct client *c, *other;
-    g_autofree char *log = NULL;
     guint opened = 0;
     guint32 fid;
     int rc = 0;

@@ -615,7 +615,6 @@ static void stalled_ones_are_cut_off(struct fixture *f, gconstpointer data)
     g_autoptr(GByteArray) m = client_pack(TGETATTR, 1, "dq", ROOT_FID, GETATTR_BASIC);
     struct client_attr attr;
     struct pollfd p = {.fd = unread->fd, .events = POLLRDHUP};
-    g_autoptr(GByteArray) frame = NULL;
 
     (void)data;
     g_assert_cmpint(client_send_raw(half, m->data, m->len - 1), ==, 0);
