@@ -913,7 +913,7 @@ static void compare_texts(struct model *m, guint who, guint32 fid)
     same(m, rc[0], rc[1], "the error");
     if (rc[0] == 0) {
         same(m, text[0]->len, text[1]->len, "the length");
-        g_assert_cmpint(memcmp(text[0]->data, text[1]->data, text[0]->len), ==, 0);
+        g_assert_cmpmem(text[0]->data, text[0]->len, text[1]->data, text[1]->len);
     }
     for (guint i = 0; i < 2; i++)
         if (text[i] != NULL)
