@@ -258,6 +258,7 @@ static void start(void)
     argv[n++] = g_strdup_printf("--ready-fd=%d", ready[1]);
     for (int i = 0; i < n; i++)
         owned[i] = argv[i];
+    (void)owned[0];
     if (pthread_create(&thread, NULL, serve, argv) != 0 || read(ready[0], word, 6) != 6)
         die("the daemon does not start");
     pthread_detach(thread);
