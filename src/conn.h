@@ -53,7 +53,7 @@ struct conn_buffer {
 /* A Tflush that is to be answered after the request that it hangs on. */
 struct flush {
     struct flush *next;
-    uint16_t tag;
+    uint16_t tag, oldtag;
     bool counted;   /* in LIMIT_REQUESTS */
     uint64_t start; /* of stats_start() */
     uint64_t serial;

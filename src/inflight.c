@@ -91,6 +91,7 @@ static void add_flush(struct request *request, const struct request *from)
         at = &(*at)->next;
     flush->next = NULL;
     flush->tag = from->msg.tag;
+    flush->oldtag = from->msg.oldtag;
     flush->counted = from->counted;
     flush->start = from->start;
     flush->serial = from->serial;
@@ -100,9 +101,9 @@ static void add_flush(struct request *request, const struct request *from)
 bool inflight_flush(struct conn *conn, const struct request *from)
 {
     uint16_t oldtag = from->msg.oldtag;
-    struct request *found = NULL;
+    struct request *found = NULL, *before = NULL;
+    uint64_t serial = 0, latest = 0;
     bool is_flush = false;
-    uint64_t serial = 0;
 
     if (from->msg.tag == oldtag)
         return false;
@@ -114,12 +115,23 @@ bool inflight_flush(struct conn *conn, const struct request *from)
             found = request;
             is_flush = false;
         }
-        for (const struct flush *flush = request->flushes; flush != NULL; flush = flush->next)
+        for (const struct flush *flush = request->flushes; flush != NULL; flush = flush->next) {
             if (flush->tag == oldtag && flush->serial >= serial) {
                 serial = flush->serial;
                 found = request;
                 is_flush = true;
             }
+            if (flush->oldtag == oldtag && flush->serial >= latest) {
+                latest = flush->serial;
+                before = request;
+            }
+        }
+    }
+    /* What it names was answered, and an older Tflush for the same is being answered: first that.
+     */
+    if (found == NULL && before != NULL) {
+        add_flush(before, from);
+        return true;
     }
     if (found == NULL)
         return false;

@@ -276,8 +276,12 @@ char *qm_backup_name(const char *place, const char *what)
     g_autofree char *time = g_date_time_format(now, "%Y%m%dT%H%M%SZ");
     g_autofree char *plain = g_strdup(place);
     gsize size = strlen(plain);
+    static int calls; /* several in one second */
+    int call = g_atomic_int_add(&calls, 1);
 
     while (size > 1 && plain[size - 1] == '/')
         plain[--size] = '\0';
+    if (call > 0)
+        return g_strdup_printf("%s.%s-%s-%ld-%d.json", plain, what, time, (long)getpid(), call);
     return g_strdup_printf("%s.%s-%s-%ld.json", plain, what, time, (long)getpid());
 }
