@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* `qidmapctl load`: makes a store of a dump. The library checks it, and puts it in place. */
+/* `qidmapctl load` and `restore`: a store of a dump. The library checks it, and puts it in place.
+ */
 #include "config.h"
 
 #include <errno.h>
@@ -32,7 +33,7 @@ static int tell(void *data, uint64_t done, uint64_t total)
     return 0;
 }
 
-static void show_result(const struct qidmap_load_result *r, gboolean json)
+void cmd_show_load(const char *done, const struct qidmap_load_result *r, gboolean json)
 {
     if (json) {
         JsonObject *object = json_object_new();
@@ -49,37 +50,68 @@ static void show_result(const struct qidmap_load_result *r, gboolean json)
         g_autofree char *shown = cmd_escape(r->backup, TRUE);
         printf("what was there: %s\n", shown);
     }
-    printf("loaded: %" G_GUINT64_FORMAT " filesystems, %" G_GUINT64_FORMAT
+    printf("%s: %" G_GUINT64_FORMAT " filesystems, %" G_GUINT64_FORMAT
            " affix entries, %" G_GUINT64_FORMAT " full map rows%s\n",
-           r->fs_rows, r->affix_rows, r->full_rows,
-           r->jumped != 0 ? "; numbers for new files begin far behind those of the dump" : "");
+           done, r->fs_rows, r->affix_rows, r->full_rows,
+           r->jumped != 0 ? "; numbers for new files begin far behind the others" : "");
+}
+
+/* Makes the store `uri` of the dump `name`, "-" for standard input. Returns an exit status; has
+ * told any error, and what was `done`. */
+static int load_dump(const char *uri, const char *name, unsigned flags, const char *done,
+                     gboolean json)
+{
+    g_autoptr(progress) line = progress_new();
+    gboolean is_input = strcmp(name, "-") == 0;
+    g_autofree char *shown = is_input ? g_strdup("standard input") : cmd_escape(name, TRUE);
+    struct load l = {line, is_input ? STDIN_FILENO : open(name, O_RDONLY | O_CLOEXEC)};
+    struct qidmap_load_options how = {
+        .size = sizeof how, .flags = flags, .read = read_in, .progress = tell, .data = &l};
+    struct qidmap_load_result result = {.size = sizeof result};
+    struct qidmap_error error;
+    int r;
+
+    if (l.fd < 0) {
+        cmd_error("%s: %s", shown, g_strerror(errno));
+        return CMD_CANNOT;
+    }
+    progress_begin(line, "loading", "rows");
+    r = qidmap_load(uri, &how, &result, NULL, &error);
+    progress_hide(line);
+    if (!is_input) {
+        close(l.fd);
+    }
+    if (r == -EBADMSG) { /* what is wrong is wrong with the file */
+        cmd_error("%s: %s", shown, error.text);
+        return CMD_TROUBLE;
+    }
+    if (r < 0) {
+        cmd_error("%s", error.text);
+        return r == -EINVAL ? CMD_USAGE : CMD_CANNOT;
+    }
+    cmd_show_load(done, &result, json);
+    return CMD_OK;
 }
 
 int cmd_load(const struct cmd *cmd, int argc, char **argv)
 {
     g_auto(cmd_options) options = {0};
-    g_autoptr(progress) line = progress_new();
     gboolean replace = FALSE, latest = FALSE, yes = FALSE;
     const GOptionEntry extra[] = {
         {"replace", 0, 0, G_OPTION_ARG_NONE, &replace,
          "put it in the place of the store that is there", NULL},
         {"latest", 0, 0, G_OPTION_ARG_NONE, &latest,
          "no daemon used the store after the dump was made", NULL},
-        {"yes", 0, 0, G_OPTION_ARG_NONE, &yes, "do not ask", NULL},
+        {"yes", 'y', 0, G_OPTION_ARG_NONE, &yes, "do not ask", NULL},
         {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
-    struct load l = {line, STDIN_FILENO};
-    struct qidmap_load_options how = {
-        .size = sizeof how, .read = read_in, .progress = tell, .data = &l};
-    struct qidmap_load_result result = {.size = sizeof result};
-    struct qidmap_error error;
     g_autofree char *uri = NULL;
-    int status, r;
+    int status;
 
     if (!cmd_parse(cmd, &options, extra, argc, argv, &status)) {
         return status;
     }
-    if (options.rest[0] == NULL || options.rest[1] != NULL) {
+    if (g_strv_length(options.rest) != 1) {
         return cmd_usage(cmd, "one FILE with a dump is needed, or - for standard input");
     }
     status = cmd_uri(&options, &uri);
@@ -92,33 +124,40 @@ int cmd_load(const struct cmd *cmd, int argc, char **argv)
     if (status != CMD_OK) {
         return status;
     }
-    if (strcmp(options.rest[0], "-") != 0) {
-        l.fd = open(options.rest[0], O_RDONLY | O_CLOEXEC);
-        if (l.fd < 0) {
-            int e = errno;
-            g_autofree char *shown = cmd_escape(options.rest[0], TRUE);
-            cmd_error("%s: %s", shown, g_strerror(e));
-            return CMD_CANNOT;
-        }
+    return load_dump(uri, options.rest[0],
+                     (replace ? QIDMAP_LOAD_REPLACE : 0) | (latest ? QIDMAP_LOAD_LATEST : 0),
+                     "loaded", options.json);
+}
+
+int cmd_restore(const struct cmd *cmd, int argc, char **argv)
+{
+    g_auto(cmd_options) options = {0};
+    gboolean yes = FALSE;
+    const GOptionEntry extra[] = {
+        {"yes", 'y', 0, G_OPTION_ARG_NONE, &yes, "do it without asking on the terminal", NULL},
+        {NULL, 0, 0, 0, NULL, NULL, NULL},
+    };
+    g_autofree char *uri = NULL;
+    int status;
+
+    if (!cmd_parse(cmd, &options, extra, argc, argv, &status)) {
+        return status;
     }
-    how.flags = (replace ? QIDMAP_LOAD_REPLACE : 0) | (latest ? QIDMAP_LOAD_LATEST : 0);
-    progress_begin(line, "loading", "rows");
-    r = qidmap_load(uri, &how, &result, NULL, &error);
-    progress_hide(line);
-    if (l.fd != STDIN_FILENO) {
-        close(l.fd);
+    if (g_strv_length(options.rest) != 1) {
+        return cmd_usage(cmd, "restore needs one FILE that backup wrote");
     }
-    if (r < 0) {
-        gboolean is_input = strcmp(options.rest[0], "-") == 0;
-        g_autofree char *shown =
-            is_input ? g_strdup("standard input") : cmd_escape(options.rest[0], TRUE);
-        if (r == -EBADMSG) { /* what is wrong is wrong with the file */
-            cmd_error("%s: %s", shown, error.text);
-        } else {
-            cmd_error("%s", error.text);
-        }
-        return r == -EBADMSG ? CMD_TROUBLE : r == -EINVAL ? CMD_USAGE : CMD_CANNOT;
+    status = cmd_uri(&options, &uri);
+    if (status == CMD_OK) {
+        g_autofree char *shown = cmd_escape(options.rest[0], TRUE);
+        g_autofree char *store = cmd_escape(uri, TRUE);
+        g_autofree char *question =
+            g_strdup_printf("Files that were met after %s was written get new ids: what the store "
+                            "%s knows of them is dumped beside it and put out of use. Do it?",
+                            shown, store);
+        status = cmd_confirm(cmd, yes, question);
     }
-    show_result(&result, options.json);
-    return CMD_OK;
+    if (status != CMD_OK) {
+        return status;
+    }
+    return load_dump(uri, options.rest[0], QIDMAP_LOAD_REPLACE, "restored", options.json);
 }

@@ -123,6 +123,8 @@ int cmd_status(const struct cmd *cmd, int argc, char **argv);
 int cmd_dump(const struct cmd *cmd, int argc, char **argv);
 /* TRUE where the store is virtfs:DIR, which was dumped then; *status is the exit status. */
 gboolean cmd_dump_virtfs(const struct cmd_options *options, int *status);
+/* Says what came of a load or copy: "loaded: 1 filesystems, ...", or the JSON object. */
+void cmd_show_load(const char *done, const struct qidmap_load_result *r, gboolean json);
 int cmd_load(const struct cmd *cmd, int argc, char **argv);
 int cmd_verify(const struct cmd *cmd, int argc, char **argv);
 int cmd_compact(const struct cmd *cmd, int argc, char **argv);
