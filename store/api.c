@@ -562,6 +562,32 @@ EXPORT int qidmap_dump(qidmap_store *store, qidmap_write_func write, qidmap_prog
     return r == 0 ? 0 : qm_error_export(e, store->uri, error);
 }
 
+EXPORT int qidmap_backup(qidmap_store *store, const char *path, int replace,
+                         qidmap_progress_func progress, void *data, char *written,
+                         struct qidmap_error *error)
+{
+    struct qm_progress p = {progress, data, 0, 0};
+    const char *place = store ? strchr(store->uri, ':') : NULL;
+    g_autofree char *name = NULL;
+    GError *e = NULL;
+    struct qm_txn *txn;
+    int r;
+
+    if (!store || (!path && !place[1]))
+        return refuse(error, store ? store->uri : NULL, "a backup needs a store and a file");
+    name = path ? g_strdup(path) : qm_backup_name(place + 1, "backup");
+    r = store->backend->ops->begin(store->backend, QM_TXN_SNAPSHOT, 0, &txn);
+    if (r != 0)
+        return qm_error_code(r, store->uri, error);
+    r = qm_dump_file(txn, FALSE, name, replace != 0, &p, &e);
+    store->backend->ops->abort(txn);
+    if (r != 0)
+        return qm_error_export(e, store->uri, error);
+    if (written)
+        g_strlcpy(written, name, QIDMAP_ERROR_TEXT);
+    return 0;
+}
+
 EXPORT int qidmap_load(const char *uri, const struct qidmap_load_options *options,
                        struct qidmap_load_result *result, qidmap_store **store,
                        struct qidmap_error *error)

@@ -658,6 +658,14 @@ typedef long (*qidmap_read_func)(void *data, void *bytes, size_t size);
 int qidmap_dump(qidmap_store *store, qidmap_write_func write, qidmap_progress_func progress,
                 void *data, struct qidmap_error *error);
 
+/*
+ * The same into the file `path`, which only its owner can read: synced, and there as a whole or not
+ * at all. NULL: a name of ours beside the store. `replace` 0: a file that is there stays, -EEXIST.
+ * `written` (QIDMAP_ERROR_TEXT bytes, may be NULL) gets the path. `progress` may be NULL.
+ */
+int qidmap_backup(qidmap_store *store, const char *path, int replace, qidmap_progress_func progress,
+                  void *data, char *written, struct qidmap_error *error);
+
 enum {
     QIDMAP_LOAD_REPLACE = 1, /* put it in the place of the store that is there, whose state is
                                 dumped first; it may be damaged */

@@ -6,7 +6,6 @@
 #include "config.h"
 
 #include "tools/cmd.h"
-#include "tools/output-file.h"
 #include "tools/progress.h"
 
 static int tell(void *data, uint64_t done, uint64_t total)
@@ -65,36 +64,16 @@ int cmd_copy(const struct cmd *cmd, int argc, char **argv)
     return CMD_OK;
 }
 
-/* ---- backup ---------------------------------------------------------------------------------- */
-
-struct backup {
-    output_file *file;
-    progress *line;
-};
-
-static int backup_write(void *data, const void *bytes, size_t size)
-{
-    return output_file_write(((struct backup *)data)->file, bytes, size);
-}
-
-static int backup_tell(void *data, uint64_t done, uint64_t total)
-{
-    progress_tell(((struct backup *)data)->line, done, total);
-    return 0;
-}
-
 int cmd_backup(const struct cmd *cmd, int argc, char **argv)
 {
     g_auto(cmd_options) options = {0};
     g_autoptr(qidmap_store) store = NULL;
     g_autoptr(progress) line = progress_new();
-    g_autoptr(output_file) file = NULL;
     gboolean replace = FALSE;
     const GOptionEntry extra[] = {
         {"replace", 0, 0, G_OPTION_ARG_NONE, &replace, "put it in the place of a file FILE", NULL},
         {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
-    struct backup backup;
     struct qidmap_error error;
     int status;
 
@@ -108,16 +87,8 @@ int cmd_backup(const struct cmd *cmd, int argc, char **argv)
     if (status != CMD_OK) {
         return status;
     }
-    file = output_file_new(options.rest[0], replace);
-    if (file == NULL) {
-        return CMD_CANNOT;
-    }
-    backup = (struct backup){file, line};
     progress_begin(line, "writing", "rows");
-    int code = qidmap_dump(store, backup_write, backup_tell, &backup, &error);
+    int code = qidmap_backup(store, options.rest[0], replace, tell, line, NULL, &error);
     progress_hide(line);
-    if (code < 0) {
-        return cmd_fail(&error);
-    }
-    return output_file_finish(file) ? CMD_OK : CMD_CANNOT;
+    return code < 0 ? cmd_fail(&error) : CMD_OK;
 }

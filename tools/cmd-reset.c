@@ -5,39 +5,9 @@
  */
 #include "config.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "tools/cmd.h"
-#include "tools/output-file.h"
-
-static int write_dump(void *data, const void *bytes, size_t size)
-{
-    return output_file_write(data, bytes, size);
-}
-
-/* Dumps the open store beside itself; *name is for the caller to free. Returns an exit status. */
-static int dump_beside(qidmap_store *store, const char *uri, char **name)
-{
-    g_autoptr(output_file) file = NULL;
-    struct qidmap_error error;
-    const char *colon = strchr(uri, ':');
-    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
-    g_autofree char *time = g_date_time_format(now, "%Y%m%dT%H%M%SZ");
-
-    *name = g_strdup_printf("%s.before-reset-%s-%ld.json", colon != NULL ? colon + 1 : uri, time,
-                            (long)getpid());
-    file = output_file_new(*name, FALSE);
-    if (file == NULL) {
-        return CMD_CANNOT;
-    }
-    if (qidmap_dump(store, write_dump, NULL, file, &error) < 0) {
-        return cmd_fail(&error);
-    }
-    return output_file_finish(file) ? CMD_OK : CMD_CANNOT;
-}
 
 static void show(const char *done, const char *backup, gboolean json)
 {
@@ -51,13 +21,12 @@ static void show(const char *done, const char *backup, gboolean json)
     printf("what was there: %s\n%s\n", shown, done);
 }
 
-static int reset_fs(const struct cmd *cmd, struct cmd_options *options, const char *uri, guint32 fs,
-                    gboolean yes)
+static int reset_fs(const struct cmd *cmd, struct cmd_options *options, guint32 fs, gboolean yes)
 {
     g_autoptr(qidmap_store) store = NULL;
     struct qidmap_fs row = {.size = sizeof row};
     struct qidmap_error error;
-    g_autofree char *backup = NULL;
+    char backup[QIDMAP_ERROR_TEXT];
     int status = cmd_open_write(options, &store);
 
     if (status != CMD_OK) {
@@ -71,13 +40,11 @@ static int reset_fs(const struct cmd *cmd, struct cmd_options *options, const ch
     g_autofree char *question = g_strdup_printf(
         "All files of filesystem %u (%s) get new ids when they are met again. Do it?", fs, what);
     status = cmd_confirm(cmd, yes, question);
-    if (status == CMD_OK) {
-        status = dump_beside(store, uri, &backup);
-    }
     if (status != CMD_OK) {
         return status;
     }
-    if (qidmap_fs_retire(store, fs, &error) < 0) {
+    if (qidmap_backup(store, NULL, 0, NULL, NULL, backup, &error) < 0 ||
+        qidmap_fs_retire(store, fs, &error) < 0) {
         return cmd_fail(&error);
     }
     g_autofree char *done = g_strdup_printf("filesystem %u begins anew", fs);
@@ -141,7 +108,7 @@ int cmd_reset(const struct cmd *cmd, int argc, char **argv)
         return status;
     }
     if (number > 0) {
-        return reset_fs(cmd, &options, uri, (guint32)number, yes);
+        return reset_fs(cmd, &options, (guint32)number, yes);
     }
     return reset_all(cmd, &options, uri, from_scratch, yes);
 }
