@@ -324,6 +324,15 @@ int qm_store_check_meta(struct qidmap_store *store, struct qm_txn *txn)
 
 int qm_store_commit(struct qidmap_store *store, struct qm_txn *txn, struct qm_meta *meta)
 {
+    int e = qm_store_commit_added(store, txn, meta);
+
+    /* A reader who begins now sees what was committed; what others found before is forgotten. */
+    atomic_fetch_add(&store->rewrites, 1);
+    return e;
+}
+
+int qm_store_commit_added(struct qidmap_store *store, struct qm_txn *txn, struct qm_meta *meta)
+{
     const struct qm_backend_ops *ops = store->backend->ops;
     struct qm_record r;
     int e;
@@ -377,7 +386,7 @@ static int run_once(struct qidmap_store *store, struct qm_work *list)
         ops->abort(ch.txn);
     } else {
         ch.meta.last_clean_stop = 0;
-        e = qm_store_commit(store, ch.txn, &ch.meta);
+        e = qm_store_commit_added(store, ch.txn, &ch.meta);
         if (e == 0)
             publish(&ch);
     }
