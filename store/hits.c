@@ -25,28 +25,41 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#define LINE  128u       /* two cache lines: an inode needs the first one alone */
-#define SLOTS (1u << 16) /* 8 MiB at most */
+#define LINE 64u
 
 struct qm_hit {
     _Atomic uint64_t sequence;
     _Atomic uint64_t generation;
     _Atomic uint64_t path;
-    _Atomic uint64_t word[QM_HITS_WORDS];
+    _Atomic uint64_t word[];
 };
 
-_Static_assert(sizeof(struct qm_hit) == LINE, "a slot is two cache lines");
+/* A slot is one cache line, or two: inodes, placeholders and handles up to 24 bytes; and others. */
+static const struct {
+    unsigned words;
+    size_t size, slots;
+} shelves[2] = {{5, LINE, 1u << 16}, {QM_HITS_WORDS, 2 * LINE, 1u << 14}};
+
+static unsigned shelf_of(const struct qm_hits_key *key)
+{
+    return key->count > shelves[0].words;
+}
+
+static inline struct qm_hit *slot(struct qm_hit *table, unsigned shelf, size_t i)
+{
+    return (struct qm_hit *)((char *)table + i * shelves[shelf].size);
+}
 
 void qm_hits_init(struct qm_hits *hits, uint64_t seed)
 {
     memset(hits, 0, sizeof(*hits));
     hits->seed = seed;
-    atomic_init(&hits->table, NULL);
 }
 
 void qm_hits_clear(struct qm_hits *hits)
 {
-    free(hits->room);
+    free(hits->shelf[0].room);
+    free(hits->shelf[1].room);
 }
 
 void qm_hits_key(struct qm_hits_key *key, const struct qidmap_object *object)
@@ -75,14 +88,16 @@ void qm_hits_key(struct qm_hits_key *key, const struct qidmap_object *object)
     memcpy(&key->word[2], object->handle, object->handle_size);
 }
 
-static size_t set_of(const struct qm_hits *hits, const struct qm_hits_key *key)
+/* The first slot of the key's set. */
+static inline struct qm_hit *set_of(const struct qm_hits *hits, struct qm_hit *table,
+                                    unsigned shelf, const struct qm_hits_key *key)
 {
-    uint64_t h =
-        key->count == 2 /* a size known to the compiler */
-            ? XXH3_64bits_withSeed(key->word, 2 * sizeof(key->word[0]), hits->seed)
-            : XXH3_64bits_withSeed(key->word, key->count * sizeof(key->word[0]), hits->seed);
+    const size_t word = sizeof(key->word[0]);
+    uint64_t h = key->count == 2 /* a size that the compiler knows */
+                     ? XXH3_64bits_withSeed(key->word, 2 * word, hits->seed)
+                     : XXH3_64bits_withSeed(key->word, key->count * word, hits->seed);
 
-    return (size_t)h & (SLOTS - 2);
+    return slot(table, shelf, (size_t)h & (shelves[shelf].slots - 2));
 }
 
 static inline gboolean same(const struct qm_hit *hit, const struct qm_hits_key *key)
@@ -99,14 +114,15 @@ static inline gboolean same(const struct qm_hit *hit, const struct qm_hits_key *
 gboolean qm_hits_get(const struct qm_hits *hits, const struct qm_hits_key *key, uint64_t generation,
                      uint64_t *path)
 {
-    const struct qm_hit *table = atomic_load_explicit(&hits->table, memory_order_acquire);
-    size_t set, i;
+    unsigned shelf = shelf_of(key), i;
+    struct qm_hit *table = atomic_load_explicit(&hits->shelf[shelf].table, memory_order_acquire);
+    struct qm_hit *set;
 
     if (!table || key->count == 0)
         return FALSE;
-    set = set_of(hits, key);
-    for (i = set; i < set + 2; i++) {
-        const struct qm_hit *hit = &table[i];
+    set = set_of(hits, table, shelf, key);
+    for (i = 0; i < 2; i++) {
+        const struct qm_hit *hit = slot(set, shelf, i);
         uint64_t sequence = atomic_load_explicit(&hit->sequence, memory_order_acquire), found;
 
         if ((sequence & 1) ||
@@ -122,19 +138,22 @@ gboolean qm_hits_get(const struct qm_hits *hits, const struct qm_hits_key *key, 
     return FALSE;
 }
 
-static struct qm_hit *make_table(struct qm_hits *hits)
+static struct qm_hit *make_table(struct qm_hits *hits, unsigned which)
 {
-    struct qm_hit *table = atomic_load_explicit(&hits->table, memory_order_acquire), *other = NULL;
+    struct qm_shelf *shelf = &hits->shelf[which];
+    struct qm_hit *table = atomic_load_explicit(&shelf->table, memory_order_acquire);
+    struct qm_hit *other = NULL;
     void *room;
 
     if (table)
         return table;
-    room = calloc(SLOTS + 1, sizeof(*table)); /* not aligned_alloc(): nothing is touched yet */
+    /* Not aligned_alloc(): of this nothing is touched yet. */
+    room = calloc(shelves[which].slots * shelves[which].size + LINE, 1);
     if (!room)
         return NULL;
     table = (struct qm_hit *)(((uintptr_t)room + LINE - 1) & ~(uintptr_t)(LINE - 1));
-    if (atomic_compare_exchange_strong(&hits->table, &other, table)) {
-        hits->room = room;
+    if (atomic_compare_exchange_strong(&shelf->table, &other, table)) {
+        shelf->room = room;
         return table;
     }
     free(room);
@@ -142,35 +161,34 @@ static struct qm_hit *make_table(struct qm_hits *hits)
 }
 
 /* Which one of a set gives way: one of another generation, else the one that was written less
- * often.
- */
-static struct qm_hit *victim(struct qm_hit *set, uint64_t generation)
+ * often. */
+static struct qm_hit *victim(struct qm_hit *set, unsigned shelf, uint64_t generation)
 {
-    unsigned i;
+    struct qm_hit *one = set, *other = slot(set, shelf, 1);
 
-    for (i = 0; i < 2; i++) {
-        if (atomic_load_explicit(&set[i].generation, memory_order_relaxed) != generation + 1)
-            return &set[i];
-    }
-    return atomic_load_explicit(&set[0].sequence, memory_order_relaxed) <=
-                   atomic_load_explicit(&set[1].sequence, memory_order_relaxed)
-               ? &set[0]
-               : &set[1];
+    if (atomic_load_explicit(&one->generation, memory_order_relaxed) != generation + 1)
+        return one;
+    if (atomic_load_explicit(&other->generation, memory_order_relaxed) != generation + 1)
+        return other;
+    return atomic_load_explicit(&one->sequence, memory_order_relaxed) <=
+                   atomic_load_explicit(&other->sequence, memory_order_relaxed)
+               ? one
+               : other;
 }
 
 void qm_hits_put(struct qm_hits *hits, const struct qm_hits_key *key, uint64_t generation,
                  uint64_t path)
 {
+    unsigned shelf = shelf_of(key), i;
     struct qm_hit *table, *hit;
     uint64_t sequence;
-    unsigned i;
 
     if (key->count == 0)
         return;
-    table = make_table(hits);
+    table = make_table(hits, shelf);
     if (!table)
         return;
-    hit = victim(&table[set_of(hits, key)], generation);
+    hit = victim(set_of(hits, table, shelf, key), shelf, generation);
     sequence = atomic_load_explicit(&hit->sequence, memory_order_relaxed);
     if ((sequence & 1) || !atomic_compare_exchange_strong(&hit->sequence, &sequence, sequence + 1))
         return;

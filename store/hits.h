@@ -23,10 +23,15 @@ struct qm_hits_key {
 
 struct qm_hit;
 
-struct qm_hits {
+/* Slots of one size. */
+struct qm_shelf {
     struct qm_hit *_Atomic table; /* made with the first one */
     void *room;                   /* what is to be freed */
-    uint64_t seed;                /* of the hash: guests choose inodes */
+};
+
+struct qm_hits {
+    struct qm_shelf shelf[2]; /* of short keys and of long ones */
+    uint64_t seed;            /* of the hash: guests choose inodes */
 };
 
 void qm_hits_init(struct qm_hits *hits, uint64_t seed);

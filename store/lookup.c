@@ -105,7 +105,8 @@ static int find_full(struct qidmap_store *store, const struct qidmap_object *obj
     return find_key(store, &key, object, path);
 }
 
-static int find_full_inode(struct qidmap_store *store, uint32_t fs, uint64_t ino, uint64_t *path)
+static __attribute__((noinline)) int find_full_inode(struct qidmap_store *store, uint32_t fs,
+                                                     uint64_t ino, uint64_t *path)
 {
     struct qm_hits_key key;
 
@@ -181,7 +182,9 @@ ask_aliases_inode(struct qidmap_store *store, const struct qm_fs *fs, uint64_t i
     return qm_store_ask_aliases(store, NULL, fs, &object, path);
 }
 
-int qm_store_find(struct qidmap_store *store, uint32_t number, uint64_t ino, uint64_t *path)
+/* A fs that is asked in another way than most. */
+static __attribute__((noinline)) int find_rare(struct qidmap_store *store, uint32_t number,
+                                               uint64_t ino, uint64_t *path)
 {
     struct qm_fs *fs;
     uint32_t state;
@@ -206,6 +209,25 @@ int qm_store_find(struct qidmap_store *store, uint32_t number, uint64_t ino, uin
     if ((state & QM_STATE_HAS_BOUND) && qm_map_ask(&store->map, fs, ino, path) == QM_PLACE_PATH)
         return 0;
     return -ENOENT;
+}
+
+/* Most filesystems have policy affix, no alias and nothing bound: two steps are left of the order
+ * of asking. */
+int qm_store_find(struct qidmap_store *store, uint32_t number, uint64_t ino, uint64_t *path)
+{
+    const uint32_t rare = QM_STATE_RETIRED | QM_STATE_SUPERSEDED | QM_STATE_HAS_BOUND;
+    const struct qm_fs *fs = qm_map_fs(&store->map, number);
+    uint32_t state;
+
+    if (!fs)
+        return -EINVAL;
+    state = atomic_load_explicit(&fs->state, memory_order_acquire);
+    if (fs->policy != QIDMAP_POLICY_AFFIX || (state & rare) ||
+        atomic_load_explicit(&fs->older, memory_order_acquire))
+        return find_rare(store, number, ino, path);
+    if (qm_map_ask(&store->map, fs, ino, path) == QM_PLACE_PATH)
+        return 0;
+    return state & QM_STATE_HAS_FULL ? find_full_inode(store, number, ino, path) : -ENOENT;
 }
 
 int qm_store_find_object(struct qidmap_store *store, const struct qidmap_object *object,

@@ -330,23 +330,12 @@ const struct qm_entry *qm_map_entry(const struct qm_fs *fs, uint32_t i)
     return &atomic_load_explicit(&fs->entries, memory_order_acquire)->entry[i].e;
 }
 
-static inline const struct held *covering(const struct qm_map *map, const struct qm_fs *fs,
-                                          uint64_t ino)
+static __attribute__((noinline)) const struct held *
+covering_hashed(const struct qm_map *map, const struct qm_entries *t, uint64_t ino)
 {
-    const struct qm_entries *t = atomic_load_explicit(&fs->entries, memory_order_acquire);
     uint64_t lengths;
-    uint32_t count, i;
+    uint32_t i;
 
-    if (!t)
-        return NULL;
-    if (!t->slots) {
-        count = atomic_load_explicit(&t->count, memory_order_acquire);
-        for (i = 0; i < count; i++) {
-            if (ino >> (64 - t->entry[i].e.bits) == t->entry[i].e.top)
-                return &t->entry[i];
-        }
-        return NULL;
-    }
     lengths = atomic_load_explicit(&t->lengths, memory_order_acquire);
     for (; lengths; lengths &= lengths - 1) {
         unsigned bits = (unsigned)__builtin_ctzll(lengths);
@@ -363,6 +352,24 @@ static inline const struct held *covering(const struct qm_map *map, const struct
     return NULL;
 }
 
+static inline const struct held *covering(const struct qm_map *map, const struct qm_fs *fs,
+                                          uint64_t ino)
+{
+    const struct qm_entries *t = atomic_load_explicit(&fs->entries, memory_order_acquire);
+    uint32_t count, i;
+
+    if (!t)
+        return NULL;
+    if (!t->slots) {
+        count = atomic_load_explicit(&t->count, memory_order_acquire);
+        for (i = 0; i < count; i++) {
+            if (ino >> (64 - t->entry[i].e.bits) == t->entry[i].e.top)
+                return &t->entry[i];
+        }
+        return NULL;
+    }
+    return covering_hashed(map, t, ino);
+}
 const struct qm_entry *qm_map_covering(const struct qm_map *map, const struct qm_fs *fs,
                                        uint64_t ino)
 {
