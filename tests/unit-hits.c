@@ -2,14 +2,20 @@
 /*
  * Promises: what is kept of the full map is found under the very key that it was kept under, of any
  * length, and under no other; not under another generation; it is bounded: the newest ones are
- * found; and threads that read and write at once never see a mixture of two rows.
+ * found; threads that read and write at once never see a mixture of two rows; and a store forgets
+ * it when rows may have changed, or damage was met.
  */
 #include "config.h"
 
 #include "store/hits.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <string.h>
+
+#include "store/codec.h"
+#include "store/store.h"
+#include "tests/lib/store-fixture.h"
 
 static struct qidmap_object handle_of(uint8_t size, uint8_t last)
 {
@@ -177,6 +183,63 @@ static void test_threads(void)
     qm_hits_clear(&hits);
 }
 
+/* Behind the library's back: the row of `ino` gets another id. */
+static struct qm_txn *change_row(struct qidmap_store *store, uint32_t fs, uint64_t ino, uint64_t id)
+{
+    struct qidmap_object object;
+    struct qm_record r;
+    struct qm_txn *txn;
+
+    memset(&object, 0, sizeof(object));
+    object.fs = fs;
+    object.ino = ino;
+    qm_record_full(&r, &object, id);
+    g_assert_cmpint(store->backend->ops->begin(store->backend, QM_TXN_WRITE, 1, &txn), ==, 0);
+    g_assert_cmpint(qm_txn_put(txn, QM_TABLE_FULL, &r), ==, 0);
+    return txn;
+}
+
+/* In a store: what is kept answers until something may have changed rows; and never once damage was
+ * met, so that a row that is damaged fails its lookup. */
+static void test_store(void)
+{
+    struct qidmap_store *store = NULL;
+    struct qidmap_error error = {0, ""};
+    uint64_t ino = 0, id = 0, path = 0;
+    struct qm_meta meta;
+    uint32_t fs;
+
+    g_assert_cmpint(
+        qidmap_store_open("memory:", QIDMAP_OPEN_WRITE | QIDMAP_OPEN_CREATE, NULL, &store, &error),
+        ==, 0);
+    fs = fixture_register(store, 1, QIDMAP_POLICY_AFFIX);
+    for (uint64_t i = 1; i < 64; i++) {
+        g_assert_cmpint(qidmap_map(store, fs, i * 0x9e3779b97f4a7c15u, &path), ==, 0);
+        if (path & 1) {
+            ino = i * 0x9e3779b97f4a7c15u;
+            id = path;
+        }
+    }
+    g_assert_cmpuint(id, !=, 0);
+    g_assert_cmpint(qidmap_find(store, fs, ino, &path), ==, 0);
+
+    meta = store->meta;
+    g_assert_cmpint(qm_store_commit_added(store, change_row(store, fs, ino, id - 2), &meta), ==, 0);
+    g_assert_cmpint(qidmap_find(store, fs, ino, &path), ==, 0);
+    g_assert_cmpuint(path, ==, id); /* the row was kept: it is not read again */
+
+    meta = store->meta;
+    g_assert_cmpint(qm_store_commit(store, change_row(store, fs, ino, id - 4), &meta), ==, 0);
+    g_assert_cmpint(qidmap_find(store, fs, ino, &path), ==, 0);
+    g_assert_cmpuint(path, ==, id - 4);
+
+    qm_store_damaged(store);
+    g_assert_cmpint(qidmap_find(store, fs, ino, &path), ==, 0);
+    g_assert_cmpint(store->backend->ops->commit(change_row(store, fs, ino, 1)), ==, 0);
+    g_assert_cmpint(qidmap_find(store, fs, ino, &path), ==, -EUCLEAN); /* no id is that small */
+    qidmap_store_close(store);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -184,5 +247,6 @@ int main(int argc, char **argv)
     g_test_add_func("/hits/kinds", test_kinds);
     g_test_add_func("/hits/bounded", test_bounded);
     g_test_add_func("/hits/threads", test_threads);
+    g_test_add_func("/hits/store", test_store);
     return g_test_run();
 }
