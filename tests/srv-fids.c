@@ -6,7 +6,7 @@
  *
  * Found again by handle, and, in the tests whose names end in "by-name", by place: there the daemon
  * is without CAP_DAC_READ_SEARCH. TMPDIR decides which filesystem is tried (root-fids.sh tries
- * many). QIDMAP_FIDS_COUNT (200,000), QIDMAP_FIDS_ROUNDS (4,000) and QIDMAP_FIDS_SEED may be set.
+ * many). QIDMAP_FIDS_COUNT (40,000), QIDMAP_FIDS_ROUNDS (4,000) and QIDMAP_FIDS_SEED may be set.
  */
 #include "config.h"
 
