@@ -431,13 +431,15 @@ static void new_grouped(qidmap_store *store, uint32_t fs, unsigned threads, doub
 
 /* Opening for writing a store with many rows in its full map: as a clean stop left it, and where
  * nobody knows that (the file `origin` is missing), so that all of it is looked at. Up to the first
- * answer, which is one of the full map; and what further ones cost that nobody asked for before. */
+ * answer, which is one of the full map; what the next ones cost, each of which may find its page of
+ * the file not mapped yet; and others, which nobody asked for before either. */
 static void opening(const char *tmp)
 {
     g_autofree char *uri = g_strdup_printf("lmdb:%s/large", tmp);
     g_autofree char *origin = g_strdup_printf("%s/large/gen.1/origin", tmp);
-    g_autofree uint64_t *inos = g_new(uint64_t, 1u << 16);
+    g_autofree uint64_t *inos = g_new(uint64_t, 2u << 16);
     struct series clean = {.what = "open to first answer, clean stop", .unit = "ms", .limit = 50},
+                  cold = {.what = "... and each page of the file for once", .unit = "ns"},
                   read = {.what = "full map hit, read from LMDB", .unit = "ns", .limit = 2000};
     qidmap_store *store = NULL;
     uint64_t path = 0;
@@ -449,7 +451,7 @@ static void opening(const char *tmp)
     fs = register_fs(store, 1);
     for (guint64 i = 0; i < open_rows; i += OPEN_BATCH)
         make_known(store, fs, hashed, i, OPEN_BATCH, FALSE);
-    (void)uncovered(store, fs, 0, open_rows >> 17, inos, 1u << 16);
+    (void)uncovered(store, fs, 0, open_rows >> 18, inos, 2u << 16);
     qidmap_store_close(store);
     for (unsigned i = 0; i <= OPENINGS; i++) {
         if (i == OPENINGS)
@@ -461,8 +463,11 @@ static void opening(const char *tmp)
         if (i == OPENINGS)
             break;
         add(&clean, start);
+        add(&cold, look_up(store, fs, inos, 1u << 16, 1u << 16));
         for (unsigned r = 0; r < 8; r++) {
-            add(&read, look_up(store, fs, inos + (r << 13), 1u << 13, 1u << 13));
+            const uint64_t *others = inos + (1u << 16) + (r << 9);
+
+            add(&read, look_up(store, fs, others, 1u << 9, 1u << 9));
         }
         qidmap_store_close(store);
     }
@@ -470,6 +475,7 @@ static void opening(const char *tmp)
     print_series(&clean);
     one("open to first answer, walked", start, "ms");
     print_series(&read);
+    print_series(&cold);
     check(store, fs, hashed(open_rows / 2), path);
     qidmap_store_close(store);
 }
@@ -493,7 +499,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench/map: %s\n", gerror->message);
         return 2;
     }
-    open_rows = MAX(open_rows, 200000) / OPEN_BATCH * OPEN_BATCH;
+    open_rows = MAX(open_rows, 400000) / OPEN_BATCH * OPEN_BATCH;
     tmp = g_build_filename(dir != NULL ? dir : "/var/tmp", "qidmap-bench-XXXXXX", NULL);
     if (g_mkdtemp(tmp) == NULL)
         must(tmp, -errno);
