@@ -268,10 +268,13 @@ static void step_policy(struct world *w, struct disk *disk)
         note_gone(w, disk);
         disk->row = fs;
         memset(disk->ids, 0, sizeof(disk->ids));
-    } else if (r == 0 && policy != disk->policy) {
+    } else if (r == 0 && policy != disk->policy && !disk->superseded) {
         for (unsigned i = 0; i < FILES; i++) {
             if (disk->ids[i] != 0)
-                say(w, "policy of disk %u changed under its ids", disk->uuid);
+                say(w,
+                    "policy of disk %u (row %u) changed from %s under file %u, id "
+                    "%" G_GUINT64_FORMAT,
+                    disk->uuid, disk->row, qidmap_policy_name(disk->policy), i, disk->ids[i]);
         }
     }
     if (r == 0)
@@ -564,7 +567,12 @@ static int bind_next(void *data, struct qidmap_binding *binding)
 
 static int do_bind(struct world *w, void *data)
 {
-    return qidmap_bind(w->uri, &((struct bind *)data)->options, NULL, NULL);
+    struct qidmap_error error = {0, ""};
+    int r = qidmap_bind(w->uri, &((struct bind *)data)->options, NULL, &error);
+
+    if (r != 0 && g_getenv("WORLD_LOUD"))
+        fprintf(stderr, "bind: %s\n", error.text);
+    return r;
 }
 
 static uint64_t any_id(struct world *w, const uint64_t *good, unsigned n_good, gboolean clean)
@@ -596,7 +604,8 @@ static gint by_object(gconstpointer a, gconstpointer b)
 }
 
 /* The store bound `path` to a file: fine where nobody was told it, or who was has moved. */
-static void check_moved(struct world *w, const gboolean *moved, uint64_t path, unsigned file)
+static void check_moved(struct world *w, const gboolean *moved, uint8_t gone, uint64_t path,
+                        unsigned file)
 {
     gpointer value;
     unsigned owner;
@@ -604,15 +613,35 @@ static void check_moved(struct world *w, const gboolean *moved, uint64_t path, u
     if (!g_hash_table_lookup_extended(w->owner, &path, NULL, &value))
         return;
     owner = one_of(w, GPOINTER_TO_UINT(value));
-    for (unsigned d = 0; d < DISKS; d++) {
-        for (unsigned i = 0; moved[d] && i < FILES; i++) {
-            if (one_of(w, file_of(w->now.disks[d].uuid, i)) == owner) {
+    for (unsigned d = 0; d <= DISKS; d++) {
+        uint8_t uuid = d < DISKS ? w->now.disks[d].uuid : gone;
+
+        for (unsigned i = 0; (d < DISKS ? moved[d] : gone != 0) && i < FILES; i++) {
+            if (one_of(w, file_of(uuid, i)) == owner) {
                 make_same(w, file, owner);
                 return;
             }
         }
     }
     note(w, path, file);
+}
+
+/* Whether a step that was killed had been done: all of it, or the world says what is wrong. */
+static gboolean was_bound(struct world *w, const struct bind *b)
+{
+    for (size_t k = 0; k < b->options.n_superseded; k++) {
+        struct qidmap_fs row = {.size = sizeof(row)};
+
+        if (qidmap_fs_get(w->store, b->superseded[k], &row, NULL) != 0 || !row.superseded)
+            return FALSE;
+    }
+    for (size_t k = 0; k < b->n; k++) {
+        uint64_t path;
+
+        if (qidmap_find_object(w->store, &b->list[k].object, &path) != 0 || path != b->list[k].path)
+            return FALSE;
+    }
+    return TRUE;
 }
 
 static void step_bind(struct world *w, struct disk *disk)
@@ -622,6 +651,7 @@ static void step_bind(struct world *w, struct disk *disk)
     struct state then = w->now;
     uint64_t good[DISKS * FILES];
     unsigned n_good = 0, target = (unsigned)(disk - w->now.disks);
+    uint8_t gone = 0;
     int r;
 
     b->options = (struct qidmap_bind_options){.size = sizeof(b->options),
@@ -642,8 +672,12 @@ static void step_bind(struct world *w, struct disk *disk)
                 good[n_good++] = other->ids[i];
         }
     }
-    if (!clean && w->now.n_gone > 0) /* a row that is retired already */
-        b->superseded[b->options.n_superseded++] = w->now.gone[pick(w, w->now.n_gone)];
+    if (!clean && w->now.n_gone > 0) { /* a row that is retired already */
+        unsigned which = pick(w, w->now.n_gone);
+
+        b->superseded[b->options.n_superseded++] = w->now.gone[which];
+        gone = w->now.gone_uuid[which];
+    }
     for (unsigned i = 0; i < FILES; i++) {
         uint64_t path = pick(w, clean ? 2 : 8) ? 0 : any_id(w, good, n_good, clean);
 
@@ -655,6 +689,9 @@ static void step_bind(struct world *w, struct disk *disk)
     qsort(b->list, b->n, sizeof(b->list[0]), by_object);
     close_store(w);
     r = perform(w, do_bind, b);
+    open_store(w);
+    if (r == KILLED)
+        r = was_bound(w, b) ? 0 : -EIO;
     for (size_t k = 0; k < b->n; k++) {
         for (unsigned i = 0; i < FILES; i++) {
             struct qidmap_object object = object_of(disk, i);
@@ -662,10 +699,13 @@ static void step_bind(struct world *w, struct disk *disk)
             if (qidmap_object_compare(&object, &b->list[k].object) != 0)
                 continue;
             then.disks[target].ids[i] = b->list[k].path;
-            if (r >= 0)
-                check_moved(w, moved, b->list[k].path, file_of(disk->uuid, i));
+            if (r == 0)
+                check_moved(w, moved, gone, b->list[k].path, file_of(disk->uuid, i));
         }
     }
+    if (g_getenv("WORLD_LOUD"))
+        fprintf(stderr, "bind: %d, %zu, superseded %zu, gone row %u\n", r, b->n,
+                b->options.n_superseded, gone ? b->superseded[b->options.n_superseded - 1] : 0);
     if (r == 0)
         w->done[14]++;
     settle(w, r, &then);
@@ -699,6 +739,9 @@ static void take_step(struct world *w)
         w->doing = "register";
     }
     w->done[kind]++;
+    if (g_getenv("WORLD_LOUD"))
+        fprintf(stderr, "%u %s disk %u row %u superseded %d\n", w->step, w->doing, disk->uuid,
+                disk->row, disk->superseded);
     switch (kind) {
     case 0:
         step_map(w, disk);
