@@ -96,7 +96,8 @@ static const char *judge_object(const struct plan *plan, struct qidmap_store *st
     fs = qm_map_fs(&store->map, object->fs);
     if (!fs)
         return "its filesystem is not in the store";
-    if ((atomic_load(&fs->state) & QM_STATE_RETIRED) || is_superseded(plan, object->fs))
+    if ((atomic_load(&fs->state) & (QM_STATE_RETIRED | QM_STATE_SUPERSEDED)) ||
+        is_superseded(plan, object->fs))
         return "its filesystem is retired or superseded";
     if (fs->policy != QIDMAP_POLICY_AFFIX && fs->policy != QIDMAP_POLICY_HANDLE)
         return "its filesystem has no ids that last";

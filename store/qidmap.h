@@ -724,7 +724,7 @@ struct qidmap_copy_options {
  * store: a dump that is loaded at once. The copy is whole afterwards, or nothing has changed there.
  * Its counters jump far ahead, since the store may give further ids, unless LATEST says that it
  * will not. `options` and `result` may be NULL. Errors: those of qidmap_dump() and qidmap_load();
- * -EINVAL where `uri` names the store itself.
+ * -EBUSY also where `uri` names the store itself.
  */
 int qidmap_store_copy(qidmap_store *store, const char *uri,
                       const struct qidmap_copy_options *options, struct qidmap_load_result *result,

@@ -378,6 +378,7 @@ static void test_copy(struct fixture *f, gconstpointer backend G_GNUC_UNUSED)
 {
     g_autofree char *dir = fixture_dir();
     g_autofree char *uri = g_strconcat("lmdb:", dir, "/copy", NULL);
+    g_autofree char *second = g_strconcat("lmdb:", dir, "/second", NULL);
     g_autofree char *xattrs = g_strconcat("xattr:", dir, NULL);
     struct qidmap_copy_options options = {.size = sizeof(options), .flags = QIDMAP_LOAD_LATEST};
     struct qidmap_load_result result = {.size = sizeof(result)};
@@ -395,6 +396,15 @@ static void test_copy(struct fixture *f, gconstpointer backend G_GNUC_UNUSED)
     after = stats_of(copy);
     g_assert_cmpuint(after.next_serial, >, before.next_serial);
     qidmap_store_close(copy);
+    /* Ids are given in one copy, and then in the next: not the same ones. */
+    g_assert_cmpint(qidmap_store_copy(f->store, second, NULL, NULL, &error), ==, 0);
+    copy = fixture_open(second, QIDMAP_OPEN_READ, 0);
+    g_assert_cmpuint(stats_of(copy).next_serial, !=, after.next_serial);
+    qidmap_store_close(copy);
+    options.flags = QIDMAP_LOAD_REPLACE;
+    if (f->dir)
+        g_assert_cmpint(qidmap_store_copy(f->store, f->uri, &options, NULL, &error), ==, -EBUSY);
+    options.flags = QIDMAP_LOAD_LATEST;
     /* There is one already. */
     g_assert_cmpint(qidmap_store_copy(f->store, uri, NULL, NULL, &error), ==, -EEXIST);
     options.flags |= QIDMAP_LOAD_REPLACE;
