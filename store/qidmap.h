@@ -843,8 +843,9 @@ struct qidmap_reset_options {
 
 /*
  * Empties the store `uri`, after a dump of what is there. New ids begin where the old ones ended;
- * where that cannot be read, far ahead. result->backup names the dump. Either all is done, or
- * nothing. `options` may be NULL. Errors: -ENOENT, -EBUSY, -ENOSPC and others of qidmap_load().
+ * where the store is damaged, far ahead. result->backup names the dump. Either all is done, or
+ * nothing. `options` may be NULL. Errors: -ENOENT, -EBUSY, -ENOSPC, -EUCLEAN (not even its first
+ * record can be read, and no FROM_SCRATCH) and others of qidmap_load().
  */
 int qidmap_reset(const char *uri, const struct qidmap_reset_options *options,
                  struct qidmap_load_result *result, struct qidmap_error *error);
