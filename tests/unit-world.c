@@ -49,8 +49,10 @@ struct world {
     uint8_t next_uuid;
     struct state now, kept, copied; /* kept: of the dump; copied: of the files put aside */
     char *dump, *files;
-    GHashTable *owner;  /* id -> file of the first who was told */
-    GArray *told;       /* all ids */
+    GHashTable *owner; /* id -> file of the first who was told */
+    GArray *told;      /* all ids */
+    GArray *indices;   /* where those of affix entries were, after each step */
+    gboolean over;
     unsigned same[FAR]; /* union-find: files that are one and the same, moved */
     const char *doing;
     char *wrong;
@@ -98,6 +100,11 @@ static struct qidmap_object object_of(const struct disk *disk, unsigned i)
         object.ino = inode_of(i);
     }
     return object;
+}
+
+static uint32_t first_policy(const struct disk *disk)
+{
+    return disk->uuid % 5 == 4 ? QIDMAP_POLICY_HANDLE : QIDMAP_POLICY_AFFIX;
 }
 
 static void say(struct world *w, const char *format, ...) G_GNUC_PRINTF(2, 3);
@@ -166,6 +173,20 @@ static void ask_file(struct world *w, struct disk *disk, unsigned i, GHashTable 
             path, i, disk->uuid, disk->row, back.fs, back.ino, r);
 }
 
+static void ask_row(struct world *w, const struct disk *disk)
+{
+    struct qidmap_identity id = fixture_identity(disk->uuid, first_policy(disk));
+    struct qidmap_fs row = {.size = sizeof(row)};
+    uint32_t fs = 0;
+
+    if (qidmap_recognise(w->store, &id, 1, &fs, NULL) != 0 || fs != disk->row)
+        say(w, "disk %u is known as row %u, not %u", disk->uuid, fs, disk->row);
+    else if (fs != 0 &&
+             (qidmap_fs_get(w->store, fs, &row, NULL) != 0 || row.retired ||
+              row.policy != disk->policy || row.superseded != (uint32_t)disk->superseded))
+        say(w, "row %u of disk %u is not what it was", fs, disk->uuid);
+}
+
 static void ask_all(struct world *w)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
@@ -173,6 +194,7 @@ static void ask_all(struct world *w)
     struct qidmap_error error = {0, ""};
 
     for (unsigned d = 0; d < DISKS && !w->wrong; d++) {
+        ask_row(w, &w->now.disks[d]);
         for (unsigned i = 0; i < FILES && w->now.disks[d].row && !w->wrong; i++)
             ask_file(w, &w->now.disks[d], i, seen);
     }
@@ -189,7 +211,7 @@ static void ask_all(struct world *w)
 
 static void step_register(struct world *w, struct disk *disk)
 {
-    uint32_t policy = disk->uuid % 5 == 4 ? QIDMAP_POLICY_HANDLE : QIDMAP_POLICY_AFFIX;
+    uint32_t policy = first_policy(disk);
     struct qidmap_fs row = {.size = sizeof(row)};
     uint32_t fs = fixture_register(w->store, disk->uuid, policy);
 
@@ -501,10 +523,31 @@ static void copy_files(const char *a, const char *b)
         g_error("%s", command);
 }
 
+static uint64_t next_affix(struct world *w)
+{
+    struct qidmap_stats stats = {.size = sizeof(stats)};
+
+    g_assert_cmpint(qidmap_store_stats(w->store, &stats, NULL), ==, 0);
+    return stats.next_affix;
+}
+
+/* Indices of affix entries are few, and where they go on is chance: that may be where they were. */
+static gboolean was_near(struct world *w, uint64_t next)
+{
+    for (guint i = 0; i < w->indices->len; i++) {
+        uint64_t then = g_array_index(w->indices, uint64_t, i);
+
+        if (then + 1000 > next && then < next + 1000)
+            return TRUE;
+    }
+    return FALSE;
+}
+
 /* Files of the store are put aside, and put back later: counters of then. */
 static void step_files(struct world *w)
 {
     g_autofree char *path = g_strdup(w->uri + 5);
+    gboolean back = FALSE;
 
     close_store(w);
     if (!w->files || pick(w, 2)) {
@@ -517,8 +560,10 @@ static void step_files(struct world *w)
         fixture_remove(path);
         copy_files(w->files, path);
         w->now = w->copied;
+        back = TRUE;
     }
     open_store(w);
+    w->over = back && was_near(w, next_affix(w));
 }
 
 static void step_copy(struct world *w)
@@ -800,14 +845,21 @@ static void run(unsigned seed, unsigned steps)
     w->uri = g_strconcat("lmdb:", w->dir, "/store", NULL);
     w->owner = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     w->told = g_array_new(FALSE, FALSE, sizeof(uint64_t));
+    w->indices = g_array_new(FALSE, FALSE, sizeof(uint64_t));
     w->store = fixture_open(w->uri, FIXTURE_WRITE, 3);
     for (unsigned i = 0; i < FAR; i++)
         w->same[i] = i;
     w->next_uuid = 1;
     for (unsigned d = 0; d < DISKS; d++)
         w->now.disks[d].uuid = w->next_uuid++;
-    for (w->step = 1; w->step <= steps && w->next_uuid < FAR / FILES - 1 && !w->wrong; w->step++)
+    for (w->step = 1; w->step <= steps && w->next_uuid < FAR / FILES - 1 && !w->wrong && !w->over;
+         w->step++) {
+        uint64_t index;
+
         take_step(w);
+        index = next_affix(w);
+        g_array_append_val(w->indices, index);
+    }
     if (w->wrong)
         g_error("WORLD_SEED=%u, step %u, %s: %s", seed, w->step - 1, w->doing, w->wrong);
     g_test_message("seed %u: %u steps, %u ids, %u bound, %u aliases", seed, w->step - 1,
@@ -816,6 +868,7 @@ static void run(unsigned seed, unsigned steps)
     fixture_remove(w->dir);
     g_hash_table_destroy(w->owner);
     g_array_free(w->told, TRUE);
+    g_array_free(w->indices, TRUE);
     g_rand_free(w->rand);
     g_free(w->dump);
     g_free(w->files);
