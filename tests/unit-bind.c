@@ -11,7 +11,10 @@
 #include <glib.h>
 #include <string.h>
 
+#include "store/backend.h"
+#include "store/dump.h"
 #include "store/qidmap.h"
+#include "store/store.h"
 #include "tests/lib/store-fixture.h"
 
 #define FILES 3000u
@@ -360,6 +363,33 @@ static void test_alias(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
     assert_whole(f->store);
 }
 
+/* What verify would complain of is not taken for a change that somebody made meanwhile. */
+static void test_damaged(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    struct qm_backend_config config = {.write = TRUE};
+    struct qidmap_object object = {.fs = 1, .ino = old_inode(1)};
+    struct qm_backend *backend;
+    struct qm_record r;
+    struct qm_txn *txn;
+    struct qm_meta meta;
+
+    f->to = fixture_register(f->store, 2, QIDMAP_POLICY_AFFIX);
+    close_store(f);
+    backend = qm_backend_lmdb.open(f->uri + 5, &config, NULL);
+    g_assert_nonnull(backend);
+    g_assert_cmpint(backend->ops->begin(backend, QM_TXN_WRITE, 2, &txn), ==, 0);
+    g_assert_cmpint(qm_read_meta(txn, &meta), ==, 0);
+    meta.transaction = backend->ops->number(txn);
+    qm_record_meta(&r, &meta);
+    g_assert_cmpint(qm_txn_put(txn, QM_TABLE_META, &r), ==, 0);
+    qm_record_byfull(&r, 3, &object); /* leads nowhere */
+    g_assert_cmpint(qm_txn_put(txn, QM_TABLE_BYFULL, &r), ==, 0);
+    g_assert_cmpint(backend->ops->commit(txn), ==, 0);
+    backend->ops->close(backend);
+    list_add(&f->list, f->to, new_inode(0), f->ids[0]);
+    g_assert_cmpint(qidmap_bind(f->uri, &f->options, &f->result, &f->error), ==, -EUCLEAN);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -367,6 +397,7 @@ int main(int argc, char **argv)
     g_test_add("/bind/served", struct fixture, "served", setup, test_bind, teardown);
     g_test_add("/bind/other-store", struct fixture, NULL, setup, test_other_store, teardown);
     g_test_add("/bind/alias", struct fixture, NULL, setup, test_alias, teardown);
+    g_test_add("/bind/damaged", struct fixture, NULL, setup, test_damaged, teardown);
     g_test_add("/bind/refused", struct fixture, NULL, setup, test_refused, teardown);
     return g_test_run();
 }
