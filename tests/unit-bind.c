@@ -367,8 +367,9 @@ static void test_alias(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
 static void test_damaged(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
     struct qm_backend_config config = {.write = TRUE};
-    struct qidmap_object object = {.fs = 1, .ino = old_inode(1)};
+    struct qidmap_object object = {.fs = 1, .ino = 77};
     struct qm_backend *backend;
+    unsigned i = 0;
     struct qm_record r;
     struct qm_txn *txn;
     struct qm_meta meta;
@@ -382,7 +383,9 @@ static void test_damaged(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
     meta.transaction = backend->ops->number(txn);
     qm_record_meta(&r, &meta);
     g_assert_cmpint(qm_txn_put(txn, QM_TABLE_META, &r), ==, 0);
-    qm_record_byfull(&r, 3, &object); /* leads nowhere */
+    while (!(f->ids[i] & 1))
+        i++;
+    qm_record_byfull(&r, f->ids[i], &object); /* another's */
     g_assert_cmpint(qm_txn_put(txn, QM_TABLE_BYFULL, &r), ==, 0);
     g_assert_cmpint(backend->ops->commit(txn), ==, 0);
     backend->ops->close(backend);
