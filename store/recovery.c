@@ -22,6 +22,7 @@
 #define LEAP_SERIAL   (UINT64_C(1) << 40)
 #define LEAP_INSTANCE 4096u
 #define SHARE         16u
+#define NEAR          (UINT64_C(1) << 32)                    /* too near to trust the clock */
 #define CLOCK_BEGIN   (INT64_C(1577836800) * G_USEC_PER_SEC) /* 2020 */
 
 #define PAUSE_FIRST (G_USEC_PER_SEC)
@@ -53,8 +54,8 @@ static uint64_t leap_serial(uint64_t next)
     int64_t now = g_get_real_time() - CLOCK_BEGIN;
     uint64_t clock = now > 0 ? (uint64_t)now << 8 : 0;
 
-    return clock > next && clock <= QM_SERIAL_LAST ? clock
-                                                   : leap(next, LEAP_SERIAL, QM_SERIAL_LAST);
+    return clock > next + NEAR && clock <= QM_SERIAL_LAST ? clock
+                                                          : leap(next, LEAP_SERIAL, QM_SERIAL_LAST);
 }
 
 void qm_floor_leap(struct qm_floor *floor, const struct qm_meta *m)

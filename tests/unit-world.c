@@ -626,8 +626,9 @@ static uint64_t any_id(struct world *w, const uint64_t *good, unsigned n_good, g
 
     if (draw < 6)
         return n_good ? good[pick(w, n_good)] : 0;
+    /* An even one of a superseded filesystem is what its inode says; whoever was told it. */
     if (draw < 8 && w->told->len > 0)
-        return g_array_index(w->told, uint64_t, pick(w, w->told->len));
+        return g_array_index(w->told, uint64_t, pick(w, w->told->len)) | 1;
     if (draw < 9)
         return 2 * (uint64_t)pick(w, 5000) + 1;
     return ((uint64_t)g_rand_int(w->rand) << 32 | g_rand_int(w->rand)) & ~UINT64_C(1);
