@@ -59,21 +59,6 @@ finds "a row that is retired"
 is "$(first '"\(.verdict) \(.fs)"')" "new 0" "is as good as none"
 is "$(first .reason | grep -c 'filesystem 1.*retired')" 1 "and the reason is told"
 
-# a store of something else
-sed 's/"identity":"[^"]*"/"identity":"2:00112233445566778899aabbccddeeff"/' <<<"$stored" | head -n -1 >"$tmp/dump"
-if command -v xxh128sum >/dev/null; then
-    printf '%s\n' "$(tail -n 1 <<<"$stored" | sed "s/xxh3_128\":\"[0-9a-f]*/xxh3_128\":\"$(xxh128sum <"$tmp/dump" | cut -d' ' -f1)/")" >>"$tmp/dump"
-    "$ctl" load --store "lmdb:$tmp/foreign" "$tmp/dump" >/dev/null || bail_out "not loaded"
-    run preflight --json --store "lmdb:$tmp/foreign" "$tree"
-    finds "a store of other filesystems"
-    is "$(first '"\(.verdict) \(.reason)"')" "new no filesystem of the store has its identity" "does not know it"
-    is "$(field 'select(.row == "absent") | .fs')" 1 "and what it does know is not here"
-    run preflight --store "lmdb:$tmp/foreign" "$tree"
-    says '^not here: filesystem 1 ' "in words, too"
-else
-    skip "a store of other filesystems" "no xxh128sum program"
-fi
-
 run preflight --store "$store" "$tmp/absent"
 exits 3 "a folder that is not there"
 run preflight --store "lmdb:$tmp/nostore" "$tree"
