@@ -140,4 +140,15 @@ is "$("$ctl" dump --json --store "lmdb:$tmp/copy")" "$before" "nothing was chang
 [ -d "$x/xfs" ] && umount "$x/xfs" &&
     is "$("$ctl" preflight --json --store "lmdb:$tmp/copy" "$x" | jq -r 'select(.row == "absent" and .type == "xfs") | .type')" \
         xfs "what is not mounted is told"
+
+# ---- trees of their own
+mkdir "$x/tree2" && mount --bind "$x/ext4/d" "$x/tree2" || bail_out "bind"
+printf '[export x]\npath=%s\nstore=lmdb:%s\nbind=distinct\n' "$x" "$tmp/distinct" >"$tmp/conf"
+start_qidmapd --export "x=$x" --store "lmdb:$tmp/distinct" --bind distinct --listen "unix:$tmp/s3" ||
+    bail_out "no server: $(cat "$qidmapd_log")"
+"$stat9p" -R "unix:$tmp/s3" x >"$tmp/seen" || bail_out "9pstat: $(cat "$tmp/seen")"
+"$ctl" manifest --config "$tmp/conf" -o "$tmp/manifest" x >/dev/null
+is "$(ids "$tmp/manifest")" "$(awk '{ print $1, $4 }' "$tmp/seen" | LC_ALL=C sort)" "bind=distinct: the ids of each tree"
+is "$(jq -r 'select(.path == "ext4/d/a" or .path == "tree2/a") | .id' "$tmp/manifest" | sort -u | wc -l)" 2 \
+    "one file has two of them"
 tap_done
