@@ -667,6 +667,54 @@ EXPORT int qidmap_prune(qidmap_store *store, const struct qidmap_prune_options *
     return r == 0 ? 0 : qm_error_export(e, store->uri, error);
 }
 
+EXPORT int qidmap_prune_missing(qidmap_store *store, const struct qidmap_missing_options *options,
+                                struct qidmap_prune_result *result, struct qidmap_error *error)
+{
+    struct qidmap_prune_result made = {.size = sizeof(made)};
+    GError *e = NULL;
+    int r;
+
+    if (!store || !options || options->size != sizeof(*options) ||
+        (options->root < 0 && options->bare < 0) || (options->flags & ~(uint32_t)QIDMAP_DRY_RUN) ||
+        (result && result->size != sizeof(*result)))
+        return refuse(error, store ? store->uri : NULL,
+                      "prune needs a store, an open root, and structs with their size");
+    r = qm_prune_missing(store, options, &made, &e);
+    if (result)
+        *result = made; /* as for qidmap_prune() */
+    return r == 0 ? 0 : qm_error_export(e, store->uri, error);
+}
+
+EXPORT int qidmap_seen(qidmap_store *store, const struct qidmap_live *live, size_t n_live,
+                       struct qidmap_error *error)
+{
+    GError *e = NULL;
+
+    if (!store || (n_live > 0 && !live))
+        return refuse(error, store ? store->uri : NULL, "seen needs a store and filesystems");
+    if (qm_store_seen(store, live, n_live, &e) != 0)
+        return qm_error_export(e, store->uri, error);
+    return 0;
+}
+
+EXPORT int qidmap_prune_fs(qidmap_store *store, const struct qidmap_prune_fs_options *options,
+                           struct qidmap_prune_result *result, struct qidmap_error *error)
+{
+    struct qidmap_prune_result made = {.size = sizeof(made)};
+    GError *e = NULL;
+    int r;
+
+    if (!store || !options || options->size != sizeof(*options) || options->reserved ||
+        (options->n_mounted > 0 && !options->mounted) || (options->n_live > 0 && !options->live) ||
+        (options->flags & ~(uint32_t)QIDMAP_DRY_RUN) || (result && result->size != sizeof(*result)))
+        return refuse(error, store ? store->uri : NULL,
+                      "prune needs a store, and structs with their size");
+    r = qm_prune_fs(store, options, &made, &e);
+    if (result)
+        *result = made; /* as for qidmap_prune() */
+    return r == 0 ? 0 : qm_error_export(e, store->uri, error);
+}
+
 EXPORT int qidmap_reset(const char *uri, const struct qidmap_reset_options *options,
                         struct qidmap_load_result *result, struct qidmap_error *error)
 {
