@@ -58,6 +58,10 @@ gboolean qid_store_check_outside(const char *root_path, const char *uri, GError 
 qidmap_store *qid_store_open_once(GPtrArray *stores, const char *uri, GError **error);
 void qid_store_free(gpointer data);
 
+/* Calls `visit` for each of them. */
+void qid_store_each(GPtrArray *stores, void (*visit)(const char *uri, void *store, void *data),
+                    void *data);
+
 /* ---- qid-tell.c: from any thread ------------------------------------------------------------- */
 
 /* After what may have made new mappings: says once when a store with little room has less than a
@@ -70,6 +74,11 @@ void qid_watch_store(struct qid_export *exp, int rc);
 
 /* multidevs=warn: once for each export, which two filesystems share the space of inode numbers. */
 void qid_warn_once(struct qid_export *exp, const struct statx *stx);
+
+/* ---- qid-count.c: from any thread ------------------------------------------------------------ */
+
+/* The map is asked for the ids of so many objects. */
+void qid_count(uint64_t objects);
 
 /* ---- qid-placeholder.c ----------------------------------------------------------------------- */
 

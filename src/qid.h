@@ -5,8 +5,9 @@
  * Owns the stores that the daemon has open, and the cache from (mount id, st_dev) to fs number with
  * the watch on mountinfo that keeps it true (mount.c). Knows nothing of fids or messages.
  *
- * Threads: qid_from_stat() and qid_from_dirents() may be called from all workers at once; the
- * others from the main thread, before the workers start or after they ended.
+ * Threads: qid_from_stat() and qid_from_dirents() may be called from all workers at once, and what
+ * says so from any thread; the others from the main thread, before the workers start or after they
+ * ended.
  */
 #ifndef QID_H
 #define QID_H
@@ -73,6 +74,14 @@ gboolean qid_map_start(struct qid_map *map, GError **error);
 
 /* Stops watching, closes the stores (clean stop). NULL is allowed. */
 void qid_map_free(struct qid_map *map);
+
+/* Calls `visit` for each store that is open, from any thread; `store` is a qidmap_store, which
+ * stays open meanwhile, and `uri` names it. It must be quick. */
+void qid_map_each_store(struct qid_map *map,
+                        void (*visit)(const char *uri, void *store, void *data), void *data);
+
+/* How often all stores were asked for the id of an object. From any thread. */
+uint64_t qid_counted(void);
 
 /* The qid of the file open as `fd` (O_PATH is enough), whose statx result with QID_STATX_MASK is
  * `stx`. Returns 0 or a negative errno: -ENODEV (multidevs=forbid, on-duplicate=refuse), -EPERM
