@@ -13,9 +13,8 @@
 
 #include "src/control.h"
 #include "src/limit.h"
-#include "src/qid.h"
+#include "src/qid-admin.h"
 #include "src/stats.h"
-#include "store/qidmap.h"
 
 static void set_hex(JsonObject *object, const char *member, const uint8_t *bytes, gsize size)
 {
@@ -109,21 +108,20 @@ static JsonObject *held(void)
     return object;
 }
 
-struct stores {
-    JsonArray *array;
-    uint64_t made;
-};
-
-static void add_store(const char *uri, void *handle, void *data)
+static JsonObject *store_of(struct qid_store *store, uint64_t *made)
 {
-    struct stores *stores = data;
     struct qidmap_stats stats = {.size = sizeof stats};
-    struct qidmap_error problem;
-
-    if (qidmap_store_stats(handle, &stats, &problem) < 0)
-        return;
+    struct qidmap_error problem = {0};
     JsonObject *object = json_object_new();
-    control_set_name(object, "store", uri);
+    qidmap_store *handle = qid_admin_use(store, &problem);
+
+    control_set_name(object, "store", qid_admin_uri(store));
+    if (handle != NULL) {
+        qidmap_store_stats(handle, &stats, NULL);
+        if (qidmap_store_health(handle, &problem) == 0)
+            problem.text[0] = '\0';
+        qid_admin_unuse(store);
+    }
     set_hex(object, "uuid", stats.uuid, sizeof stats.uuid);
     control_set_u64(object, "fs_rows", stats.fs_rows);
     control_set_u64(object, "affix_rows", stats.affix_rows);
@@ -135,23 +133,24 @@ static void add_store(const char *uri, void *handle, void *data)
     control_set_u64(object, "commit_slowest", stats.commit_slowest);
     control_set_u64(object, "bytes_used", stats.bytes_used);
     control_set_u64(object, "bytes_room", stats.bytes_room);
-    int code = qidmap_store_health(handle, &problem);
-    control_set_name(object, "trouble", code < 0 ? problem.text : "");
-    json_array_add_object_element(stores->array, object);
-    stores->made += stats.made;
+    control_set_name(object, "trouble", problem.text);
+    *made += stats.made;
+    return object;
 }
 
+/* Fills `stores`, too. */
 static JsonObject *map_of(struct qid_map *map, JsonArray *stores)
 {
-    struct stores seen = {stores, 0};
-    uint64_t lookups = qid_counted();
     JsonObject *object = json_object_new();
+    uint64_t lookups = qid_counted(), made = 0;
+    struct qid_store *store;
 
-    qid_map_each_store(map, add_store, &seen);
+    for (unsigned i = 0; (store = qid_admin_store(map, i)) != NULL; i++)
+        json_array_add_object_element(stores, store_of(store, &made));
     /* What is new was asked for as well, but the two are not read at one moment. */
     control_set_u64(object, "lookups", lookups);
-    control_set_u64(object, "hits", lookups > seen.made ? lookups - seen.made : 0);
-    control_set_u64(object, "new_mappings", seen.made);
+    control_set_u64(object, "hits", lookups > made ? lookups - made : 0);
+    control_set_u64(object, "new_mappings", made);
     return object;
 }
 

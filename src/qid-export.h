@@ -58,10 +58,6 @@ gboolean qid_store_check_outside(const char *root_path, const char *uri, GError 
 qidmap_store *qid_store_open_once(GPtrArray *stores, const char *uri, GError **error);
 void qid_store_free(gpointer data);
 
-/* Calls `visit` for each of them. */
-void qid_store_each(GPtrArray *stores, void (*visit)(const char *uri, void *store, void *data),
-                    void *data);
-
 /* ---- qid-tell.c: from any thread ------------------------------------------------------------- */
 
 /* After what may have made new mappings: says once when a store with little room has less than a

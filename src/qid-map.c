@@ -12,14 +12,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <sys/stat.h>
 
 struct qid_map {
     struct mount_watch *watch;
-    GPtrArray *exports;   /* struct qid_export */
-    GPtrArray *stores;    /* of qid-store.c */
-    pthread_mutex_t lock; /* of `stores`, once threads run */
+    GPtrArray *exports; /* struct qid_export */
+    GPtrArray *stores;  /* of qid-store.c */
 };
 
 static void export_free(gpointer data)
@@ -52,7 +50,6 @@ struct qid_map *qid_map_new(char *const *overrides, GError **error)
     map->watch = watch;
     map->exports = g_ptr_array_new_with_free_func(export_free);
     map->stores = g_ptr_array_new_with_free_func(qid_store_free);
-    pthread_mutex_init(&map->lock, NULL);
     return map;
 }
 
@@ -130,14 +127,6 @@ gboolean qid_map_start(struct qid_map *map, GError **error)
     return TRUE;
 }
 
-void qid_map_each_store(struct qid_map *map,
-                        void (*visit)(const char *uri, void *store, void *data), void *data)
-{
-    pthread_mutex_lock(&map->lock);
-    qid_store_each(map->stores, visit, data);
-    pthread_mutex_unlock(&map->lock);
-}
-
 void qid_map_free(struct qid_map *map)
 {
     if (map == NULL)
@@ -145,6 +134,5 @@ void qid_map_free(struct qid_map *map)
     mount_watch_free(map->watch);
     g_ptr_array_unref(map->stores);
     g_ptr_array_unref(map->exports);
-    pthread_mutex_destroy(&map->lock);
     g_free(map);
 }

@@ -120,12 +120,3 @@ qidmap_store *qid_store_open_once(GPtrArray *stores, const char *uri, GError **e
     g_ptr_array_add(stores, store);
     return opened;
 }
-
-void qid_store_each(GPtrArray *stores, void (*visit)(const char *uri, void *store, void *data),
-                    void *data)
-{
-    for (guint i = 0; i < stores->len; i++) {
-        const struct open_store *store = g_ptr_array_index(stores, i);
-        visit(store->uri, store->store, data);
-    }
-}

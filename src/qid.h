@@ -75,11 +75,6 @@ gboolean qid_map_start(struct qid_map *map, GError **error);
 /* Stops watching, closes the stores (clean stop). NULL is allowed. */
 void qid_map_free(struct qid_map *map);
 
-/* Calls `visit` for each store that is open, from any thread; `store` is a qidmap_store, which
- * stays open meanwhile, and `uri` names it. It must be quick. */
-void qid_map_each_store(struct qid_map *map,
-                        void (*visit)(const char *uri, void *store, void *data), void *data);
-
 /* How often all stores were asked for the id of an object. From any thread. */
 uint64_t qid_counted(void);
 
