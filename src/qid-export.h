@@ -117,6 +117,11 @@ void qid_watch_store(struct qid_export *exp, int rc);
 /* multidevs=warn: once for each export, which two filesystems share the space of inode numbers. */
 void qid_warn_once(struct qid_export *exp, const struct statx *stx);
 
+/* ---- qid-count.c: from any thread ------------------------------------------------------------ */
+
+/* The map is asked for the ids of so many objects. */
+void qid_count(uint64_t objects);
+
 /* ---- qid-placeholder.c ----------------------------------------------------------------------- */
 
 /* Has the inode number of one, which can be something else on other filesystems. */

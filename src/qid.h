@@ -5,8 +5,9 @@
  * Owns the stores that the daemon has open, and the cache from (mount id, st_dev) to fs number with
  * the watch on mountinfo that keeps it true (mount.c). Knows nothing of fids or messages.
  *
- * Threads: qid_from_stat() and qid_from_dirents() may be called from all workers at once; the
- * others from the main thread, before the workers start or after they ended.
+ * Threads: qid_from_stat() and qid_from_dirents() may be called from all workers at once, and what
+ * says so from any thread; the others from the main thread, before the workers start or after they
+ * ended.
  */
 #ifndef QID_H
 #define QID_H
@@ -83,6 +84,8 @@ void qid_map_free(struct qid_map *map);
  * gives up with -EAGAIN; -EIO: the store could not be opened again. */
 int qid_attach(struct qid_export *exp, uint64_t session);
 void qid_detach(struct qid_export *exp, uint64_t session);
+/* How often all stores were asked for the id of an object. From any thread. */
+uint64_t qid_counted(void);
 
 /* The qid of the file open as `fd` (O_PATH is enough), whose statx result with QID_STATX_MASK is
  * `stx`. Returns 0 or a negative errno: -ENODEV (multidevs=forbid, on-duplicate=refuse), -EPERM

@@ -161,6 +161,11 @@ struct qidmap_stats {
     int64_t last_clean_stop; /* 0: never, or open for writing now, or not stopped cleanly */
     char uri[512];
     char backend[16]; /* "lmdb", "xattr", "memory" */
+    uint64_t made;    /* since this handle was opened: affix entries and rows of the full map that
+                         were made for objects that were new */
+    uint64_t commits; /* since then; all of them */
+    uint64_t commit_nanoseconds; /* they took, all together, until they were on stable storage */
+    uint64_t commit_slowest;     /* nanoseconds */
 };
 int qidmap_store_stats(qidmap_store *store, struct qidmap_stats *stats, struct qidmap_error *error);
 
