@@ -126,7 +126,7 @@ static JsonObject *trace(struct control_call *call, JsonObject *request, void *d
 
 /* ---- drain ----------------------------------------------------------------------------------- */
 
-static const char *peer_of(const struct stats_snapshot *snapshot, uint64_t id)
+static const char *peer_name_of(const struct stats_snapshot *snapshot, uint64_t id)
 {
     for (guint i = 0; i < snapshot->sessions->len; i++) {
         const struct stats_snapshot_session *s = g_ptr_array_index(snapshot->sessions, i);
@@ -209,7 +209,7 @@ static JsonObject *drain(struct control_call *call, JsonObject *request, void *d
         json_object_set_string_member(object, "why", one->why);
         if (one->session != 0) {
             control_set_u64(object, "session", one->session);
-            control_set_name(object, "peer", peer_of(snapshot, one->session));
+            control_set_name(object, "peer", peer_name_of(snapshot, one->session));
         }
         json_array_add_object_element(open, object);
     }

@@ -84,6 +84,7 @@ void qid_map_free(struct qid_map *map);
  * gives up with -EAGAIN; -EIO: the store could not be opened again. */
 int qid_attach(struct qid_export *exp, uint64_t session);
 void qid_detach(struct qid_export *exp, uint64_t session);
+
 /* How often all stores were asked for the id of an object. From any thread. */
 uint64_t qid_counted(void);
 
