@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "tools/cmd.h"
+#include "tools/progress.h"
 
 static void show(const char *done, const char *backup, gboolean json)
 {
@@ -24,6 +25,7 @@ static void show(const char *done, const char *backup, gboolean json)
 static int reset_fs(const struct cmd *cmd, struct cmd_options *options, guint32 fs, gboolean yes)
 {
     g_autoptr(qidmap_store) store = NULL;
+    g_autoptr(progress) line = progress_new();
     struct qidmap_fs row = {.size = sizeof row};
     struct qidmap_error error;
     char backup[QIDMAP_ERROR_TEXT];
@@ -43,8 +45,14 @@ static int reset_fs(const struct cmd *cmd, struct cmd_options *options, guint32 
     if (status != CMD_OK) {
         return status;
     }
-    if (qidmap_backup(store, NULL, 0, NULL, NULL, backup, &error) < 0 ||
-        qidmap_fs_retire(store, fs, &error) < 0) {
+    progress_begin(line, "writing", "rows");
+    int code = qidmap_backup(store, NULL, 0, progress_step, line, backup, &error);
+    if (code == 0) {
+        progress_wait(line, "retiring");
+        code = qidmap_fs_retire(store, fs, &error);
+    }
+    progress_hide(line);
+    if (code < 0) {
         return cmd_fail(&error);
     }
     g_autofree char *done = g_strdup_printf("filesystem %u begins anew", fs);
@@ -57,6 +65,7 @@ static int reset_all(const struct cmd *cmd, const struct cmd_options *options, c
 {
     struct qidmap_reset_options how = {.size = sizeof how,
                                        .flags = from_scratch ? QIDMAP_RESET_FROM_SCRATCH : 0};
+    g_autoptr(progress) line = progress_new();
     struct qidmap_load_result result = {.size = sizeof result};
     struct qidmap_error error;
     g_autofree char *shown = cmd_escape(uri, TRUE);
@@ -68,7 +77,10 @@ static int reset_all(const struct cmd *cmd, const struct cmd_options *options, c
     if (status != CMD_OK) {
         return status;
     }
-    if (qidmap_reset(uri, &how, &result, &error) < 0) {
+    progress_wait(line, "emptying the store");
+    int code = qidmap_reset(uri, &how, &result, &error);
+    progress_hide(line);
+    if (code < 0) {
         return cmd_fail(&error);
     }
     show(from_scratch    ? "the store is as new"

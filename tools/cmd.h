@@ -104,6 +104,10 @@ const struct qidmap_fsid *cmd_fs_identity(const struct qidmap_fs *row);
 /* How sure an identity is: "sure", "weak", "untested" or "ephemeral"; static storage. */
 const char *cmd_certainty(guint32 kind, guint32 flags, guint32 policy);
 
+/* The same for a row, with what else sets it apart, for a table: "sure,duplicate". Free with
+ * g_free(). */
+char *cmd_fs_certainty(const struct qidmap_fs *row);
+
 /* "ext4 on /dev/sda1", as far as it is known, for terminals. Free with g_free(). */
 char *cmd_fs_what(const struct qidmap_hints *hints);
 
