@@ -461,11 +461,9 @@ GArray *mount_watch_live(struct mount_watch *watch, qidmap_store *store)
     const struct qidmap_live *live;
     gsize n;
 
-    pthread_mutex_lock(&watch->work);
     live = mount_registry_live(watch->registry, store, &n);
     if (n > 0)
         g_array_append_vals(copy, live, (guint)n);
-    pthread_mutex_unlock(&watch->work);
     return copy;
 }
 

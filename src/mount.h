@@ -99,7 +99,7 @@ int mount_watch_renew(struct mount_watch *watch);
 /* Ends the watch. NULL is allowed. Exports are freed with it. */
 void mount_watch_free(struct mount_watch *watch);
 
-/* What is served from `store` now: struct qidmap_live, to be freed. */
+/* What is served from `store` now: struct qidmap_live, to be freed. With the watch held. */
 GArray *mount_watch_live(struct mount_watch *watch, qidmap_store *store);
 
 /* Looks up the file that `stx` (STATX_MNT_ID included) describes: `name` in the directory `fd`, or

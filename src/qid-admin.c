@@ -23,8 +23,7 @@
 #define OPEN_TRIES 50
 #define OPEN_PAUSE 100000 /* us */
 
-static int G_GNUC_PRINTF(3, 4)
-    fail(struct qidmap_error *error, int code, const char *format, ...)
+static int G_GNUC_PRINTF(3, 4) fail(struct qidmap_error *error, int code, const char *format, ...)
 {
     va_list args;
 
@@ -177,6 +176,18 @@ int qid_admin_change(struct qid_map *map, struct qid_store *store, const uint32_
     qid_admin_unuse(store);
     pthread_mutex_unlock(&store->admin);
     return rc;
+}
+
+GArray *qid_admin_live(struct qid_map *map, qidmap_store *handle, gboolean changing)
+{
+    GArray *live;
+
+    if (!changing)
+        mount_watch_hold(map->watch);
+    live = mount_watch_live(map->watch, handle);
+    if (!changing)
+        mount_watch_resume(map->watch);
+    return live;
 }
 
 /* ---- closed ---------------------------------------------------------------------------------- */

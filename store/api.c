@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "store/bind.h"
 #include "store/compact.h"
@@ -22,6 +23,7 @@
 #include "store/load.h"
 #include "store/marker.h"
 #include "store/object.h"
+#include "store/prune-scan.h"
 #include "store/prune.h"
 #include "store/reset.h"
 #include "store/store.h"
@@ -687,6 +689,26 @@ EXPORT int qidmap_prune(qidmap_store *store, const struct qidmap_prune_options *
     return r == 0 ? 0 : qm_error_export(e, store->uri, error);
 }
 
+EXPORT int qidmap_open_bare(int mounted, int *bare, struct qidmap_error *error)
+{
+    gboolean is_bare = FALSE;
+    GError *e = NULL;
+    int fd;
+
+    if (mounted < 0 || !bare)
+        return refuse(error, NULL, "open_bare needs an open directory");
+    fd = qm_scan_open(mounted, &is_bare, &e);
+    if (fd >= 0 && !is_bare) {
+        close(fd);
+        fd = qm_set_error(&e, EPERM,
+                          "what is mounted upon it cannot be set aside: that needs CAP_SYS_ADMIN");
+    }
+    if (fd < 0)
+        return qm_error_export(e, NULL, error);
+    *bare = fd;
+    return 0;
+}
+
 EXPORT int qidmap_prune_missing(qidmap_store *store, const struct qidmap_missing_options *options,
                                 struct qidmap_prune_result *result, struct qidmap_error *error)
 {
@@ -724,7 +746,7 @@ EXPORT int qidmap_prune_fs(qidmap_store *store, const struct qidmap_prune_fs_opt
     GError *e = NULL;
     int r;
 
-    if (!store || !options || options->size != sizeof(*options) || options->reserved ||
+    if (!store || !options || options->size != sizeof(*options) ||
         (options->n_mounted > 0 && !options->mounted) || (options->n_live > 0 && !options->live) ||
         (options->flags & ~(uint32_t)QIDMAP_DRY_RUN) || (result && result->size != sizeof(*result)))
         return refuse(error, store ? store->uri : NULL,

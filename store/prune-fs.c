@@ -103,7 +103,8 @@ int qm_prune_fs(struct qidmap_store *store, const struct qidmap_prune_fs_options
         uint32_t fs = g_array_index(numbers, uint32_t, i);
         gboolean done = TRUE;
 
-        if (qm_store_fs_get(store, fs, &row) != 0 || row.retired)
+        if ((options->fs != 0 && fs != options->fs) || qm_store_fs_get(store, fs, &row) != 0 ||
+            row.retired)
             continue;
         result->rows++;
         /* What claims to have been seen in the future was seen now. */

@@ -808,15 +808,21 @@ struct qidmap_prune_result {
 int qidmap_prune(qidmap_store *store, const struct qidmap_prune_options *options,
                  struct qidmap_prune_result *result, struct qidmap_error *error);
 
+/*
+ * The root directory of the filesystem that is mounted at the open directory `mounted` (O_PATH is
+ * enough), without what is mounted upon it, for the caller to close. Errors: -EXDEV the mount shows
+ * a part of the filesystem only, -EPERM (open_tree(2) needs CAP_SYS_ADMIN), -ENODEV.
+ */
+int qidmap_open_bare(int mounted, int *bare, struct qidmap_error *error);
+
 struct qidmap_missing_options {
     size_t size;    /* sizeof (struct qidmap_missing_options) */
     uint32_t flags; /* QIDMAP_DRY_RUN */
     uint32_t fs;    /* whose rows of the full map are looked at */
     int root;       /* the mount point of the filesystem, open; O_PATH is enough. The caller has seen
                        to it that it is `fs`, by qidmap_identify() and qidmap_recognise() */
-    int bare;       /* -1; or the same directory with nothing mounted upon it, for those who may not
-                       make that themselves, as open_tree(2) with OPEN_TREE_CLONE does: then `root`
-                       is not used, and the caller has seen to it that it shows the whole */
+    int bare;       /* -1; or what qidmap_open_bare() gave, perhaps to another process: then `root`
+                       is not used */
     qidmap_progress_func progress; /* may be NULL; names looked at, of an unknown total */
     void *data;
 };
@@ -836,7 +842,7 @@ int qidmap_prune_missing(qidmap_store *store, const struct qidmap_missing_option
 struct qidmap_prune_fs_options {
     size_t size;         /* sizeof (struct qidmap_prune_fs_options) */
     uint32_t flags;      /* QIDMAP_DRY_RUN */
-    uint32_t reserved;   /* 0 */
+    uint32_t fs;         /* this one alone; 0: all */
     uint64_t unseen_for; /* seconds of time served */
     /* Whatever is mounted now, as qidmap_identify() says it. One that cannot be identified: count
      * 0, and the type in the hints: then no filesystem of that type goes. */

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tools/cmd.h"
 #include "tools/mounts.h"
@@ -22,8 +23,9 @@ struct compact {
     gboolean dry_run, missing, prune_fs;
     char *unseen_text;
     guint64 unseen_for;
-    gint64 fs; /* 0: all */
-    qidmap_store *store;
+    gint64 fs;           /* 0: all */
+    char *uri, *socket;  /* socket: of the daemon that has the store and is to do it, or NULL */
+    qidmap_store *store; /* for reading, where there is a daemon */
     struct progress *line;
     guint64 gone;     /* rows */
     gboolean trouble; /* something that is mounted could not be looked at */
@@ -151,6 +153,31 @@ static guint64 count_rows(qidmap_store *store, guint32 fs)
     return qidmap_prune(store, &options, &result, NULL) == 0 ? result.rows : 0;
 }
 
+/* The daemon does it: it gets the root as a descriptor. */
+static int ask_missing(struct compact *c, const struct qidmap_missing_options *options,
+                       const struct qidmap_identity *identity, struct qidmap_prune_result *result,
+                       struct qidmap_error *error)
+{
+    g_autoptr(JsonObject) reply = NULL;
+    JsonObject *arguments = json_object_new();
+    int bare, code;
+
+    json_object_set_int_member(arguments, "fs", options->fs);
+    cmd_json_u64(arguments, "superblock", identity->superblock);
+    code = qidmap_open_bare(options->root, &bare, error);
+    if (code < 0) {
+        json_object_unref(arguments);
+        return code;
+    }
+    code = cmd_ask(c->socket, c->uri, "prune-missing", arguments, &bare, 1, c->line, &reply, error);
+    close(bare);
+    if (code == 0) {
+        result->rows = daemon_u64(reply, "rows");
+        result->missing = daemon_u64(reply, "missing");
+    }
+    return code;
+}
+
 /* Through whichever of its mounts shows the whole. */
 static int prune_mounted(struct compact *c, const struct mounts *mounts,
                          const struct qidmap_fs *row, struct qidmap_prune_result *result,
@@ -170,7 +197,11 @@ static int prune_mounted(struct compact *c, const struct mounts *mounts,
         }
         options.root = g_array_index(mounts->fds, int, i);
         progress_begin(c->line, "looking at", "names");
-        code = qidmap_prune_missing(c->store, &options, result, error);
+        code = c->socket == NULL
+                   ? qidmap_prune_missing(c->store, &options, result, error)
+                   : ask_missing(c, &options,
+                                 &g_array_index(mounts->identity, struct qidmap_identity, i),
+                                 result, error);
         progress_hide(c->line);
     }
     return code;
@@ -232,20 +263,59 @@ static int prune_missing(struct compact *c, const struct mounts *mounts)
     return status;
 }
 
+/* A daemon knows what it serves, and the tool what is mounted: both must agree that it can go. */
+static int ask_retire(struct compact *c, guint32 fs, guint64 unseen)
+{
+    g_autoptr(JsonObject) reply = NULL;
+    JsonObject *arguments = json_object_new();
+    struct qidmap_error error;
+
+    json_object_set_int_member(arguments, "fs", fs);
+    cmd_json_u64(arguments, "unseen_for", c->unseen_for);
+    if (cmd_ask(c->socket, c->uri, "prune-fs", arguments, NULL, 0, NULL, &reply, &error) < 0) {
+        return cmd_fail(&error);
+    }
+    if (daemon_u64(reply, "missing") > 0) {
+        show_retired(c, fs, unseen);
+    }
+    return CMD_OK;
+}
+
+struct candidate {
+    guint32 fs;
+    guint64 unseen;
+};
+
+static void note_candidate(void *data, uint32_t fs, uint64_t unseen)
+{
+    struct candidate candidate = {fs, unseen};
+    g_array_append_val((GArray *)data, candidate);
+}
+
 static int prune_fs(struct compact *c, const struct mounts *mounts)
 {
+    g_autoptr(GArray) candidates = g_array_new(FALSE, FALSE, sizeof(struct candidate));
     struct qidmap_prune_fs_options options = {
         .size = sizeof options,
-        .flags = c->dry_run ? QIDMAP_DRY_RUN : 0,
+        .flags = c->dry_run || c->socket != NULL ? QIDMAP_DRY_RUN : 0,
         .unseen_for = c->unseen_for,
         .mounted = (const struct qidmap_identity *)(const void *)mounts->identity->data,
         .n_mounted = mounts->identity->len,
-        .retired = show_retired,
-        .data = c,
+        .retired = note_candidate,
+        .data = candidates,
     };
     struct qidmap_error error;
+    int status = CMD_OK, code = qidmap_prune_fs(c->store, &options, NULL, &error);
 
-    return qidmap_prune_fs(c->store, &options, NULL, &error) == 0 ? CMD_OK : cmd_fail(&error);
+    for (guint i = 0; i < candidates->len && status == CMD_OK; i++) {
+        const struct candidate *one = &g_array_index(candidates, struct candidate, i);
+        if (c->socket != NULL) {
+            status = ask_retire(c, one->fs, one->unseen);
+        } else {
+            show_retired(c, one->fs, one->unseen);
+        }
+    }
+    return code < 0 ? cmd_fail(&error) : status;
 }
 
 static int prune(struct compact *c)
@@ -270,11 +340,28 @@ static int prune(struct compact *c)
     return status;
 }
 
+static int ask_rewrite(struct compact *c, struct qidmap_compact_result *result)
+{
+    g_autoptr(JsonObject) reply = NULL;
+    struct qidmap_error error;
+
+    if (cmd_ask(c->socket, c->uri, "compact", NULL, NULL, 0, NULL, &reply, &error) < 0) {
+        return cmd_fail(&error);
+    }
+    result->bytes_before = daemon_u64(reply, "bytes_before");
+    result->bytes_after = daemon_u64(reply, "bytes_after");
+    show_size(result, FALSE, c->options.json);
+    return c->trouble ? CMD_TROUBLE : CMD_OK;
+}
+
 static int rewrite(struct compact *c)
 {
     struct qidmap_compact_result result = {.size = sizeof result};
     struct qidmap_error error;
 
+    if (c->socket != NULL) {
+        return ask_rewrite(c, &result);
+    }
     if (qidmap_compact(c->store, c->dry_run ? QIDMAP_DRY_RUN : 0, &result, &error) < 0) {
         return cmd_fail(&error);
     }
@@ -307,7 +394,7 @@ int cmd_compact(const struct cmd *cmd, int argc, char **argv)
     g_autoptr(progress) line = progress_new();
     g_autoptr(qidmap_store) store = NULL;
     g_autofree char *unseen_text = NULL;
-    struct compact c = {.cmd = cmd, .line = line};
+    struct compact c = {.cmd = cmd, .line = line, .options = {.writes = TRUE}};
     const GOptionEntry extra[] = {
         {"prune-missing", 0, 0, G_OPTION_ARG_NONE, &c.missing,
          "forget files that mounted filesystems no longer have", NULL},
@@ -326,17 +413,28 @@ int cmd_compact(const struct cmd *cmd, int argc, char **argv)
     if (cmd_parse(cmd, &c.options, extra, argc, argv, &status)) {
         c.unseen_text = unseen_text;
         status = check(&c);
+        status = status == CMD_OK ? cmd_uri(&c.options, &c.uri) : status;
+        if (status == CMD_OK && !c.dry_run) { /* a dry run reads beside a daemon */
+            status = cmd_daemon(&c.options, c.uri, &c.socket);
+        }
         if (status == CMD_OK) {
-            status = c.dry_run ? cmd_open(&c.options, &store) : cmd_open_write(&c.options, &store);
+            status = c.dry_run || c.socket != NULL ? cmd_open(&c.options, &store)
+                                                   : cmd_open_write(&c.options, &store);
         }
         c.store = store;
         if (status == CMD_OK && (c.missing || c.prune_fs)) {
             status = prune(&c);
+        }
+        if (c.socket != NULL) {
+            c.store = NULL; /* a reader would keep the daemon from reusing pages */
+            g_clear_pointer(&store, qidmap_store_close);
         }
         if (status == CMD_OK) {
             status = rewrite(&c);
         }
     }
     cmd_options_clear(&c.options);
+    g_free(c.uri);
+    g_free(c.socket);
     return status;
 }
