@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "tools/cmd.h"
+#include "tools/daemon.h"
 #include "tools/mounts.h"
 #include "tools/progress.h"
 
