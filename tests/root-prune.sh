@@ -15,6 +15,7 @@ if [ -z "${QIDMAP_TEST_UNSHARED:-}" ]; then
     QIDMAP_TEST_UNSHARED=1 exec unshare -m --propagation private bash "$0" "$@"
 fi
 need_loop
+mount --make-rshared / # so that the daemon enters a namespace of its own, as it does on most hosts
 . "$(dirname "$0")/ctl-common.sh"
 bind_tree=$(find_program bind-tree) || bail_out "no bind-tree below $builddir: run make check first"
 inject=$builddir/tests/lib/.libs/inject.so
@@ -75,8 +76,28 @@ set_kind() { # inode|handle: how files of filesystem $fs are known from now on
 }
 number() { "$ctl" fs identify --store "$store" "$mnt" --json | member fs; }
 
-try() { # KIND inode|handle|natural
-    local name="$1, by $2" before after rows
+clients() { # go over all files until told to end, and write down what differs
+    while [ ! -e "$tmp/enough" ]; do
+        "$stat9p" -R "$address" tree | sort -k4 >"$tmp/ids.now" 2>/dev/null
+        cmp -s "$tmp/ids.now" "$tmp/ids.left" || cp "$tmp/ids.now" "$tmp/ids.wrong"
+    done
+}
+online() { # the same with a daemon that has the store, and clients at work
+    rm -f "$tmp/enough" "$tmp/ids.wrong"
+    serve_tree
+    ids >"$tmp/ids.left"
+    is "$(cat "$tmp/ids.left")" "$ids_left" "$name: before, ids are what they were"
+    clients &
+    run "$@"
+    touch "$tmp/enough"
+    wait $!
+    check "$name: and a client saw the same ids all the time" test ! -e "$tmp/ids.wrong"
+    is "$(ids)" "$ids_left" "$name: and afterwards"
+    stop_qidmapd
+}
+
+try() { # KIND inode|handle|natural [online]
+    local name="$1, by $2${3:+, $3}" rows
     rm -rf "$tmp/store"
     make_fs "$1" "$tmp/image"
     mount_fs "$1" || { skip "$name" "cannot mount $1"; return; }
@@ -140,7 +161,13 @@ try() { # KIND inode|handle|natural
         mount -t tmpfs tmpfs "$mnt/under"
     fi
 
-    run compact --store "$store" --prune-missing --prune-fs --unseen-for 0s --json
+    if [ "${3:-}" = online ]; then
+        umount "$mnt/under" # a client would see what is mounted there
+        online compact --store "$store" --prune-missing --prune-fs --unseen-for 0s --json
+        mount -t tmpfs tmpfs "$mnt/under"
+    else
+        run compact --store "$store" --prune-missing --prune-fs --unseen-for 0s --json
+    fi
     exits 0 "$name: compact --prune-missing --prune-fs"
     is "$(grep "\"fs\":$fs,.*\"missing\"" <<<"$out" | member missing)" 12 "$name: rows of what is gone"
     is "$(full_rows)" "$((rows - 12))" "$name: are deleted, and no other"
@@ -151,7 +178,7 @@ try() { # KIND inode|handle|natural
     serve_tree
     is "$(ids)" "$ids_left" "$name: a client sees the ids that it saw"
     stop_qidmapd
-    [ "$1 $2" != "ext4 handle" ] || kills
+    [ "$1 $2 ${3:-}" != "ext4 handle " ] || kills
     unmount_below "$tmp"
 }
 
@@ -187,10 +214,11 @@ kills() {
 
 for kind in ext4 xfs btrfs; do
     have_fs "$kind" || { skip "$kind" "no $kind in this kernel"; continue; }
-    try "$kind" inode
+    try "$kind" inode online
     try "$kind" handle
 done
 have_fs overlay && try overlay natural
+try ext4 handle online
 
 # ---- filesystems without rows of their own --------------------------------------------------------
 
