@@ -65,7 +65,7 @@ fill() {
     mkfifo "$mnt/dir/fifo"
 }
 ids() { "$stat9p" -R "$address" tree | sort -k4; }
-full_rows() { "$ctl" status --store "$store" --json | member full_rows; }
+full_rows() { "$ctl" status --store "$store" --json | grep -o '"full_rows":"[0-9]*"' | head -1 | tr -cd 0-9; }
 set_kind() { # inode|handle: how files of filesystem $fs are known from now on
     if [ "$1" = handle ]; then
         run fs policy --store "$store" "$fs" handle --renumber --yes

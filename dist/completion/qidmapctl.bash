@@ -46,7 +46,7 @@ _qidmapctl() {
         options="$options --latest --replace --yes"
         ;;
     compact)
-        options="$options --dry-run"
+        options="$options --dry-run --prune-missing --fs --prune-fs --unseen-for --fs-id"
         ;;
     copy)
         options="--latest --replace --yes --json --help"
