@@ -3,8 +3,8 @@
  * What is mounted on this host, as far as the filesystems of a store are concerned: each mount with
  * what it is, and which row of the store that is. Knows nothing of files.
  */
-#ifndef TOOLS_MOUNTS_H
-#define TOOLS_MOUNTS_H
+#ifndef TOOLS_MOUNTED_H
+#define TOOLS_MOUNTED_H
 
 #include <glib.h>
 

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "tools/cmd.h"
-#include "tools/mounts.h"
+#include "tools/mounted.h"
 
 /* mountinfo writes space, tab, newline and backslash as \ooo. */
 static char *unescape(const char *text)
