@@ -54,6 +54,13 @@ static const struct cmd commands[] = {
      "A file whose name is a number is written ./123.\n",
      cmd_lookup},
     {"survey", "DIR", "tell what ids an export of DIR would get", SURVEY_DETAILS, cmd_survey},
+    {"top", "", "show what a daemon does, now and again",
+     "The daemon is named by its control socket or its store; where there is only one, it is\n"
+     "found. q ends.\n",
+     cmd_top},
+    {"metrics", "", "print what a daemon did, for Prometheus",
+     "In the text format, for a textfile collector. The daemon is named as for top.\n",
+     cmd_metrics},
     {"fs list", "", "list the filesystems of a store", NULL, cmd_fs_list},
     {"fs show", "N", "show all that is known of filesystem N", NULL, cmd_fs_show},
     {"fs identify", "PATH", "tell how the filesystem of PATH is recognised",
