@@ -6,7 +6,7 @@ _qidmapctl() {
     local words= options="--store --export --config --json --help"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup survey fs --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup survey top metrics fs --help --version" -- "$cur")
         return
     fi
     case $prev in
@@ -15,12 +15,12 @@ _qidmapctl() {
         compopt -o nospace
         return
         ;;
-    --config)
+    --config | --control)
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
-    --export | --guest-inode | --fs-id | --fs)
+    --export | --guest-inode | --fs-id | --fs | --interval)
         return
         ;;
     esac
@@ -41,6 +41,12 @@ _qidmapctl() {
         ;;
     survey)
         options="--json --help"
+        ;;
+    top)
+        options="$options --control --once --interval"
+        ;;
+    metrics)
+        options="$options --control"
         ;;
     load)
         options="$options --latest --replace --yes"
