@@ -137,9 +137,20 @@ json restore --yes --store "lmdb:$tmp/loaded" "$tmp/dump"
 json verify --store "$store"
 json reset --yes --store "lmdb:$tmp/copied"
 json fs_policy --yes --renumber --store "lmdb:$tmp/loaded" 1 deny
-json fs_retire --yes --store "lmdb:$tmp/loaded" 2
-json fs_alias --yes --store "lmdb:$tmp/loaded" 1 2
-grep -q '"row":"fs"' "$tmp/out.fs_alias" 2>/dev/null || tried=${tried/ fs_alias / }
+make_dump=$(find_program make-dump) || bail_out "no make-dump below $builddir: run make check first"
+"$make_dump" 10 "lmdb:$tmp/clones" clone >/dev/null || bail_out "make-dump"
+json fs_alias --yes --store "lmdb:$tmp/clones" 1 2
+json fs_retire --yes --store "lmdb:$tmp/clones" 3
+damage() { # one byte of an identity, in every place where it lies
+    local file
+    find "$tmp/clones" -type f | while read -r file; do
+        perl -0pi -e 's/\x07{16}/"\x07" x 15 . "\x08"/ge' "$file"
+    done
+}
+damage
+json verify --store "lmdb:$tmp/clones"
+grep -q '"row":"problem"' "$tmp/out.verify" && ok "verify had a problem to tell" ||
+    not_ok "verify had a problem to tell" "$(cat "$tmp/out.verify")"
 
 for verb in $(grep -oE '[a-z_]+' <<<"$tried" | sort -u); do
     as_documented "$verb" "$tmp/out.$verb" "${verb//_/ } --json is as documented"

@@ -44,10 +44,17 @@ static void head(GString *out, const char *name, const char *type, const char *h
     g_string_append_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
+/* Exactly, whatever the locale. */
 static void append_seconds(GString *out, guint64 nanoseconds)
 {
-    char text[G_ASCII_DTOSTR_BUF_SIZE];
-    g_string_append(out, g_ascii_dtostr(text, sizeof text, (double)nanoseconds / 1e9));
+    const guint64 second = 1000000000;
+    gsize end;
+
+    g_string_append_printf(out, "%" G_GUINT64_FORMAT ".%09" G_GUINT64_FORMAT, nanoseconds / second,
+                           nanoseconds % second);
+    for (end = out->len; out->str[end - 1] == '0' && out->str[end - 2] != '.'; end--)
+        continue;
+    g_string_truncate(out, end);
 }
 
 /* A metric without labels. */

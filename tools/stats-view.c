@@ -45,7 +45,8 @@ static const char *short_number(char text[16], double number)
     if (unit > 0) {
         g_snprintf(text, 16, number < 99.95 ? "%.1f%c" : "%.0f%c", number, units[unit]);
     } else {
-        g_snprintf(text, 16, number > 0 && number < 9.95 ? "%.1f" : "%.0f", number);
+        gboolean whole = number >= 9.95 || number == (double)(guint)number;
+        g_snprintf(text, 16, whole ? "%.0f" : "%.1f", number);
     }
     return text;
 }
