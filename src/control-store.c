@@ -34,9 +34,9 @@ static struct qid_store *find(struct control_call *call, JsonObject *request, st
 {
     struct qidmap_error error;
     struct qid_store *store;
-    const char *uri = NULL;
+    g_autofree char *uri = NULL;
 
-    if (!control_text(call, request, "store", false, &uri))
+    if (!control_name(call, request, "store", false, &uri))
         return NULL;
     store = qid_admin_find(map, uri, &error);
     if (store == NULL)
@@ -360,12 +360,12 @@ struct place {
 static bool place_init(struct control_call *call, JsonObject *request, unsigned index,
                        struct place *place)
 {
-    const char *name = NULL;
+    g_autofree char *name = NULL;
     struct stat st;
 
     place->dir = control_take_fd(call, index);
     place->given = NULL;
-    if (!control_text(call, request, "backup", place->dir >= 0, &name))
+    if (!control_name(call, request, "backup", place->dir >= 0, &name))
         return false;
     if (name == NULL)
         return true;

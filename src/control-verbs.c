@@ -184,14 +184,13 @@ static void add_subdir(const struct path_export *exp, uint64_t session, void *da
 static JsonObject *drain(struct control_call *call, JsonObject *request, void *data)
 {
     g_autoptr(GPtrArray) busy = g_ptr_array_new_with_free_func(fd_busy_free);
-    g_autofree char *plain = NULL;
+    g_autofree char *plain = NULL, *path = NULL;
     struct stats_snapshot *snapshot;
-    const char *path = NULL;
     JsonObject *result;
     JsonArray *open;
     uint64_t closed;
 
-    if (!control_text(call, request, "path", true, &path))
+    if (!control_name(call, request, "path", true, &path))
         return NULL;
     if (path[0] != '/')
         return control_fail(call, -EINVAL, "\"path\" is to be absolute, without symbolic links");

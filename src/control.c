@@ -183,6 +183,44 @@ bool control_text(struct control_call *call, JsonObject *request, const char *me
     return true;
 }
 
+bool control_name(struct control_call *call, JsonObject *request, const char *member, bool needed,
+                  char **value)
+{
+    const char *text = NULL;
+    GString *out;
+
+    *value = NULL;
+    if (!control_text(call, request, member, needed, &text))
+        return false;
+    if (text == NULL)
+        return true;
+    out = g_string_new(NULL);
+    for (; *text != '\0'; text++) {
+        unsigned byte = 0;
+
+        if (*text != '\\') {
+            g_string_append_c(out, *text);
+            continue;
+        }
+        text++;
+        if (*text == 'x' && g_ascii_isxdigit(text[1]) && g_ascii_isxdigit(text[2]))
+            byte = (unsigned)(g_ascii_xdigit_value(text[1]) << 4 | g_ascii_xdigit_value(text[2]));
+        if (byte != 0) {
+            g_string_append_c(out, (char)byte);
+            text += 2;
+        } else if (*text == '\\')
+            g_string_append_c(out, '\\');
+        else {
+            g_string_free(out, TRUE);
+            control_fail(call, -EINVAL,
+                         "\"%s\": a backslash is written twice, another byte as \\xHH", member);
+            return false;
+        }
+    }
+    *value = g_string_free(out, FALSE);
+    return true;
+}
+
 bool control_number(struct control_call *call, JsonObject *request, const char *member, bool needed,
                     uint64_t *value)
 {
@@ -538,6 +576,7 @@ gboolean control_start(struct control *control, GError **error)
     if (failed != 0)
         return fail_start(error, "control: %s", g_strerror(failed));
     control->started = true;
+    log_info("control socket: %s", control->path);
     return TRUE;
 }
 

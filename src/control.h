@@ -54,6 +54,9 @@ int control_take_fd(struct control_call *call, unsigned index);
  * is noted by control_fail(), and false; absent ones leave *value as it is. */
 bool control_text(struct control_call *call, JsonObject *request, const char *member, bool needed,
                   const char **value);
+/* The same for a name: escaped as in results. To be freed; NULL where it is absent. */
+bool control_name(struct control_call *call, JsonObject *request, const char *member, bool needed,
+                  char **value);
 bool control_number(struct control_call *call, JsonObject *request, const char *member, bool needed,
                     uint64_t *value); /* a number, or a string of decimal digits */
 bool control_flag(struct control_call *call, JsonObject *request, const char *member, bool *value);

@@ -18,6 +18,10 @@
  * found (the text has name and pid). */
 int daemon_find(const char *uri, char **path, struct qidmap_error *error);
 
+/* The URI with the real path of its directory, as the daemon knows it; for the member "store". To
+ * be freed. */
+char *daemon_store_uri(const char *uri);
+
 /*
  * Asks the daemon at the socket `path`: {"verb": `verb`, and the members of `arguments`}, which may
  * be NULL and is taken over. The descriptors fds[0 ... n_fds - 1] go with it, and stay the
@@ -31,5 +35,7 @@ int daemon_call(const char *path, const char *verb, JsonObject *arguments, const
 /* Members of results, where 64-bit numbers are decimal strings: 0 or "" where there is none. */
 guint64 daemon_u64(JsonObject *object, const char *member);
 const char *daemon_text(JsonObject *object, const char *member);
+/* The bytes of a name, which comes escaped. To be freed. */
+char *daemon_name(JsonObject *object, const char *member);
 
 #endif

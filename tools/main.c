@@ -53,6 +53,10 @@ static const struct cmd commands[] = {
      "its filesystem and inode are shown, and the mounted filesystem is searched for names.\n"
      "A file whose name is a number is written ./123.\n",
      cmd_lookup},
+    {"drain", "PATH", "have the daemon close what it holds below PATH",
+     "Then the host can unmount it. What clients have open there stays open, and is listed. Exit\n"
+     "status: 1 where something is.\n",
+     cmd_drain},
     {"survey", "DIR", "tell what ids an export of DIR would get", SURVEY_DETAILS, cmd_survey},
     {"top", "", "show what a daemon does, now and again",
      "The daemon is named by its control socket or its store; where there is only one, it is\n"
