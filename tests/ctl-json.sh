@@ -122,6 +122,7 @@ tried=" "
 json top --once --control "$control"
 json metrics --control "$control"
 json status --store "$store"
+json drain --control "$control" "$tmp"
 json fs_list --store "$store"
 json fs_show --store "$store" 1
 json fs_identify --store "$store" "$tree"

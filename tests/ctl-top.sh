@@ -61,7 +61,7 @@ END
 }
 on_exit '[ -z "${script_pid:-}" ] || kill "$script_pid" 2>/dev/null'
 
-shows() { grep -aq -e "$1" "$seen"; }
+shows() { grep -aq -e "$1" "$seen" 2>/dev/null; }
 
 over() { # the program has ended, and the terminal is as it was
     wait_until 20 test -s "$tmp/after" || return 1
