@@ -67,7 +67,7 @@ parts=$(sed -n '/^id space/,/^$/p' <<<"$out" | sed -n 's/.* \([0-9.]*\) %.*/\1/p
 is "$(awk '{ sum += $1 } END { print sum, NR }' <<<"$parts")" "100 4" "the parts of the id space are all of it"
 is "$(sed -n '/^affix entries by/,/^$/p' <<<"$out" | sed -n 's/.* \([0-9.]*\) %.*/\1/p' |
     awk '{ sum += $1 } END { print sum, NR }')" "25 2" "the affix entries of filesystems, and what is left, are a quarter"
-grep -q '#\|[^ -~]' <<<"$out" && not_ok "no bars in a pipe" "$out" || ok "no bars in a pipe"
+LC_ALL=C grep -q '#\|[^ -~]' <<<"$out" && not_ok "no bars in a pipe" "$out" || ok "no bars in a pipe"
 grep -q ' $' <<<"$out" && not_ok "no blanks at the end of lines" "$out" || ok "no blanks at the end of lines"
 run status --store "$store" --json
 entries=$(member affix_rows <<<"${out%%\"filesystems\"*}")

@@ -133,6 +133,9 @@ char *cmd_fs_certainty(const struct qidmap_fs *row);
 /* "ext4 on /dev/sda1", as far as it is known, for terminals. Free with g_free(). */
 char *cmd_fs_what(const struct qidmap_hints *hints);
 
+/* "60.0 KiB". */
+char *cmd_size_text(guint64 bytes);
+
 /* "2026-11-21T14:00:00Z"; "-" for 0. */
 char *cmd_time_text(gint64 seconds);
 

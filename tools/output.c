@@ -183,6 +183,14 @@ char *cmd_fs_what(const struct qidmap_hints *hints)
                            source[0] != '\0' ? " on " : "", source);
 }
 
+/* glib puts a blank between number and unit that is no ASCII. */
+char *cmd_size_text(guint64 bytes)
+{
+    g_autofree char *text = g_format_size_full(bytes, G_FORMAT_SIZE_IEC_UNITS);
+    g_auto(GStrv) parts = g_strsplit(text, "\xc2\xa0", -1);
+    return g_strjoinv(" ", parts);
+}
+
 char *cmd_time_text(gint64 seconds)
 {
     g_autoptr(GDateTime) time = seconds != 0 ? g_date_time_new_from_unix_utc(seconds) : NULL;
