@@ -86,6 +86,8 @@ exits 0 "metrics after one"
 is "$(judge <<<"$out")" "" "every rule holds"
 says '^qidmap_requests_total\{message="Tattach"\} [1-9]' "requests are counted by message"
 says '^qidmap_request_duration_seconds_bucket\{message="Twalk",le="0\.000001024"\} [0-9]+$' "there are buckets"
+is "$(sed -n 's/^qidmap_request_duration_seconds_count//p' <<<"$out")" \
+    "$(sed -n 's/^qidmap_requests_total//p' <<<"$out")" "the histogram has every request"
 says '^qidmap_store_new_mappings_total\{store="lmdb:.*store\\"with\\\\' "a store is named, and its name escaped"
 says '^qidmap_store_healthy\{.*\} 1$' "the store is well"
 after=$(sed -n 's/^qidmap_map_lookups_total //p' <<<"$out")

@@ -67,7 +67,7 @@ parts=$(sed -n '/^id space/,/^$/p' <<<"$out" | sed -n 's/.* \([0-9.]*\) %.*/\1/p
 is "$(awk '{ sum += $1 } END { print sum, NR }' <<<"$parts")" "100 4" "the parts of the id space are all of it"
 is "$(sed -n '/^affix entries by/,/^$/p' <<<"$out" | sed -n 's/.* \([0-9.]*\) %.*/\1/p' |
     awk '{ sum += $1 } END { print sum, NR }')" "25 2" "the affix entries of filesystems, and what is left, are a quarter"
-LC_ALL=C grep -q '#\|[^ -~]' <<<"$out" && not_ok "no bars in a pipe" "$out" || ok "no bars in a pipe"
+LC_ALL=C grep -q '[#|]\|[^ -~]' <<<"$out" && not_ok "no bars in a pipe" "$out" || ok "no bars in a pipe"
 grep -q ' $' <<<"$out" && not_ok "no blanks at the end of lines" "$out" || ok "no blanks at the end of lines"
 run status --store "$store" --json
 entries=$(member affix_rows <<<"${out%%\"filesystems\"*}")
@@ -80,6 +80,9 @@ if command -v script >/dev/null; then
     [ "$full" -ge 20 ] && [ "$affix" = $(((full + 1) / 2)) -o "$affix" = $((full / 2)) ] &&
         ok "bars on a terminal have the length of their shares" ||
         not_ok "bars on a terminal have the length of their shares" "$(cat "$tmp/drawn")"
+    given=$(sed -n '/^affix entries by/,$p' "$tmp/drawn" | tr -cd '#' | wc -c)
+    [ "$given" -ge $((2 * full - 3)) ] && ok "what filesystems have, and what is left, fill a whole bar" ||
+        not_ok "what filesystems have, and what is left, fill a whole bar" "$(cat "$tmp/drawn")"
     is "$(awk 'length($0) > 100 && /%/' "$tmp/drawn")" "" "the picture fits the terminal"
 else
     skip "bars on a terminal" "no script (util-linux)"
