@@ -88,7 +88,7 @@ fits() { # COLUMNS ROWS: the last frame
 }
 
 terminal_pid() { # of top on the terminal
-    ps -o pid=,comm= -t "$(sed 's,/dev/,,' "$tmp/tty")" | awk '$2 == "qidmapctl" { print $1 }'
+    ps -o pid=,comm= -t "$(sed 's,/dev/,,' "$tmp/tty")" | awk '$2 !~ /^(bash|script|ps)$/ { print $1; exit }'
 }
 
 live resize --control "$control"
