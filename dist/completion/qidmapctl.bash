@@ -6,7 +6,7 @@ _qidmapctl() {
     local words= options="--store --export --config --json --help"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup survey top metrics fs --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup drain survey top metrics fs --help --version" -- "$cur")
         return
     fi
     case $prev in
@@ -32,12 +32,15 @@ _qidmapctl() {
         fi
         case ${COMP_WORDS[2]} in
         identify) options="$options --fs-id" ;;
-        alias | retire) options="$options --yes" ;;
+        alias | retire) options="$options --control --yes" ;;
         policy)
-            options="$options --yes --renumber"
+            options="$options --control --yes --renumber"
             words="affix handle ephemeral deny"
             ;;
         esac
+        ;;
+    drain)
+        options="$options --control"
         ;;
     survey)
         options="--json --help"
@@ -49,10 +52,10 @@ _qidmapctl() {
         options="$options --control"
         ;;
     load)
-        options="$options --latest --replace --yes"
+        options="$options --control --latest --replace --yes"
         ;;
     compact)
-        options="$options --dry-run"
+        options="$options --control --dry-run"
         ;;
     copy)
         options="--latest --replace --yes --json --help"
@@ -62,10 +65,10 @@ _qidmapctl() {
         options="$options --replace"
         ;;
     restore)
-        options="$options --yes"
+        options="$options --control --yes"
         ;;
     reset)
-        options="$options --fs --from-scratch --yes"
+        options="$options --control --fs --from-scratch --yes"
         ;;
     verify)
         options="$options --repair"
@@ -81,7 +84,7 @@ _qidmapctl() {
     *)
         if [ -n "$words" ]; then
             mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
-        elif [ "$verb" = survey ]; then
+        elif [ "$verb" = survey ] || [ "$verb" = drain ]; then
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         elif [ "$verb" = lookup ] || [ "$verb" = load ] || [ "$verb" = backup ] ||
