@@ -5,6 +5,7 @@
  */
 #include "config.h"
 
+#include "store/prune-marks.h"
 #include "store/store.h"
 
 #include <errno.h>
@@ -54,15 +55,21 @@ static int ask_full(struct qidmap_store *store, const struct qidmap_object *obje
 }
 
 /* What is found while rows are being deleted may be gone a moment later: it is asked for again
- * afterwards. (prune.c has the reason why it is enough to look at the flag behind the answer.) */
+ * afterwards (prune.c). */
 static int find_full(struct qidmap_store *store, const struct qidmap_object *object, uint64_t *path)
 {
+    unsigned before, after;
     int e;
 
     for (;;) {
+        before = atomic_load(&store->pruning);
         e = ask_full(store, object, path);
-        if (e != 0 || !atomic_load(&store->pruning))
+        if (e != 0)
             return e;
+        qm_marks_touch(store, object);
+        after = atomic_load(&store->pruning);
+        if (before == after && !(after & 1))
+            return 0;
         qm_store_wait(store);
     }
 }

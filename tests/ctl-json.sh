@@ -97,8 +97,8 @@ printf '%s\n' '{"backup":"x","more":1}' >"$tmp/bad"
 is "$(judge reset <"$tmp/bad")" "more is not documented" "a member that is not documented is seen"
 printf '%s\n' '{"backup":7}' >"$tmp/bad"
 is "$(judge reset <"$tmp/bad")" "backup is documented as name, and is number 7" "a wrong type is seen"
-printf '%s\n' '{"dry_run":true,"bytes_before":"1"}' >"$tmp/bad"
-is "$(judge compact <"$tmp/bad")" "bytes_after is documented, and was not seen" "a missing member is seen"
+printf '%s\n' '{"row":"end","fs_rows":"1","affix_rows":"1","full_rows":"0","jumped":false}' >"$tmp/bad"
+is "$(judge load <"$tmp/bad")" "backup is documented, and was not seen" "a missing member is seen"
 
 verbs=$("$ctl" --help | sed -n '/^Verbs:/,/^$/s/^  \([a-z]*\( [a-z]\{1,\}\)\{0,1\}\) .*/\1/p' | sed 's/ *$//')
 is "$(grep -E '^[a-z_]+$' "$tmp/schema" | tr _ ' ' | sort)" "$(sort <<<"$verbs")" \

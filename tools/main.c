@@ -32,7 +32,10 @@ static const struct cmd commands[] = {
      "is not, 3 it could not be looked at.\n",
      cmd_verify},
     {"compact", "", "rewrite a store without the space that nobody uses",
-     "All ids stay. --dry-run works while a daemon uses the store.\n", cmd_compact},
+     "All ids stay. --dry-run works while a daemon uses the store. --prune-missing deletes the\n"
+     "rows of files that are gone from mounted filesystems, and nothing where that is not sure.\n"
+     "Time for --unseen-for counts while a daemon has the store open.\n",
+     cmd_compact},
     {"copy", "FROM TO", "copy a store to another place or backend",
      "FROM and TO are lmdb:DIR or xattr:DIR. A daemon may use FROM meanwhile. TO is whole\n"
      "afterwards, or as it was. Its numbers for new files begin far ahead of those of FROM,\n"

@@ -55,7 +55,7 @@ _qidmapctl() {
         options="$options --control --latest --replace --yes"
         ;;
     compact)
-        options="$options --control --dry-run"
+        options="$options --control --dry-run --prune-missing --fs --prune-fs --unseen-for --fs-id"
         ;;
     copy)
         options="--latest --replace --yes --json --help"
