@@ -170,9 +170,8 @@ int qm_bindings_write(int fd, const struct qidmap_bindings *all, GError **error)
     g_autofree struct section *sections = g_new0(struct section, all->n_to);
     const size_t to = all->n_to * sizeof(all->to[0]), from = all->n_from * sizeof(all->from[0]);
     const size_t table = all->n_to * sizeof(struct section);
-    struct head head = {.identity_size = sizeof(struct qidmap_identity),
-                        .n_to = all->n_to,
-                        .n_from = all->n_from};
+    struct head head = {
+        .identity_size = sizeof(struct qidmap_identity), .n_to = all->n_to, .n_from = all->n_from};
     struct writer w = {.fd = fd, .at = sizeof(head) + table + to + from};
     int e;
 
@@ -269,8 +268,7 @@ static int source_open(struct source *s, GError **error)
         e = read_at(s, &s->head, sizeof(s->head), 0);
     if (e != 0)
         return bad_file(error, e);
-    fixed = sizeof(s->head) +
-            s->head.n_to * (uint64_t)(sizeof(s->sections[0]) + sizeof(s->to[0])) +
+    fixed = sizeof(s->head) + s->head.n_to * (uint64_t)(sizeof(s->sections[0]) + sizeof(s->to[0])) +
             s->head.n_from * (uint64_t)sizeof(s->from[0]);
     if (memcmp(s->head.magic, magic, sizeof(magic)) != 0 ||
         s->head.identity_size != sizeof(s->to[0]) || s->head.n_to < 1 ||

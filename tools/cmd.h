@@ -136,6 +136,7 @@ int cmd_backup(const struct cmd *cmd, int argc, char **argv);
 int cmd_restore(const struct cmd *cmd, int argc, char **argv);
 int cmd_reset(const struct cmd *cmd, int argc, char **argv);
 int cmd_lookup(const struct cmd *cmd, int argc, char **argv);
+int cmd_adopt(const struct cmd *cmd, int argc, char **argv);
 int cmd_manifest(const struct cmd *cmd, int argc, char **argv);
 int cmd_preflight(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_list(const struct cmd *cmd, int argc, char **argv);

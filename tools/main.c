@@ -63,6 +63,12 @@ static const struct cmd commands[] = {
      "came from another host. Changes nothing. Exit status: 0 where every file keeps its id, 1\n"
      "where a filesystem would be taken for a new one, or cannot be served.\n",
      cmd_preflight},
+    {"adopt", "MANIFEST EXPORT", "give copied files the ids that they had",
+     "MANIFEST was written by qidmapctl manifest where the data was copied from; EXPORT has the\n"
+     "copies. What is found is staged beside the store, and told; --commit makes it valid, all at\n"
+     "once, and the old filesystem is refused from then on. Exit status: 1 where something is\n"
+     "missing, was changed, or cannot have its id.\n",
+     cmd_adopt},
     {"survey", "DIR", "tell what ids an export of DIR would get", SURVEY_DETAILS, cmd_survey},
     {"fs list", "", "list the filesystems of a store", NULL, cmd_fs_list},
     {"fs show", "N", "show all that is known of filesystem N", NULL, cmd_fs_show},
