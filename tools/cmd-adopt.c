@@ -104,11 +104,26 @@ static const char *phase_words(const struct stage_state *state)
     return state->phase == STAGE_READY ? "ready" : "unfinished";
 }
 
-static gboolean is_trouble(const struct stage_state *state)
+/* Tells what is not as it should be. An exit status. */
+static int judge_counts(const struct stage_state *state)
 {
-    return state->phase != STAGE_READY || state->counts[STAGE_MISSING] > 0 ||
-           state->counts[STAGE_CHANGED] > 0 || state->counts[STAGE_CONFLICTS] > 0 ||
-           state->counts[STAGE_UNREAD] > 0;
+    const guint64 *counts = state->counts;
+
+    if (state->phase != STAGE_READY) {
+        cmd_error("the stage is unfinished; run adopt MANIFEST EXPORT again");
+        return CMD_TROUBLE;
+    }
+    if (counts[STAGE_MISSING] + counts[STAGE_CHANGED] + counts[STAGE_CONFLICTS] +
+            counts[STAGE_UNREAD] ==
+        0) {
+        return CMD_OK;
+    }
+    cmd_error("%" G_GUINT64_FORMAT " files are missing, %" G_GUINT64_FORMAT
+              " were changed, %" G_GUINT64_FORMAT " cannot have their ids, %" G_GUINT64_FORMAT
+              " could not be looked at",
+              counts[STAGE_MISSING], counts[STAGE_CHANGED], counts[STAGE_CONFLICTS],
+              counts[STAGE_UNREAD]);
+    return CMD_TROUBLE;
 }
 
 static void show_moved(const struct verb *verb, stage *stage, JsonObject *end)
@@ -215,7 +230,7 @@ static int fill_stage(const struct verb *verb, int tree, manifest_reader *reader
     }
     if (status == CMD_OK) {
         show(verb, stage, &state);
-        status = is_trouble(&state) ? CMD_TROUBLE : CMD_OK;
+        status = judge_counts(&state);
     }
     return status;
 }
@@ -263,11 +278,8 @@ static int do_status(const struct verb *verb)
     int status = open_stage(verb, &stage, &state);
 
     if (status == CMD_OK) {
-        if (state.phase != STAGE_READY && !verb->options.json) {
-            puts("unfinished: run adopt MANIFEST EXPORT again");
-        }
         show(verb, stage, &state);
-        status = is_trouble(&state) ? CMD_TROUBLE : CMD_OK;
+        status = judge_counts(&state);
     }
     return status;
 }
