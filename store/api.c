@@ -17,6 +17,7 @@
 #include "store/copy.h"
 #include "store/dump.h"
 #include "store/error.h"
+#include "store/holder.h"
 #include "store/identity.h"
 #include "store/iter.h"
 #include "store/load.h"
@@ -74,6 +75,25 @@ EXPORT int qidmap_store_open(const char *uri, unsigned flags, const struct qidma
 EXPORT void qidmap_store_close(qidmap_store *store)
 {
     qm_store_close(store);
+}
+
+EXPORT int qidmap_store_holder(const char *uri, struct qidmap_holder *holder,
+                               struct qidmap_error *error)
+{
+    struct qidmap_holder found = {.size = sizeof(found)};
+    GError *e = NULL;
+
+    if (!uri || !holder || holder->size != sizeof(*holder))
+        return refuse(error, uri, "the holder needs a URI, and a struct with its size");
+    if (qm_store_holder(uri, &found, &e) != 0)
+        return qm_error_export(e, uri, error);
+    *holder = found;
+    return 0;
+}
+
+EXPORT int qidmap_set_contact(const char *contact)
+{
+    return contact ? qm_set_contact(contact, NULL) : -EINVAL;
 }
 
 EXPORT int qidmap_store_health(qidmap_store *store, struct qidmap_error *error)

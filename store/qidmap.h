@@ -122,6 +122,23 @@ void qidmap_store_close(qidmap_store *store);
  * well. */
 int qidmap_store_health(qidmap_store *store, struct qidmap_error *error);
 
+/* A process that has a store open for writing. */
+struct qidmap_holder {
+    size_t size; /* in: sizeof (struct qidmap_holder) */
+    int64_t pid; /* 0: not known */
+    char name[64];
+    char contact[256]; /* what it said with qidmap_set_contact(), or "" */
+};
+
+/* Who has the store open for writing now; by the time of the answer that may have changed. An
+ * xattr: store does not tell the contact. -ENOENT: nobody, as far as can be seen. */
+int qidmap_store_holder(const char *uri, struct qidmap_holder *holder, struct qidmap_error *error);
+
+/* What a process that will have stores open for writing tells others: where it is reached, for
+ * example the path of a socket. Less than 256 bytes, no control characters (-EINVAL). Before stores
+ * are opened. */
+int qidmap_set_contact(const char *contact);
+
 /* Numbers about a store. Sizes in bytes. */
 struct qidmap_stats {
     size_t size;     /* in: sizeof (struct qidmap_stats) */
@@ -144,6 +161,11 @@ struct qidmap_stats {
     int64_t last_clean_stop; /* 0: never, or open for writing now, or not stopped cleanly */
     char uri[512];
     char backend[16]; /* "lmdb", "xattr", "memory" */
+    uint64_t made;    /* since this handle was opened: affix entries and rows of the full map that
+                         were made for objects that were new */
+    uint64_t commits; /* since then; all of them */
+    uint64_t commit_nanoseconds; /* they took, all together, until they were on stable storage */
+    uint64_t commit_slowest;     /* nanoseconds */
 };
 int qidmap_store_stats(qidmap_store *store, struct qidmap_stats *stats, struct qidmap_error *error);
 

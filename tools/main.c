@@ -69,6 +69,10 @@ static const struct cmd commands[] = {
      "once, and the old filesystem is refused from then on. Exit status: 1 where something is\n"
      "missing, was changed, or cannot have its id.\n",
      cmd_adopt},
+    {"drain", "PATH", "have the daemon close what it holds below PATH",
+     "Then the host can unmount it. What clients have open there stays open, and is listed. Exit\n"
+     "status: 1 where something is.\n",
+     cmd_drain},
     {"survey", "DIR", "tell what ids an export of DIR would get", SURVEY_DETAILS, cmd_survey},
     {"fs list", "", "list the filesystems of a store", NULL, cmd_fs_list},
     {"fs show", "N", "show all that is known of filesystem N", NULL, cmd_fs_show},
