@@ -78,11 +78,42 @@ for type in xfs btrfs ext4; do
     check "and the log says why" grep -q 'moved' "$qidmapd_log"
 done
 
-# ---- the store itself, while it is served --------------------------------------------------------
+# ---- the store itself, while a daemon has it ----------------------------------------------------
 
-serve store old
-is "$(adopt store new-ext4 | cut -c1)" 0 "staging works beside a daemon"
-"$stat9p" "unix:$tmp/s" tree -R | sort >"$tmp/now"
-is "$(cat "$tmp/now")" "$(cat "$tmp/before")" "and changes nothing"
+rm -f "$tmp/s"
+start_qidmapd --export "tree=$tmp/old/tree" --export "new=$tmp/new-ext4/tree" --store "lmdb:$tmp/store" \
+    --listen "unix:$tmp/s" || bail_out "no server: $(tail "$qidmapd_log")"
+"$ctl" adopt --store "lmdb:$tmp/store" "$tmp/manifest" "$tmp/new-ext4/tree" >"$tmp/out" 2>&1
+is $? 0 "staging works beside a daemon"
+is "$("$stat9p" -R "unix:$tmp/s" tree | sort)" "$(cat "$tmp/before")" "and changes nothing"
+# a client that stays: Tversion, Tattach, and nothing more
+if command -v python3 >/dev/null; then
+    mkfifo "$tmp/stay"
+    python3 - "$tmp/s" "$tmp/stay" <<'END' &
+import socket, struct, sys
+s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
+def t(kind, tag, body): s.sendall(struct.pack("<IBH", 7 + len(body), kind, tag) + body); s.recv(8192)
+t(100, 65535, struct.pack("<IH", 8192, 8) + b"9P2000.L")
+t(104, 1, struct.pack("<II", 0, 0xffffffff) + struct.pack("<H", 4) + b"root" +
+  struct.pack("<H", 4) + b"tree" + struct.pack("<I", 0))
+open(sys.argv[2], "w").close()
+open(sys.argv[2]).close()
+END
+    cat "$tmp/stay" >/dev/null
+    "$ctl" adopt --store "lmdb:$tmp/store" --commit --yes >"$tmp/out" 2>"$tmp/err"
+    is $? 3 "adopt --commit is refused while a client is attached"
+    check "and the session is named" grep -q 'export tree' "$tmp/err"
+    : >"$tmp/stay"
+    wait $!
+else
+    skip "adopt --commit while a client is attached" "no python3"
+fi
+commit() { "$ctl" adopt --store "lmdb:$tmp/store" --commit --yes >"$tmp/out" 2>"$tmp/err"; }
+if wait_until 10 commit; then ok "the daemon adopts"; else not_ok "the daemon adopts" "$(cat "$tmp/err")"; fi
+check "what was there is beside the store" test -s "$(sed -n 's/^what was there: //p' "$tmp/out")"
+is "$("$stat9p" -R "unix:$tmp/s" new | sort | grep -v ' /late$')" "$(cat "$tmp/before")" \
+    "the new export shows the old ids at once"
+check_fails "and the old one is refused" "$stat9p" "unix:$tmp/s" tree
 stop_qidmapd
+check "the store is whole" "$ctl" verify --store "lmdb:$tmp/store"
 tap_done

@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "tools/adopt.h"
+#include "tools/daemon.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -197,5 +198,34 @@ int adopt_here(const char *uri, int fd, progress *line, struct qidmap_bind_resul
     progress_begin(line, "adopting", "files");
     int code = qidmap_adopt(uri, fd, &options, result, error);
     progress_hide(line);
+    return code;
+}
+
+int adopt_there(const char *socket, const char *uri, int fd, progress *line,
+                struct qidmap_bind_result *result, struct qidmap_error *error)
+{
+    g_autoptr(JsonObject) reply = NULL;
+    g_autofree char *name = NULL, *path = NULL;
+    JsonObject *arguments;
+    int fds[2] = {fd, -1}, code = cmd_beside(uri, "adopt", &fds[1], &name, &path);
+
+    if (code < 0) {
+        error->code = code;
+        g_snprintf(error->text, sizeof error->text, "the directory of %s: %s", uri,
+                   g_strerror(-code));
+        return code;
+    }
+    arguments = json_object_new();
+    cmd_json_name(arguments, "backup", name);
+    progress_begin(line, "adopting", "files");
+    code = cmd_ask(socket, uri, "adopt", arguments, fds, 2, line, &reply, error);
+    progress_hide(line);
+    close(fds[1]);
+    if (code == 0) {
+        result->bound = daemon_u64(reply, "bound");
+        result->known = daemon_u64(reply, "known");
+        result->dropped = daemon_u64(reply, "dropped");
+        g_strlcpy(result->backup, path, sizeof result->backup);
+    }
     return code;
 }

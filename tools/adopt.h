@@ -43,4 +43,8 @@ int adopt_judge(stage *stage, struct stage_state *state, const char *uri, int fd
 int adopt_here(const char *uri, int fd, progress *line, struct qidmap_bind_result *result,
                struct qidmap_error *error);
 
+/* Has the daemon at the control socket adopt them. */
+int adopt_there(const char *socket, const char *uri, int fd, progress *line,
+                struct qidmap_bind_result *result, struct qidmap_error *error);
+
 #endif

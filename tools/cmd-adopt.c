@@ -359,6 +359,7 @@ static int do_commit(const struct verb *verb)
     g_autoptr(progress) line = progress_new();
     struct qidmap_bind_result result = {.size = sizeof result};
     struct qidmap_error error;
+    g_autofree char *socket = NULL;
     struct stage_state state;
     int status = open_stage(verb, &stage, &state), fd, code;
 
@@ -368,6 +369,9 @@ static int do_commit(const struct verb *verb)
     if (status == CMD_OK) {
         status = ask(verb, &state);
     }
+    if (status == CMD_OK) {
+        status = cmd_daemon(&verb->options, verb->uri, &socket);
+    }
     if (status != CMD_OK) {
         return status;
     }
@@ -375,7 +379,8 @@ static int do_commit(const struct verb *verb)
     if (fd < 0) {
         return cmd_fail(&error);
     }
-    code = adopt_here(verb->uri, fd, line, &result, &error);
+    code = socket != NULL ? adopt_there(socket, verb->uri, fd, line, &result, &error)
+                          : adopt_here(verb->uri, fd, line, &result, &error);
     close(fd);
     if (code < 0) {
         cmd_error("%s", error.text);
@@ -449,7 +454,8 @@ static int run(struct verb *verb)
 
 int cmd_adopt(const struct cmd *cmd, int argc, char **argv)
 {
-    struct verb verb = {.cmd = cmd, .options = {.use = CMD_STORE_MAYBE}, .list = 10};
+    struct verb verb = {
+        .cmd = cmd, .options = {.use = CMD_STORE_MAYBE, .writes = TRUE}, .list = 10};
     const GOptionEntry extra[] = {
         {"commit", 0, 0, G_OPTION_ARG_NONE, &verb.commit, "make what is staged valid", NULL},
         {"status", 0, 0, G_OPTION_ARG_NONE, &verb.status, "tell what is staged", NULL},
