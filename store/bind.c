@@ -41,6 +41,7 @@ struct plan {
     struct qidmap_bind_result *result;
     GHashTable *superseded; /* numbers, those of aliases as well */
     GHashTable *targets;    /* numbers of filesystems that get bindings */
+    GHashTable *coming;     /* DRY_RUN: number -> policy of those without a row yet; or NULL */
     uint64_t next_serial, next_affix;
     uint64_t full_rows;
     GError **error;
@@ -73,6 +74,10 @@ static int note_superseded(struct plan *plan, struct qidmap_store *store)
                                 "there is no filesystem %u: see `qidmapctl fs list`", number);
         if (fs->policy == QIDMAP_POLICY_EPHEMERAL)
             return qm_set_error(plan->error, EINVAL, "filesystem %u has no ids that last", number);
+        if (qm_map_head(fs) != fs) /* that one goes on giving its ids */
+            return qm_set_error(plan->error, EINVAL,
+                                "filesystem %u is the alias of %u: name that one", number,
+                                qm_map_head(fs)->number);
         g_hash_table_add(plan->superseded, GUINT_TO_POINTER(number));
         n = qm_map_aliases(fs, aliases);
         for (k = 0; k < n; k++)
@@ -81,22 +86,32 @@ static int note_superseded(struct plan *plan, struct qidmap_store *store)
     return 0;
 }
 
+/* The policy of a filesystem that is to get its row, or 0. */
+static uint32_t coming_policy(const struct plan *plan, uint32_t fs)
+{
+    return plan->coming ? GPOINTER_TO_UINT(g_hash_table_lookup(plan->coming, GUINT_TO_POINTER(fs)))
+                        : 0;
+}
+
 /* Why the object cannot be bound at all, or NULL. */
 static const char *judge_object(const struct plan *plan, struct qidmap_store *store,
                                 const struct qidmap_object *object)
 {
+    uint32_t policy = coming_policy(plan, object->fs);
     struct qm_fs *fs;
 
     if (!qm_object_is_valid(object))
         return "no such object can be";
     fs = qm_map_fs(&store->map, object->fs);
-    if (!fs)
+    if (!fs && policy == 0)
         return "its filesystem is not in the store";
-    if ((atomic_load(&fs->state) & QM_STATE_RETIRED) || is_superseded(plan, object->fs))
+    if (is_superseded(plan, object->fs) ||
+        (fs && (atomic_load(&fs->state) & (QM_STATE_RETIRED | QM_STATE_SUPERSEDED))))
         return "its filesystem is retired or superseded";
-    if (fs->policy != QIDMAP_POLICY_AFFIX && fs->policy != QIDMAP_POLICY_HANDLE)
+    policy = fs ? fs->policy : policy;
+    if (policy != QIDMAP_POLICY_AFFIX && policy != QIDMAP_POLICY_HANDLE)
         return "its filesystem has no ids that last";
-    if (!qm_policy_takes(fs->policy, object->kind))
+    if (!qm_policy_takes(policy, object->kind))
         return "under the policy of its filesystem it is known by another key";
     return NULL;
 }
@@ -184,6 +199,19 @@ static void tell_conflict(struct plan *plan, const struct qidmap_binding *b, con
         plan->options->conflict(plan->options->data, b, text);
 }
 
+/* Rows that are asked before those of the filesystem itself know the object: their id is told,
+ * whatever is bound. */
+static const char *judge_alias(struct qidmap_store *store, struct qm_txn *txn,
+                               const struct qidmap_binding *b, int *error)
+{
+    struct qm_fs *fs = qm_map_fs(&store->map, b->object.fs);
+    uint64_t id;
+    int e = fs ? qm_store_ask_aliases(store, txn, fs, &b->object, &id) : -ENOENT;
+
+    *error = e == -ENOENT ? 0 : e;
+    return e == 0 ? "an alias of its filesystem has an id for it" : NULL;
+}
+
 /* Whether the object has a row in the full map: it is replaced then. */
 static int has_row(struct qm_txn *txn, const struct qidmap_object *object, gboolean *has)
 {
@@ -203,6 +231,8 @@ static int judge_one(struct plan *plan, struct qidmap_store *store, struct qm_tx
 
     if (!text)
         text = judge_id(plan, store, txn, b, &known, &e);
+    if (!text && e == 0)
+        text = judge_alias(store, txn, b, &e);
     if (e != 0)
         return e;
     if (text) {
@@ -497,7 +527,7 @@ static int prepare(const char *uri, struct plan *plan, char **backup, uint64_t *
     return e;
 }
 
-int qm_bind(const char *uri, const struct qidmap_bind_options *options,
+int qm_bind(const char *uri, const struct qidmap_bind_options *options, GHashTable *coming,
             struct qidmap_bind_result *result, GError **error)
 {
     g_autoptr(GHashTable) superseded = g_hash_table_new(NULL, NULL);
@@ -506,6 +536,7 @@ int qm_bind(const char *uri, const struct qidmap_bind_options *options,
                         .result = result,
                         .superseded = superseded,
                         .targets = targets,
+                        .coming = coming,
                         .error = error};
     g_autofree char *backup = NULL;
     uint64_t epoch = 0;

@@ -415,7 +415,7 @@ struct qidmap_fs {
     uint32_t fs; /* its number, from 1 */
     uint32_t policy;
     uint32_t flags;   /* QIDMAP_IDENTITY_* */
-    uint32_t retired; /* 1: superseded */
+    uint32_t retired; /* 1: it is no longer found: retired, or the alias of another */
     uint32_t affix_rows;
     uint32_t left_budget; /* 1: gets no further affix entry */
     uint32_t has_bound;   /* 1: has rows bound by migration, which are asked first */
@@ -451,7 +451,7 @@ int qidmap_fs_get(qidmap_store *store, uint32_t fs, struct qidmap_fs *row,
  * An `old_fs` that was retired before gives back the ids of its affix entries.
  * -EBUSY where both are, were, or may have been live together (two filesystems then); -ENOENT;
  * -EINVAL (the same row, a ring, a row that has its successor already, different policies,
- * ephemeral filesystems, `new_fs` retired).
+ * ephemeral filesystems, `new_fs` retired, one of both superseded).
  */
 int qidmap_fs_alias(qidmap_store *store, uint32_t old_fs, uint32_t new_fs,
                     struct qidmap_error *error);
@@ -756,7 +756,7 @@ struct qidmap_copy_options {
  * store: a dump that is loaded at once. The copy is whole afterwards, or nothing has changed there.
  * Its counters jump far ahead, since the store may give further ids, unless LATEST says that it
  * will not. `options` and `result` may be NULL. Errors: those of qidmap_dump() and qidmap_load();
- * -EINVAL where `uri` names the store itself.
+ * -EBUSY also where `uri` names the store itself.
  */
 int qidmap_store_copy(qidmap_store *store, const char *uri,
                       const struct qidmap_copy_options *options, struct qidmap_load_result *result,
@@ -908,14 +908,71 @@ struct qidmap_bind_result {
  * Gives objects ids that were given elsewhere: by this store to a superseded filesystem, or by
  * another store. All bindings become valid at once, after a dump of what was there; where one is
  * not possible, none does, and all that are not are told (-EEXIST). An object that has an id
- * already gets the other one. An id can be bound where no other object has it or ever gets it: odd
- * ids of superseded rows or beyond what this store gave; even ids of affix entries of superseded
- * filesystems, or of indices beyond what this store gave. The store must not be open anywhere, and
- * be of a backend with a full map. Errors: -EEXIST, -EINVAL (the order; ephemeral filesystems),
- * -ENOENT, -EBUSY, -EOPNOTSUPP, -ECANCELED, and others of qidmap_load().
+ * already gets the other one; not one that an alias of its filesystem knows, whose id is told
+ * first. An id can be bound where no other object has it or ever gets it: odd ids of superseded
+ * rows or beyond what this store gave; even ids of affix entries of superseded filesystems, or of
+ * indices beyond what this store gave. An alias cannot be superseded without its heir. The store
+ * must not be open anywhere, and be of a backend with a full map. Errors: -EEXIST, -EINVAL (the
+ * order; ephemeral filesystems, aliases), -ENOENT, -EUCLEAN, -EBUSY, -EOPNOTSUPP, -ECANCELED, and
+ * others of qidmap_load().
  */
 int qidmap_bind(const char *uri, const struct qidmap_bind_options *options,
                 struct qidmap_bind_result *result, struct qidmap_error *error);
+
+/* A filesystem whose files have moved away. */
+struct qidmap_moved_fs {
+    uint32_t fs; /* its number in the store, which gave the ids; 0: another store gave them */
+    uint32_t reserved;
+    struct qidmap_fsid fsid; /* its identity; kind 0: not known */
+    char type[32];
+};
+
+/* Bindings that are kept in a file, with the filesystems that they are about. */
+struct qidmap_bindings {
+    size_t size;       /* sizeof (struct qidmap_bindings) */
+    uint32_t reserved; /* 0 */
+    uint32_t n_to;     /* filesystems that files have moved to; 1 ... 65,536 */
+    uint32_t n_from;   /* that they have moved from */
+    uint32_t unused;
+    const struct qidmap_identity *to;
+    const struct qidmap_moved_fs *from;
+    /* The bindings: 1 and one, 0 at the end, or a negative errno. object.fs is the place in `to`, 0,
+     * 1 ...; ascending by object, none twice. */
+    int (*next)(void *data, struct qidmap_binding *binding);
+    qidmap_progress_func progress; /* may be NULL */
+    void *data;
+};
+
+/* Writes bindings to the start of the open file `fd`, which has to be empty. They can be adopted by
+ * this version of the library on this machine only: the file is to be kept for a while, or handed
+ * to another process. Errors: -EINVAL, -ECANCELED, those of `next` and of pwrite(2). */
+int qidmap_bindings_write(int fd, const struct qidmap_bindings *bindings,
+                          struct qidmap_error *error);
+
+struct qidmap_adopt_options {
+    size_t size;    /* sizeof (struct qidmap_adopt_options) */
+    uint32_t flags; /* QIDMAP_DRY_RUN */
+    uint32_t reserved;
+    /* May be NULL: a binding that is not possible, and why; object.fs is the place in `to`. */
+    void (*conflict)(void *data, const struct qidmap_binding *binding, const char *text);
+    const char *backup;            /* as for qidmap_bind() */
+    qidmap_progress_func progress; /* may be NULL; `total` is 0 at first: not known */
+    void *data;
+};
+
+/*
+ * Does what qidmap_bind() does with the bindings of the open file `fd`, whose offset stays as it is:
+ * gives the filesystems that files have moved to their rows first, in a store that is made where it
+ * is absent; and supersedes those that they have moved from. One of these that has no row, since
+ * another store gave the ids, gets one, so that it is refused where it comes; but not one that is
+ * known by names only. `options` and `result` may be NULL. Where bindings are refused, rows of
+ * filesystems may have been made, as at the start of a server, and nothing else. QIDMAP_DRY_RUN
+ * changes nothing, and works while another process writes. Errors: those of qidmap_bind(),
+ * -EBADMSG the file is damaged, or was written by another version; -EINVAL a filesystem is in `to`
+ * and `from`; -ENODEV a number in `from` is that of another filesystem.
+ */
+int qidmap_adopt(const char *uri, int fd, const struct qidmap_adopt_options *options,
+                 struct qidmap_bind_result *result, struct qidmap_error *error);
 
 /* ---- beginning anew -------------------------------------------------------------------------- */
 
@@ -933,8 +990,9 @@ struct qidmap_reset_options {
 
 /*
  * Empties the store `uri`, after a dump of what is there. New ids begin where the old ones ended;
- * where that cannot be read, far ahead. result->backup names the dump. Either all is done, or
- * nothing. `options` may be NULL. Errors: -ENOENT, -EBUSY, -ENOSPC and others of qidmap_load().
+ * where the store is damaged, far ahead. result->backup names the dump. Either all is done, or
+ * nothing. `options` may be NULL. Errors: -ENOENT, -EBUSY, -ENOSPC, -EUCLEAN (not even its first
+ * record can be read, and no FROM_SCRATCH) and others of qidmap_load().
  */
 int qidmap_reset(const char *uri, const struct qidmap_reset_options *options,
                  struct qidmap_load_result *result, struct qidmap_error *error);

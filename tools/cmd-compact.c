@@ -13,7 +13,7 @@
 
 #include "tools/cmd.h"
 #include "tools/daemon.h"
-#include "tools/mounts.h"
+#include "tools/mounted.h"
 #include "tools/progress.h"
 
 #define ROW_BYTES 96 /* of both rows of an object, about */

@@ -1,30 +1,30 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What is mounted on this host, as far as the filesystems of a store are concerned: each mount with
- * what it is, and which row of the store that is. Knows nothing of files.
+ * The mount table of this process, for the verbs that look for filesystems.
  */
 #ifndef TOOLS_MOUNTS_H
 #define TOOLS_MOUNTS_H
 
+#include <sys/stat.h>
+
 #include <glib.h>
 
-#include "tools/sight.h"
-
-struct mounts {
-    GPtrArray *paths; /* of the mount points */
-    GArray *fds;      /* int, O_PATH; -1 where it cannot be opened */
-    GArray *identity; /* struct qidmap_identity; count 0: it cannot be told, the type is in hints */
-    GArray *fs;       /* guint32; 0: none of the store */
+/* One line of it; strings are bytes, their escapes undone. */
+struct mount_line {
+    guint64 id;
+    char *root; /* of the mount within its filesystem */
+    char *path; /* where it is mounted */
+    char *type;
 };
 
-/* NULL where the mounts cannot be read; has told it. */
-struct mounts *mounts_look(sight *sight, qidmap_store *store);
-void mounts_free(struct mounts *mounts);
-typedef struct mounts mounts;
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(mounts, mounts_free)
+/* All lines that can be read, in their order. */
+GPtrArray *mounts_read(void);
 
-/* Why the filesystem of `row` cannot be trusted to be the one that is mounted here, for people;
- * NULL where it can. Static storage. */
-const char *mounts_doubt(const struct mounts *mounts, const struct qidmap_fs *row);
+/* Opens the root of the mount with O_PATH and fills `st`; -1 where it cannot be, or where another
+ * mount lies over it. */
+int mounts_open(const struct mount_line *line, struct statx *st);
+
+/* TRUE where `path` is `folder` or below it; `*below` gets the rest, without a leading '/'. */
+gboolean mounts_is_below(const char *path, const char *folder, const char **below);
 
 #endif
