@@ -58,7 +58,7 @@ _qidmapctl() {
         options="$options --fs-id"
         ;;
     adopt)
-        options="$options --commit --status --abandon --skip-conflicts --list --yes --fs-id"
+        options="$options --control --commit --status --abandon --skip-conflicts --list --yes --fs-id"
         ;;
     load)
         options="$options --control --latest --replace --yes"
