@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Verbs about stores: compact, verify, backup, fs-alias, fs-policy, fs-retire, reset, load. Each
- * reads its request, has qid-admin.c do it safely, and writes the result. What the library judges
- * is not judged here.
+ * Verbs about stores: compact, verify, backup, fs-alias, fs-policy, fs-retire, reset, load, adopt.
+ * Each reads its request, has qid-admin.c do it safely, and writes the result. What the library
+ * judges is not judged here.
  *
  * The daemon cannot write beside its store, as its own mounts show the store alone: dumps of what
  * was there go into a directory that comes as a descriptor, and are named by the path that
@@ -527,6 +527,91 @@ static JsonObject *load(struct control_call *call, JsonObject *request, void *da
     return result;
 }
 
+/* ---- adopt ----------------------------------------------------------------------------------- */
+
+struct adopt {
+    const struct place *place;
+    struct stream in;
+    struct qidmap_bind_result result;
+    uint64_t first; /* id of the first conflict */
+    char why[128];  /* empty: there was none */
+};
+
+static void adopt_conflict(void *data, const struct qidmap_binding *binding, const char *text)
+{
+    struct adopt *adopt = data;
+
+    if (adopt->why[0] != '\0')
+        return;
+    adopt->first = binding->path;
+    g_strlcpy(adopt->why, text, sizeof adopt->why);
+}
+
+static int adopt_progress(void *data, uint64_t done, uint64_t total)
+{
+    return control_progress(((struct adopt *)data)->in.call, done, total);
+}
+
+static int work_adopt(const char *uri, qidmap_store **opened, void *data,
+                      struct qidmap_error *error)
+{
+    struct adopt *adopt = data;
+    struct qidmap_adopt_options how = {.size = sizeof how,
+                                       .conflict = adopt_conflict,
+                                       .backup = adopt->place->given,
+                                       .progress = adopt_progress,
+                                       .data = adopt};
+
+    (void)opened;
+    return qidmap_adopt(uri, adopt->in.fd, &how, &adopt->result, error);
+}
+
+static JsonObject *adopt_result(const struct adopt *adopt)
+{
+    JsonObject *object = json_object_new();
+
+    control_set_u64(object, "bound", adopt->result.bound);
+    control_set_u64(object, "known", adopt->result.known);
+    control_set_u64(object, "dropped", adopt->result.dropped);
+    set_backup(object, adopt->place, adopt->result.backup);
+    return object;
+}
+
+/* Files that moved to other filesystems get the ids that they had: the bindings come as the first
+ * descriptor. Clients would see the ids of both filesystems change, so none may be attached. */
+static JsonObject *adopt(struct control_call *call, JsonObject *request, void *data)
+{
+    struct place place = {.dir = -1};
+    struct adopt a = {.place = &place, .in = {call, control_take_fd(call, 0), 0}};
+    struct qid_store *store = NULL;
+    struct qidmap_error error;
+    JsonObject *result = NULL;
+    int rc;
+
+    a.result.size = sizeof a.result;
+    if (is_file(call, a.in.fd, "the file of bindings") && place_init(call, request, 1, &place))
+        store = find(call, request, data);
+    if (store != NULL) {
+        rc = qid_admin_closed(data, store, work_adopt, &a, &error);
+        if (rc == 0) {
+            log_info("%s: %" G_GUINT64_FORMAT " files have the ids that they had elsewhere",
+                     qid_admin_uri(store), a.result.bound + a.result.known);
+            result = adopt_result(&a);
+        } else if (rc == -EEXIST && a.why[0] != '\0')
+            control_fail(call, rc,
+                         "%" G_GUINT64_FORMAT
+                         " ids cannot be bound, the first is %" G_GUINT64_FORMAT
+                         ": %s; nothing was changed",
+                         a.result.conflicts, a.first, a.why);
+        else
+            fail(call, &error);
+    }
+    if (a.in.fd >= 0)
+        close(a.in.fd);
+    place_clear(&place);
+    return result;
+}
+
 void control_store_add(struct qid_map *map)
 {
     control_add("compact", compact, map);
@@ -535,6 +620,7 @@ void control_store_add(struct qid_map *map)
     control_add("fs-alias", fs_alias, map);
     control_add("fs-retire", fs_retire, map);
     control_add("fs-policy", fs_policy, map);
+    control_add("adopt", adopt, map);
     control_add("reset", reset, map);
     control_add("load", load, map);
 }

@@ -346,7 +346,10 @@ static int ask_rewrite(struct compact *c, struct qidmap_compact_result *result)
     g_autoptr(JsonObject) reply = NULL;
     struct qidmap_error error;
 
-    if (cmd_ask(c->socket, c->uri, "compact", NULL, NULL, 0, NULL, &reply, &error) < 0) {
+    progress_wait(c->line, "rewriting");
+    int code = cmd_ask(c->socket, c->uri, "compact", NULL, NULL, 0, NULL, &reply, &error);
+    progress_hide(c->line);
+    if (code < 0) {
         return cmd_fail(&error);
     }
     result->bytes_before = daemon_u64(reply, "bytes_before");
@@ -363,7 +366,10 @@ static int rewrite(struct compact *c)
     if (c->socket != NULL) {
         return ask_rewrite(c, &result);
     }
-    if (qidmap_compact(c->store, c->dry_run ? QIDMAP_DRY_RUN : 0, &result, &error) < 0) {
+    progress_wait(c->line, "rewriting");
+    int code = qidmap_compact(c->store, c->dry_run ? QIDMAP_DRY_RUN : 0, &result, &error);
+    progress_hide(c->line);
+    if (code < 0) {
         return cmd_fail(&error);
     }
     if (c->dry_run) {

@@ -6,7 +6,7 @@ _qidmapctl() {
     local words= options="--store --export --config --json --help"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup manifest preflight drain survey fs --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup manifest preflight adopt drain survey top metrics fs --help --version" -- "$cur")
         return
     fi
     case $prev in
@@ -20,7 +20,7 @@ _qidmapctl() {
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
-    --export | --guest-inode | --fs-id | --fs)
+    --export | --guest-inode | --fs-id | --fs | --interval | --list)
         return
         ;;
     esac
@@ -45,11 +45,20 @@ _qidmapctl() {
     survey)
         options="--json --help"
         ;;
+    top)
+        options="$options --control --once --interval"
+        ;;
+    metrics)
+        options="$options --control"
+        ;;
     manifest)
         options="$options --output --fs-id"
         ;;
     preflight)
         options="$options --fs-id"
+        ;;
+    adopt)
+        options="$options --control --commit --status --abandon --skip-conflicts --list --yes --fs-id"
         ;;
     load)
         options="$options --control --latest --replace --yes"
@@ -84,11 +93,11 @@ _qidmapctl() {
     *)
         if [ -n "$words" ]; then
             mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
-        elif [ "$verb" = survey ] || [ "$verb" = drain ] || [ "$verb" = manifest ] || [ "$verb" = preflight ]; then
+        elif [ "$verb" = survey ] || [ "$verb" = manifest ] || [ "$verb" = preflight ] || [ "$verb" = drain ]; then
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         elif [ "$verb" = lookup ] || [ "$verb" = load ] || [ "$verb" = backup ] ||
-            [ "$verb" = restore ] || [ "${COMP_WORDS[2]}" = identify ]; then
+            [ "$verb" = restore ] || [ "$verb" = adopt ] || [ "${COMP_WORDS[2]}" = identify ]; then
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         fi
