@@ -84,6 +84,9 @@ int cmd_beside(const char *uri, const char *what, int *dir, char **name, char **
 /* TRUE where the options name a store. */
 gboolean cmd_has_store(const struct cmd_options *options);
 
+/* The configuration file that the options name. */
+const char *cmd_config_path(const struct cmd_options *options);
+
 /* Asks a question on the terminal, unless `yes`. Returns CMD_OK to go on; has told any other. */
 int cmd_confirm(const struct cmd *cmd, gboolean yes, const char *question);
 
@@ -156,6 +159,8 @@ int cmd_restore(const struct cmd *cmd, int argc, char **argv);
 int cmd_reset(const struct cmd *cmd, int argc, char **argv);
 int cmd_lookup(const struct cmd *cmd, int argc, char **argv);
 int cmd_drain(const struct cmd *cmd, int argc, char **argv);
+int cmd_manifest(const struct cmd *cmd, int argc, char **argv);
+int cmd_preflight(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_list(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_show(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_identify(const struct cmd *cmd, int argc, char **argv);

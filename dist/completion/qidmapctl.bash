@@ -6,7 +6,7 @@ _qidmapctl() {
     local words= options="--store --export --config --json --help"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup drain survey fs --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup drain manifest preflight survey fs --help --version" -- "$cur")
         return
     fi
     case $prev in
@@ -15,7 +15,7 @@ _qidmapctl() {
         compopt -o nospace
         return
         ;;
-    --config | --control)
+    --config | --control | --output | -o)
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
@@ -44,6 +44,12 @@ _qidmapctl() {
         ;;
     survey)
         options="--json --help"
+        ;;
+    manifest)
+        options="$options --output --fs-id"
+        ;;
+    preflight)
+        options="$options --fs-id"
         ;;
     load)
         options="$options --control --latest --replace --yes"
@@ -78,7 +84,7 @@ _qidmapctl() {
     *)
         if [ -n "$words" ]; then
             mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
-        elif [ "$verb" = survey ] || [ "$verb" = drain ]; then
+        elif [ "$verb" = survey ] || [ "$verb" = drain ] || [ "$verb" = manifest ] || [ "$verb" = preflight ]; then
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         elif [ "$verb" = lookup ] || [ "$verb" = load ] || [ "$verb" = backup ] ||
