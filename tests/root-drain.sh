@@ -82,6 +82,19 @@ for isolate in no yes; do
     done
 done
 
+# what the daemon writes beside its store, though its own mounts show the store alone
+serve_tree --control "$control" --isolate yes
+meet_all
+run backup --store "$store" "$tmp/backup"
+run reset --store "$store" --yes
+exits 0 "reset by an isolated daemon"
+check "its dump is beside the store" test -s "$(sed -n 's/^what was there: //p' <<<"$out")"
+run restore --store "$store" "$tmp/backup" --yes
+exits 0 "restore by an isolated daemon"
+is "$("$stat9p" "$address" tree -R)" "$(cat "$tmp/ids")" "and the ids are back"
+stop_qidmapd
+check_fails "it takes its socket away" test -e "$control"
+
 # a directory below the export that a client is attached to is its root for as long as it stays
 mount "$loop" "$tree/mnt"
 serve_tree --control "$control" --subdirs yes
