@@ -72,6 +72,7 @@ struct walk {
     /* of this walk */
     uint64_t digest, directories;
     gboolean unsteady; /* it does not count as the first of two */
+    int64_t pause;     /* us; then the clock has gone on */
     gboolean vanished; /* what was listed was gone: as above, and for the second, too */
 };
 
@@ -257,7 +258,7 @@ static int see(struct walk *w, int fd, uint64_t parent, const struct dirent *ent
 static int note(struct walk *w, int fd, struct statx *stx)
 {
     uint64_t of[8];
-    int64_t now = g_get_real_time(), changed;
+    int64_t now = g_get_real_time(), tick, changed;
 
     if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, MASK, stx) != 0)
         return -errno;
@@ -272,8 +273,12 @@ static int note(struct walk *w, int fd, struct statx *stx)
     w->digest += XXH3_64bits(of, sizeof(of));
     w->directories++;
     changed = stx->stx_ctime.tv_sec * G_USEC_PER_SEC + stx->stx_ctime.tv_nsec / 1000;
-    if (changed > now - w->tick && changed < now + w->tick)
+    /* ext4 with inodes of 128 bytes keeps seconds, as does what lies upon it. */
+    tick = stx->stx_ctime.tv_nsec == 0 ? TICK_ELSEWHERE : w->tick;
+    if (changed > now - tick && changed < now + tick) {
         w->unsteady = TRUE;
+        w->pause = MAX(w->pause, tick);
+    }
     return 0;
 }
 
@@ -340,6 +345,7 @@ static int walk_once(struct walk *w)
 
     w->digest = w->directories = 0;
     w->unsteady = w->vanished = FALSE;
+    w->pause = w->tick;
     if (fd < 0)
         return trouble(w, "", errno);
     e = mark_file(w, fd, "", &w->root);
@@ -421,7 +427,7 @@ int qm_scan_names(struct qm_scan *scan, GError **error)
         digest = w.digest;
         directories = w.directories;
         if (!counts)
-            g_usleep((gulong)w.tick);
+            g_usleep((gulong)w.pause);
     }
     if (e == 0)
         e = qm_set_error(error, EBUSY,

@@ -25,7 +25,8 @@
 #include "store/dump.h"
 #include "store/error.h"
 
-#define STEP 4096u /* rows looked at in a step */
+#define STEP  4096u /* rows looked at in a step */
+#define TRIES 100u  /* of one snapshot */
 
 struct row {
     struct qidmap_object object; /* as stored */
@@ -47,7 +48,7 @@ struct pruner {
 };
 
 /* Reads up to STEP rows of `fs` from p->after on. *end: these were the last ones. */
-static int collect(struct pruner *p, uint32_t fs, gboolean *end)
+static int collect_once(struct pruner *p, uint32_t fs, gboolean *end)
 {
     const struct qm_backend_ops *ops = p->store->backend->ops;
     struct qm_cursor *cursor;
@@ -83,6 +84,22 @@ static int collect(struct pruner *p, uint32_t fs, gboolean *end)
     ops->abort(txn);
     *end = e == -ENOENT || (e == 0 && p->rows->len + p->passed < STEP);
     return e == -ENOENT ? 0 : e;
+}
+
+/* The same; begun again where the backend grew, or was compacted, under the snapshot. */
+static int collect(struct pruner *p, uint32_t fs, gboolean *end)
+{
+    uint8_t from[sizeof(p->after)];
+    size_t size = p->after_size;
+    unsigned tries = 0;
+    int e;
+
+    memcpy(from, p->after, size);
+    while ((e = collect_once(p, fs, end)) == -ESTALE && tries++ < TRIES) {
+        memcpy(p->after, from, size);
+        p->after_size = size;
+    }
+    return e;
 }
 
 /* Asks about all rows of the step, and keeps those that are missing. */

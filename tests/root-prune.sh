@@ -220,6 +220,19 @@ done
 have_fs overlay && try overlay natural
 try ext4 handle online
 
+# ---- times in seconds ----------------------------------------------------------------------------
+
+if unit=$(find_program unit-prune); then
+    truncate -s 20M "$tmp/seconds"
+    mkfs.ext4 -q -I 128 "$tmp/seconds" 2>/dev/null
+    mount -o loop "$tmp/seconds" "$mnt"
+    check "ext4 that keeps times in seconds: a file that is moved during two walks is seen" \
+        env TMPDIR="$mnt" "$unit" -p /prune/moved-twice
+    unmount_below "$tmp"
+else
+    skip "ext4 that keeps times in seconds" "no unit-prune below $builddir: run make check first"
+fi
+
 # ---- filesystems without rows of their own --------------------------------------------------------
 
 rm -rf "$tmp/store"

@@ -139,6 +139,44 @@ static void test_moved(void)
     tree_clear(&t);
 }
 
+/* One file goes behind the back of two walks, and in between to where it was. */
+static int move_twice(void *data, uint64_t done, uint64_t total G_GNUC_UNUSED)
+{
+    const unsigned walk = 3 + 3 * FILES, second = 3 + FILES + FILES / 4, third = walk - FILES / 4;
+    const uint64_t when[] = {second, third, walk + second};
+    struct tree *t = data;
+
+    if (t->calls < G_N_ELEMENTS(when) && done >= when[t->calls]) {
+        g_autofree char *there = g_build_filename(t->dirs[2], "7", NULL);
+        g_autofree char *here = g_build_filename(t->dirs[0], "7-moved", NULL);
+        gboolean back = t->calls++ == 1;
+        g_assert_cmpint(g_rename(back ? here : there, back ? there : here), ==, 0);
+    }
+    return 0;
+}
+
+/* tests/root-prune.sh runs this on a filesystem that keeps times in seconds, too. */
+static void test_moved_twice(void)
+{
+    struct tree t = {.calls = 0};
+    struct qm_marks *marks;
+
+    tree_setup(&t);
+    marks = marks_of(&t);
+    g_usleep((gulong)(G_USEC_PER_SEC - g_get_real_time() % G_USEC_PER_SEC));
+    for (unsigned n = 0; n < 3; n++) {
+        g_autofree char *path = g_strdup_printf("%s/%u", t.dirs[n], FILES);
+        (void)make_file(t.dirs[n], FILES);
+        g_assert_cmpint(g_unlink(path), ==, 0);
+    }
+    g_usleep(100 * 1000); /* longer than a clock of nanoseconds needs */
+    g_assert_cmpint(look(&t, marks, move_twice), ==, 0);
+    g_assert_cmpuint(t.calls, ==, 3);
+    g_assert_cmpuint(qm_marks_left(marks), ==, 1);
+    qm_marks_free(marks);
+    tree_clear(&t);
+}
+
 static int keep_changing(void *data, uint64_t done, uint64_t total G_GNUC_UNUSED)
 {
     struct tree *t = data;
@@ -257,6 +295,53 @@ static void test_asked(void)
     tree_clear(&t);
 }
 
+static void *compact(void *data)
+{
+    struct asker *a = data;
+
+    while (!g_atomic_int_get(&a->calls))
+        g_assert_cmpint(qidmap_compact(a->store, 0, NULL, NULL), ==, 0);
+    return NULL;
+}
+
+static int all_live(void *data G_GNUC_UNUSED, const struct qidmap_object *objects G_GNUC_UNUSED,
+                    size_t count G_GNUC_UNUSED, uint8_t *exists G_GNUC_UNUSED)
+{
+    return 0;
+}
+
+/* A store that is compacted under the snapshot: no row is passed over, and nothing fails. */
+static void test_compacted(void)
+{
+    const unsigned rows = 20000;
+    g_autofree char *dir = fixture_fast_dir(), *uri = g_strconcat("lmdb:", dir, "/store", NULL);
+    struct asker a = {fixture_open(uri, FIXTURE_WRITE, 2), 0, 0};
+    struct qidmap_prune_options options = {
+        .size = sizeof(options), .flags = QIDMAP_DRY_RUN, .look = all_live};
+    g_autofree struct qidmap_item *items = g_new0(struct qidmap_item, rows);
+    struct qidmap_stats stats = {.size = sizeof(stats)};
+    GThread *thread;
+
+    options.fs = a.fs = fixture_register(a.store, 1, QIDMAP_POLICY_AFFIX);
+    for (unsigned i = 0; i < rows; i++)
+        items[i] = (struct qidmap_item){.fs = a.fs, .ino = far_inode(i)};
+    g_assert_cmpint(qidmap_map_batch(a.store, items, rows), ==, 0);
+    g_assert_cmpint(qidmap_store_stats(a.store, &stats, NULL), ==, 0);
+    thread = g_thread_new("compact", compact, &a);
+    for (unsigned i = 0; i < 60; i++) {
+        struct qidmap_prune_result result = {.size = sizeof(result)};
+        struct qidmap_error error = {0, ""};
+
+        if (qidmap_prune(a.store, &options, &result, &error) != 0)
+            g_error("prune: %s", error.text);
+        g_assert_cmpuint(result.rows, ==, stats.full_rows);
+    }
+    g_atomic_int_set(&a.calls, 1);
+    g_thread_join(thread);
+    qidmap_store_close(a.store);
+    fixture_remove(dir);
+}
+
 /* ---- filesystems ----------------------------------------------------------------------------- */
 
 #define DAY 86400u
@@ -350,9 +435,11 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/prune/moved", test_moved);
+    g_test_add_func("/prune/moved-twice", test_moved_twice);
     g_test_add_func("/prune/busy", test_busy);
     g_test_add_func("/prune/nameless", test_nameless);
     g_test_add_func("/prune/asked", test_asked);
+    g_test_add_func("/prune/compacted", test_compacted);
     g_test_add_func("/prune/unseen", test_unseen);
     return g_test_run();
 }
