@@ -54,6 +54,7 @@
 #endif
 
 #define WALKS          8             /* then it is given up */
+#define LOOKS          8             /* at what is open */
 #define DEPTH          4000          /* a descriptor for each level */
 #define BTRFS_ROOT     256           /* st_ino of the root of each subvolume */
 #define TICK_LOCAL     (50 * 1000)   /* us; the kernel's clock for files ticks faster */
@@ -356,27 +357,41 @@ static int walk_once(struct walk *w)
     return walk_directory(w, fd, 0);
 }
 
-/* What this process has open, with a name or without. */
-static int mark_open(struct walk *w)
+static int mark_open_once(struct walk *w)
 {
     DIR *dir = opendir("/proc/self/fd");
     const struct dirent *entry;
     struct statx stx;
+    int e;
 
     if (!dir)
-        return qm_set_error(
-            w->error, errno,
-            "/proc/self/fd cannot be read (%s), so nobody knows which files without "
-            "a name are open: nothing was deleted",
-            g_strerror(errno));
-    while ((entry = readdir(dir))) {
+        return -errno;
+    while ((errno = 0, entry = readdir(dir))) {
         int fd = entry->d_name[0] == '.' ? -1 : atoi(entry->d_name);
 
         if (fd >= 0 && statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, MASK, &stx) == 0)
             (void)mark_file(w, fd, "", &stx); /* pipes have no handle */
     }
+    e = -errno;
     closedir(dir);
-    return 0;
+    return e;
+}
+
+/* What this process has open, with a name or without. A descriptor that another thread copies to a
+ * lower number, as for a clone of a fid, and closes, is passed over when that happens at the wrong
+ * moment: so several looks. */
+static int mark_open(struct walk *w)
+{
+    int e = 0, i;
+
+    for (i = 0; e == 0 && i < LOOKS; i++)
+        e = mark_open_once(w);
+    return e == 0 ? 0
+                  : qm_set_error(
+                        w->error, e,
+                        "/proc/self/fd cannot be read (%s), so nobody knows which files without "
+                        "a name are open: nothing was deleted",
+                        g_strerror(-e));
 }
 
 static int prepare(struct walk *w)

@@ -232,6 +232,53 @@ static void test_nameless(void)
     tree_clear(&t);
 }
 
+struct mover {
+    int fd, over;
+};
+
+static void *move_descriptor(void *data)
+{
+    struct mover *m = data;
+
+    for (int low = 0; !g_atomic_int_get(&m->over); low = !low) {
+        int fd = fcntl(m->fd, F_DUPFD_CLOEXEC, low ? 0 : 100);
+
+        g_assert_cmpint(fd, >=, 0);
+        close(m->fd);
+        m->fd = fd;
+        g_usleep(1000);
+    }
+    return NULL;
+}
+
+/* A file without a name that is open, now as this descriptor, now as that one. */
+static void test_nameless_moved(void)
+{
+    g_autofree char *root = fixture_dir(), *name = g_build_filename(root, "0", NULL);
+    struct qidmap_object object = inode(make_file(root, 0));
+    struct mover m = {.fd = open(name, O_RDONLY | O_CLOEXEC)};
+    struct tree t = {.root = root};
+    GThread *thread;
+
+    g_assert_cmpint(m.fd, >=, 0);
+    g_assert_cmpint(g_unlink(name), ==, 0);
+    g_usleep(100 * 1000);
+    thread = g_thread_new("mover", move_descriptor, &m);
+    for (unsigned i = 0; i < 1000; i++) {
+        struct qm_marks *marks = qm_marks_new();
+
+        qm_marks_add(marks, &object);
+        qm_marks_sort(marks);
+        g_assert_cmpint(look(&t, marks, NULL), ==, 0);
+        g_assert_true(qm_marks_get(marks, &object));
+        qm_marks_free(marks);
+    }
+    g_atomic_int_set(&m.over, 1);
+    g_thread_join(thread);
+    close(m.fd);
+    fixture_remove(root);
+}
+
 /* ---- rows ------------------------------------------------------------------------------------ */
 
 static uint64_t far_inode(unsigned i) /* of the full map, and of no file */
@@ -438,6 +485,7 @@ int main(int argc, char **argv)
     g_test_add_func("/prune/moved-twice", test_moved_twice);
     g_test_add_func("/prune/busy", test_busy);
     g_test_add_func("/prune/nameless", test_nameless);
+    g_test_add_func("/prune/nameless-moved", test_nameless_moved);
     g_test_add_func("/prune/asked", test_asked);
     g_test_add_func("/prune/compacted", test_compacted);
     g_test_add_func("/prune/unseen", test_unseen);
