@@ -5,7 +5,8 @@
 # xfs, btrfs and overlay, for files known by inode number and by handle: what hides under a mount, is
 # a placeholder or has a strange name stays, and a client sees the ids that it saw. Where something
 # cannot be read or seen, where a mount shows a part, or a clone, or nothing is mounted, nothing is
-# deleted. --prune-fs retires none that is mounted. Killed at 50 random points the store is whole.
+# deleted. --prune-fs retires none that is mounted. Killed at 50 random points the store is whole, and
+# so it is where a daemon is killed that deletes for its clients (PRUNE_KILLS times, 4).
 
 . "$(dirname "$0")/lib.sh"
 need_root
@@ -179,6 +180,7 @@ try() { # KIND inode|handle|natural [online]
     is "$(ids)" "$ids_left" "$name: a client sees the ids that it saw"
     stop_qidmapd
     [ "$1 $2 ${3:-}" != "ext4 handle " ] || kills
+    [ "$1 $2 ${3:-}" != "ext4 handle online" ] || kills_online
     unmount_below "$tmp"
 }
 
@@ -212,6 +214,36 @@ kills() {
     rm -rf "$tmp/work" "$tmp/kept"
 }
 
+# The daemon dies while it deletes for clients: PRUNE_KILLS times.
+kills_online() {
+    local wrong='' i old new seen hit=0 started
+    rm -f "$mnt"/dir/file*
+    ids_left=$(grep -v ' /dir/file' <<<"$ids_left")
+    rows=$(full_rows)
+    cp -a "$tmp/store" "$tmp/kept"
+    old=$(state "lmdb:$tmp/kept")
+    "$ctl" compact --prune-missing --store "lmdb:$tmp/store" >/dev/null 2>&1
+    new=$(state "$store")
+    [ "$old" != "$new" ] || not_ok "there is something to prune online"
+    for ((i = 0; i < ${PRUNE_KILLS:-4}; i++)); do
+        rm -rf "$tmp/store" && cp -a "$tmp/kept" "$tmp/store"
+        serve_tree
+        "$ctl" compact --store "$store" --prune-missing >/dev/null 2>&1 &
+        started=$!
+        sleep "0.$(printf %03d "$((RANDOM % 150))")"
+        stop_qidmapd KILL
+        wait "$started"
+        "$ctl" verify --store "$store" >"$tmp/verify" 2>&1 || wrong="$wrong $i: $(cat "$tmp/verify")"
+        seen=$(full_rows)
+        hit=$((hit + (seen < rows)))
+        serve_tree
+        [ "$(ids)" = "$ids_left" ] || wrong="$wrong $i: ids"
+        stop_qidmapd
+    done
+    is "$wrong" "" "prune online, the daemon killed ($hit times after rows were deleted)"
+    rm -rf "$tmp/kept"
+}
+
 for kind in ext4 xfs btrfs; do
     have_fs "$kind" || { skip "$kind" "no $kind in this kernel"; continue; }
     try "$kind" inode online
@@ -224,7 +256,7 @@ try ext4 handle online
 
 if unit=$(find_program unit-prune); then
     truncate -s 20M "$tmp/seconds"
-    mkfs.ext4 -q -I 128 "$tmp/seconds" 2>/dev/null
+    mkfs.ext4 -q -I 128 "$tmp/seconds" >/dev/null 2>&1
     mount -o loop "$tmp/seconds" "$mnt"
     check "ext4 that keeps times in seconds: a file that is moved during two walks is seen" \
         env TMPDIR="$mnt" "$unit" -p /prune/moved-twice
