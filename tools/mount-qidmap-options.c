@@ -43,6 +43,21 @@ static gboolean has_control_bytes(const char *text)
     return FALSE;
 }
 
+static gboolean quotes_are_pairs(const char *text)
+{
+    gboolean open = FALSE;
+
+    for (; *text != '\0'; text++) {
+        if (text[0] == '\\' && text[1] == '"') {
+            return FALSE; /* an escaped one, which versions of libmount read differently */
+        }
+        if (*text == '"') {
+            open = !open;
+        }
+    }
+    return !open;
+}
+
 /* ---- the source ------------------------------------------------------------------------------ */
 
 static gboolean parse_vsock(const char *text, const char *rest, struct mount_source *source,
@@ -285,14 +300,37 @@ static gboolean take_own(const char *name, const char *value, struct mount_optio
     return FALSE;
 }
 
+/*
+ * libmount lets commas stand in quotes; the kernel's 9p client splits at each comma. Only labels of
+ * security modules have them, and never a '=', so that what a kernel without such a module makes of
+ * them is no option with a value.
+ */
+static gboolean check_quotes(const char *name, const char *value, GError **error)
+{
+    gsize length = value != NULL ? strlen(value) : 0;
+
+    if (strchr(name, '"') != NULL) {
+        return fail(error, "option %s: a quote in its name", name);
+    }
+    if (length >= 2 && is_security(name) && value[0] == '"' &&
+        strchr(value + 1, '"') == value + length - 1 && strchr(value, '=') == NULL) {
+        return TRUE;
+    }
+    if (length > 0 && strpbrk(value, ",\"") != NULL) {
+        return fail(error, "option %s: the kernel's 9p client cannot be given a comma or a quote",
+                    name);
+    }
+    return TRUE;
+}
+
 static gboolean take(const char *name, const char *value, gboolean sloppy,
                      struct mount_options *options, GString *passed, GError **error)
 {
     GError *failed = NULL;
     gboolean known;
 
-    if (value != NULL && strchr(value, ',') != NULL && !is_security(name)) {
-        return fail(error, "option %s: the kernel's 9p client cannot be given a comma", name);
+    if (!check_quotes(name, value, error)) {
+        return FALSE;
     }
     if (take_own(name, value, options, &failed)) {
         return TRUE;
@@ -327,6 +365,10 @@ gboolean mount_options_parse(const char *text, gboolean sloppy, struct mount_opt
     *options = (struct mount_options){.msize = MOUNT_MSIZE, .retry = MOUNT_RETRY};
     if (has_control_bytes(copy)) {
         return fail(error, "the options have control characters in them");
+    }
+    /* libmount takes what follows a quote without its end for the end of the options. */
+    if (!quotes_are_pairs(copy)) {
+        return fail(error, "the options have a quote without its end");
     }
     while ((code = mnt_optstr_next_option(&position, &name, &name_size, &value, &value_size)) ==
            0) {

@@ -22,12 +22,12 @@
 enum mount_transport { MOUNT_VSOCK, MOUNT_TCP, MOUNT_UNIX };
 
 /* Where the host is. */
-struct mount_source {
+typedef struct mount_source {
     enum mount_transport transport;
     uint32_t cid, port; /* MOUNT_VSOCK; port of MOUNT_TCP */
     char *host;         /* MOUNT_TCP: name or address, without brackets; else NULL */
     char *path;         /* MOUNT_UNIX: absolute; else NULL */
-};
+} mount_source;
 
 /* vsock:CID[:PORT], tcp:HOST[:PORT] or unix:PATH. CID is a number, `host` (2) or `local` (1). */
 gboolean mount_source_parse(const char *text, struct mount_source *source, GError **error);
@@ -35,14 +35,14 @@ void mount_source_clear(struct mount_source *source);
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(mount_source, mount_source_clear)
 
 /* What the options say. */
-struct mount_options {
+typedef struct mount_options {
     char *aname;  /* as given; NULL: none */
     char *passed; /* for libmount, which sorts flags and words of fstab from what the kernel
                    * gets; never NULL */
     uint32_t msize;
     unsigned retry;   /* seconds; 0: one try */
     gboolean remount; /* of what is mounted: nothing is connected */
-};
+} mount_options;
 
 /*
  * Reads `text`, options as mount(8) hands them (NULL: none). What neither mount(8) nor the kernel's
