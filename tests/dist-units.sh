@@ -40,7 +40,7 @@ check_fails "qidmapd.service has no %i" grep -q '%i' "$top_builddir/dist/qidmapd
 exposure() {
     systemd-analyze security --offline=true "$@" "$units/qidmapd.service" 2>&1
 }
-said=$(sed -n 's/.*`systemd-analyze security`.* \([0-9]\{1,2\}\.[0-9]\).*/\1/p' "$top_srcdir/HACKING.md")
+said=$(sed -n 's/.*`systemd-analyze security`.*is \([0-9]\{1,2\}\.[0-9]\).*/\1/p' "$top_srcdir/HACKING.md")
 limit=$(tr -d . <<<"$said")
 case $(exposure) in
 *[Uu]nknown*option* | *unrecognized\ option*) skip "the exposure of the unit" "systemd is older than 250" ;;

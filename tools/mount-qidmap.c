@@ -80,8 +80,8 @@ static gboolean kernel_has_9p(void)
 {
     g_autofree char *list = NULL;
 
-    /* "nodev\t9p\n" */
-    return g_file_get_contents("/proc/filesystems", &list, NULL, NULL) &&
+    /* "nodev\t9p\n"; where it cannot be read, the kernel will say. */
+    return !g_file_get_contents("/proc/filesystems", &list, NULL, NULL) ||
            strstr(list, "\t9p\n") != NULL;
 }
 
@@ -239,6 +239,9 @@ static int run(struct job *job)
     }
     if (!job->options.remount && !job->fake) {
         load_modules(job);
+        if (!kernel_has_9p()) {
+            return explain(job, ENODEV); /* not after having waited for a host */
+        }
         fd = wait_for_host(job, &status);
         if (fd < 0) {
             return status;

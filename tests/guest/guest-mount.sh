@@ -29,8 +29,9 @@ mount=/test/mount
 umount=/test/umount
 echo here >/srv/x/file
 echo other >/srv/y/file
+printf '[export y]\ndir = /srv/y\nallow = uid:7\n' >/etc/conf
 serve() { # OPTION...
-    /test/qidmapd --export x=/srv/x --export y=/srv/y,allow=uid:7 --store lmdb:/var/lib/store \
+    /test/qidmapd --config /etc/conf --export x=/srv/x --store lmdb:/var/lib/store \
         --isolate=no "$@" >>/tmp/log 2>&1 &
     daemon=$!
 }
@@ -54,6 +55,7 @@ served() { serve --listen tcp:127.0.0.1:5640 --listen unix:/run/s --listen vsock
 (sleep 3; cd /; served; echo "$daemon" >/tmp/pid; wait) &
 check "waits for the host" $mount -t qidmap tcp:127.0.0.1:5640 /mnt -o aname=x,retry=100
 is "$(cat /mnt/file)" here "and has mounted"
+[ -e /mnt/file ] || { cat /tmp/log; exit 1; }
 daemon=$(cat /tmp/pid)
 file=$(stat -c %i /mnt/file)
 [ -n "$file" ] || file=none
