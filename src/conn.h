@@ -124,6 +124,7 @@ struct conn {
     uint32_t msize;
     bool versioned;
     GHashTable *fids;   /* number -> struct fid */
+    GPtrArray *attached; /* struct qid_export that were attached to; NULL: none */
     uint64_t messages;  /* taken out of the input */
     uint64_t out_count; /* bytes sent from the queue */
     bool partial;       /* parked in mid-message; `parked_count` bytes had come by then */
@@ -147,6 +148,15 @@ void conn_run_ready(struct request *request, struct worker *worker);
 
 /* An event of epoll for the connection `id`. */
 void conn_event(uint64_t id, uint32_t events, struct worker *worker);
+
+/* Ends the connection `id` in order: requests in flight are answered. False: there is none. */
+bool conn_disconnect(uint64_t id);
+
+/* Before a Tattach gives ids of the export: qid_attach(), which counts until conn_detach_all(). */
+int conn_attach(struct conn *conn, struct qid_export *exp);
+
+/* All fids are gone. */
+void conn_detach_all(struct conn *conn);
 
 /* Cuts off who keeps the daemon waiting longer than server->idle_seconds or stall_seconds. */
 void conn_sweep(void);

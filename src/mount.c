@@ -91,6 +91,7 @@ struct mount_watch {
     pthread_cond_t answered;
     struct request *requests;
     gboolean stop;
+    gboolean failed; /* the last renewal, so that the next look is one. Lock: work */
 };
 
 /* Waits until nobody reads what was read before the call. Readers are quick. */
@@ -346,7 +347,7 @@ static void answer(struct mount_watch *watch, struct request *requests)
 static gpointer watch_main(gpointer data)
 {
     struct mount_watch *watch = data;
-    gboolean changed = FALSE, failed = FALSE;
+    gboolean changed = FALSE;
 
     for (;;) {
         changed = has_changed(watch, changed ? 0 : -1) || changed;
@@ -361,10 +362,10 @@ static gpointer watch_main(gpointer data)
         if (stop && requests == NULL)
             return NULL;
         pthread_mutex_lock(&watch->work);
-        if (mount_prober_has_late(watch->prober) || failed)
+        if (mount_prober_has_late(watch->prober) || watch->failed)
             changed = TRUE;
         if (changed)
-            failed = renew(watch) < 0;
+            watch->failed = renew(watch) < 0;
         changed = FALSE;
         answer(watch, requests);
         pthread_mutex_unlock(&watch->work);
@@ -495,6 +496,48 @@ struct mount_export *mount_watch_add(struct mount_watch *watch, const char *name
 void mount_export_set_store(struct mount_export *exp, qidmap_store *store)
 {
     exp->scan.store = store;
+}
+
+/* ---- for an administrator's verbs ------------------------------------------------------------ */
+
+void mount_watch_hold(struct mount_watch *watch)
+{
+    pthread_mutex_lock(&watch->work);
+}
+
+void mount_watch_resume(struct mount_watch *watch)
+{
+    pthread_mutex_unlock(&watch->work);
+}
+
+gboolean mount_export_serves(const struct mount_export *exp, guint32 fs)
+{
+    for (guint i = 0; fs != 0 && i < exp->scan.lives->len; i++) {
+        const struct mount_live *live = g_ptr_array_index(exp->scan.lives, i);
+
+        if (live->fs == fs)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+void mount_export_forget(struct mount_export *exp, guint32 fs)
+{
+    mount_scan_forget(&exp->scan, fs);
+}
+
+void mount_export_change_store(struct mount_export *exp, qidmap_store *store)
+{
+    mount_scan_forget(&exp->scan, 0);
+    exp->scan.store = store;
+}
+
+int mount_watch_renew(struct mount_watch *watch)
+{
+    int rc = renew(watch);
+
+    watch->failed = watch->failed || rc < 0;
+    return rc;
 }
 
 gboolean mount_watch_start(struct mount_watch *watch, GError **error)

@@ -272,6 +272,7 @@ static void map_all(struct listing *l)
     struct qidmap_item *items = (struct qidmap_item *)(void *)l->items->data;
 
     int rc = 0;
+    qid_count(l->items->len + l->objects->len);
     if (l->items->len > 0)
         rc = qidmap_map_batch(l->exp->store, items, l->items->len);
     if (rc < 0)

@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 /* What one thread wants. */
 struct qm_work {
@@ -322,10 +323,19 @@ int qm_store_check_meta(struct qidmap_store *store, struct qm_txn *txn)
 /* ---- transactions ------------------------------------------------------------------------------
  */
 
+static uint64_t nanoseconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 int qm_store_commit(struct qidmap_store *store, struct qm_txn *txn, struct qm_meta *meta)
 {
     const struct qm_backend_ops *ops = store->backend->ops;
     struct qm_record r;
+    uint64_t begun, took;
     int e;
 
     meta->epoch++;
@@ -336,7 +346,9 @@ int qm_store_commit(struct qidmap_store *store, struct qm_txn *txn, struct qm_me
         ops->abort(txn);
         return e;
     }
+    begun = nanoseconds();
     e = ops->commit(txn);
+    took = nanoseconds() - begun;
     if (e == QM_GROW || e == -ENOSPC)
         return e;
     if (e != 0) {
@@ -344,6 +356,9 @@ int qm_store_commit(struct qidmap_store *store, struct qm_txn *txn, struct qm_me
         return e;
     }
     pthread_mutex_lock(&store->lock);
+    store->commits++;
+    store->commit_nanoseconds += took;
+    store->commit_slowest = MAX(store->commit_slowest, took);
     store->meta = *meta;
     pthread_mutex_unlock(&store->lock);
     atomic_store(&store->given, meta->next_serial);
@@ -376,10 +391,15 @@ static int run_once(struct qidmap_store *store, struct qm_work *list)
     if (e != 0 || !ch.dirty) {
         ops->abort(ch.txn);
     } else {
+        uint64_t made =
+            ch.meta.affix_rows - store->meta.affix_rows + ch.meta.full_rows - store->meta.full_rows;
+
         ch.meta.last_clean_stop = 0;
         e = qm_store_commit(store, ch.txn, &ch.meta);
-        if (e == 0)
+        if (e == 0) {
+            atomic_fetch_add(&store->made, made);
             publish(&ch);
+        }
     }
     g_hash_table_destroy(ch.staged);
     return e;

@@ -122,6 +122,23 @@ void qidmap_store_close(qidmap_store *store);
  * well. */
 int qidmap_store_health(qidmap_store *store, struct qidmap_error *error);
 
+/* A process that has a store open for writing. */
+struct qidmap_holder {
+    size_t size; /* in: sizeof (struct qidmap_holder) */
+    int64_t pid; /* 0: not known */
+    char name[64];
+    char contact[256]; /* what it said with qidmap_set_contact(), or "" */
+};
+
+/* Who has the store open for writing now; by the time of the answer that may have changed. An
+ * xattr: store does not tell the contact. -ENOENT: nobody, as far as can be seen. */
+int qidmap_store_holder(const char *uri, struct qidmap_holder *holder, struct qidmap_error *error);
+
+/* What a process that will have stores open for writing tells others: where it is reached, for
+ * example the path of a socket. Less than 256 bytes, no control characters (-EINVAL). Before stores
+ * are opened. */
+int qidmap_set_contact(const char *contact);
+
 /* Numbers about a store. Sizes in bytes. */
 struct qidmap_stats {
     size_t size;     /* in: sizeof (struct qidmap_stats) */
@@ -144,6 +161,11 @@ struct qidmap_stats {
     int64_t last_clean_stop; /* 0: never, or open for writing now, or not stopped cleanly */
     char uri[512];
     char backend[16]; /* "lmdb", "xattr", "memory" */
+    uint64_t made;    /* since this handle was opened: affix entries and rows of the full map that
+                         were made for objects that were new */
+    uint64_t commits; /* since then; all of them */
+    uint64_t commit_nanoseconds; /* they took, all together, until they were on stable storage */
+    uint64_t commit_slowest;     /* nanoseconds */
 };
 int qidmap_store_stats(qidmap_store *store, struct qidmap_stats *stats, struct qidmap_error *error);
 
@@ -828,6 +850,61 @@ struct qidmap_bind_result {
  */
 int qidmap_bind(const char *uri, const struct qidmap_bind_options *options,
                 struct qidmap_bind_result *result, struct qidmap_error *error);
+
+/* A filesystem whose files have moved away. */
+struct qidmap_moved_fs {
+    uint32_t fs; /* its number in the store, which gave the ids; 0: another store gave them */
+    uint32_t reserved;
+    struct qidmap_fsid fsid; /* its identity; kind 0: not known */
+    char type[32];
+};
+
+/* Bindings that are kept in a file, with the filesystems that they are about. */
+struct qidmap_bindings {
+    size_t size;       /* sizeof (struct qidmap_bindings) */
+    uint32_t reserved; /* 0 */
+    uint32_t n_to;     /* filesystems that files have moved to; 1 ... 65,536 */
+    uint32_t n_from;   /* that they have moved from */
+    uint32_t unused;
+    const struct qidmap_identity *to;
+    const struct qidmap_moved_fs *from;
+    /* The bindings: 1 and one, 0 at the end, or a negative errno. object.fs is the place in `to`, 0,
+     * 1 ...; ascending by object, none twice. */
+    int (*next)(void *data, struct qidmap_binding *binding);
+    qidmap_progress_func progress; /* may be NULL */
+    void *data;
+};
+
+/* Writes bindings to the start of the open file `fd`, which has to be empty. They can be adopted by
+ * this version of the library on this machine only: the file is to be kept for a while, or handed
+ * to another process. Errors: -EINVAL, -ECANCELED, those of `next` and of pwrite(2). */
+int qidmap_bindings_write(int fd, const struct qidmap_bindings *bindings,
+                          struct qidmap_error *error);
+
+struct qidmap_adopt_options {
+    size_t size;    /* sizeof (struct qidmap_adopt_options) */
+    uint32_t flags; /* QIDMAP_DRY_RUN */
+    uint32_t reserved;
+    /* May be NULL: a binding that is not possible, and why; object.fs is the place in `to`. */
+    void (*conflict)(void *data, const struct qidmap_binding *binding, const char *text);
+    const char *backup;            /* as for qidmap_bind() */
+    qidmap_progress_func progress; /* may be NULL; `total` is 0 at first: not known */
+    void *data;
+};
+
+/*
+ * Does what qidmap_bind() does with the bindings of the open file `fd`, whose offset stays as it is:
+ * gives the filesystems that files have moved to their rows first, in a store that is made where it
+ * is absent; and supersedes those that they have moved from. One of these that has no row, since
+ * another store gave the ids, gets one, so that it is refused where it comes; but not one that is
+ * known by names only. `options` and `result` may be NULL. Where bindings are refused, rows of
+ * filesystems may have been made, as at the start of a server, and nothing else. QIDMAP_DRY_RUN
+ * changes nothing, and works while another process writes. Errors: those of qidmap_bind(),
+ * -EBADMSG the file is damaged, or was written by another version; -EINVAL a filesystem is in `to`
+ * and `from`; -ENODEV a number in `from` is that of another filesystem.
+ */
+int qidmap_adopt(const char *uri, int fd, const struct qidmap_adopt_options *options,
+                 struct qidmap_bind_result *result, struct qidmap_error *error);
 
 /* ---- beginning anew -------------------------------------------------------------------------- */
 

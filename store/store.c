@@ -223,8 +223,12 @@ void qm_store_stats(struct qidmap_store *store, struct qidmap_stats *stats)
 
     pthread_mutex_lock(&store->lock);
     m = store->meta;
-    pthread_mutex_unlock(&store->lock);
     memset(stats, 0, sizeof(*stats));
+    stats->made = atomic_load(&store->made);
+    stats->commits = store->commits;
+    stats->commit_nanoseconds = store->commit_nanoseconds;
+    stats->commit_slowest = store->commit_slowest;
+    pthread_mutex_unlock(&store->lock);
     stats->size = size;
     stats->format = QM_FORMAT_VERSION;
     stats->affix_budget = m.affix_budget;

@@ -44,7 +44,8 @@ struct qidmap_store {
     struct qm_work *queue;  /* new mappings that nobody has taken yet */
     struct qm_work **queue_end;
     struct qm_meta meta; /* as on stable storage; written by the leader */
-    char *trouble;       /* why nothing new is mapped, or NULL; written by the leader */
+    uint64_t commits, commit_nanoseconds, commit_slowest; /* as in struct qidmap_stats */
+    char *trouble; /* why nothing new is mapped, or NULL; written by the leader */
 
     /* Of the leader alone. */
     uint64_t session; /* number of this time of writing */
@@ -59,6 +60,7 @@ struct qidmap_store {
 
     _Atomic int broken;     /* 0, or the errno that ended all writing, or interrupted it */
     _Atomic int pruning;    /* the leader is deleting rows of the full map of a live filesystem */
+    _Atomic uint64_t made;  /* as in struct qidmap_stats */
     _Atomic uint64_t given; /* next_serial of `meta`, for readers after `broken` */
 };
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "tools/cmd.h"
+#include "tools/daemon.h"
 
 static void show(const struct qidmap_compact_result *r, gboolean dry_run, gboolean json)
 {
@@ -22,9 +23,27 @@ static void show(const struct qidmap_compact_result *r, gboolean dry_run, gboole
            after);
 }
 
+/* The daemon that has the store does it. */
+static int ask(const char *path, const char *uri, gboolean dry_run,
+               struct qidmap_compact_result *result)
+{
+    g_autoptr(JsonObject) reply = NULL;
+    JsonObject *arguments = json_object_new();
+    struct qidmap_error error;
+
+    json_object_set_boolean_member(arguments, "dry_run", dry_run);
+    if (cmd_ask(path, uri, "compact", arguments, NULL, 0, NULL, &reply, &error) < 0) {
+        return cmd_fail(&error);
+    }
+    result->bytes_before = daemon_u64(reply, "bytes_before");
+    result->bytes_after = daemon_u64(reply, "bytes_after");
+    return CMD_OK;
+}
+
 int cmd_compact(const struct cmd *cmd, int argc, char **argv)
 {
-    g_auto(cmd_options) options = {0};
+    g_auto(cmd_options) options = {.writes = TRUE};
+    g_autofree char *uri = NULL, *path = NULL;
     g_autoptr(qidmap_store) store = NULL;
     gboolean dry_run = FALSE;
     const GOptionEntry extra[] = {
@@ -41,7 +60,20 @@ int cmd_compact(const struct cmd *cmd, int argc, char **argv)
     if (options.rest[0] != NULL) {
         return cmd_usage(cmd, "compact takes no arguments");
     }
-    status = dry_run ? cmd_open(&options, &store) : cmd_open_write(&options, &store);
+    status = cmd_uri(&options, &uri);
+    if (status == CMD_OK) {
+        status = cmd_daemon(&options, uri, &path);
+    }
+    if (status == CMD_OK && path != NULL) {
+        status = ask(path, uri, dry_run, &result);
+        if (status == CMD_OK) {
+            show(&result, dry_run, options.json);
+        }
+        return status;
+    }
+    if (status == CMD_OK) {
+        status = dry_run ? cmd_open(&options, &store) : cmd_open_write(&options, &store);
+    }
     if (status != CMD_OK) {
         return status;
     }

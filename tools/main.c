@@ -53,6 +53,26 @@ static const struct cmd commands[] = {
      "its filesystem and inode are shown, and the mounted filesystem is searched for names.\n"
      "A file whose name is a number is written ./123.\n",
      cmd_lookup},
+    {"manifest", "EXPORT", "write down which id each file of an export has",
+     "EXPORT is a folder, or the name of an export in qidmapd.conf. What is written has a line for\n"
+     "each name, and ends in counts and a checksum; qidmapctl adopt reads it where the data was\n"
+     "copied to. Makes no ids. Exit status: 1 where something could not be read.\n",
+     cmd_manifest},
+    {"preflight", "EXPORT", "tell whether a store knows the filesystems of an export",
+     "EXPORT is a folder, or the name of an export in qidmapd.conf. For a store, or storage, that\n"
+     "came from another host. Changes nothing. Exit status: 0 where every file keeps its id, 1\n"
+     "where a filesystem would be taken for a new one, or cannot be served.\n",
+     cmd_preflight},
+    {"adopt", "MANIFEST EXPORT", "give copied files the ids that they had",
+     "MANIFEST was written by qidmapctl manifest where the data was copied from; EXPORT has the\n"
+     "copies. What is found is staged beside the store, and told; --commit makes it valid, all at\n"
+     "once, and the old filesystem is refused from then on. Exit status: 1 where something is\n"
+     "missing, was changed, or cannot have its id.\n",
+     cmd_adopt},
+    {"drain", "PATH", "have the daemon close what it holds below PATH",
+     "Then the host can unmount it. What clients have open there stays open, and is listed. Exit\n"
+     "status: 1 where something is.\n",
+     cmd_drain},
     {"survey", "DIR", "tell what ids an export of DIR would get", SURVEY_DETAILS, cmd_survey},
     {"fs list", "", "list the filesystems of a store", NULL, cmd_fs_list},
     {"fs show", "N", "show all that is known of filesystem N", NULL, cmd_fs_show},

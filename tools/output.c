@@ -28,6 +28,20 @@ gboolean cmd_fs_number(const char *text, guint32 *fs)
     return TRUE;
 }
 
+/* Control characters, and those without a shape that reorder or hide what stands beside them. */
+static gboolean acts_on_terminal(gunichar c)
+{
+    switch (g_unichar_type(c)) {
+    case G_UNICODE_CONTROL:
+    case G_UNICODE_FORMAT:
+    case G_UNICODE_LINE_SEPARATOR:
+    case G_UNICODE_PARAGRAPH_SEPARATOR:
+        return TRUE;
+    default:
+        return FALSE;
+    }
+}
+
 char *cmd_escape(const char *name, gboolean terminal)
 {
     GString *out = g_string_sized_new(strlen(name) + 1);
@@ -42,7 +56,7 @@ char *cmd_escape(const char *name, gboolean terminal)
         end = g_utf8_next_char(name);
         if (c == '\\') {
             g_string_append(out, "\\\\");
-        } else if (terminal && g_unichar_iscntrl(c)) {
+        } else if (terminal && acts_on_terminal(c)) {
             for (const char *p = name; p < end; p++) {
                 g_string_append_printf(out, "\\x%02x", (unsigned char)*p);
             }

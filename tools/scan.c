@@ -17,9 +17,12 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "tools/cmd.h"
+#include "tools/mounts.h"
+#include "tools/progress.h"
 #include "tools/scan.h"
 
 #define BTRFS_SUBVOLUME_ROOT 256
@@ -40,10 +43,9 @@ struct walk {
     gboolean d_ino_holds;
     gboolean btrfs;
     guint depth_limit;
-    guint64 directories;
-    guint64 links; /* names that the file has; 0 until it is met */
-    gint64 next_tell;
-    gboolean terminal;
+    guint64 names, expected; /* met so far, and on the whole mount; 0: not known */
+    guint64 links;           /* names that the file has; 0 until it is met */
+    progress *line;
 };
 
 static void place_free(gpointer data)
@@ -51,23 +53,6 @@ static void place_free(gpointer data)
     struct place *place = data;
     g_free(place->path);
     g_free(place);
-}
-
-/* mountinfo writes space, tab, newline and backslash as \ooo. */
-static char *unescape(const char *text)
-{
-    GString *out = g_string_new(NULL);
-    while (*text != '\0') {
-        if (text[0] == '\\' && text[1] >= '0' && text[1] <= '3' && text[2] >= '0' &&
-            text[2] <= '7' && text[3] >= '0' && text[3] <= '7') {
-            g_string_append_c(
-                out, (char)((text[1] - '0') << 6 | (text[2] - '0') << 3 | (text[3] - '0')));
-            text += 4;
-        } else {
-            g_string_append_c(out, *text++);
-        }
-    }
-    return g_string_free(out, FALSE);
 }
 
 static int stat_at(int fd, const char *name, struct statx *st)
@@ -81,80 +66,48 @@ static guint64 device(const struct statx *st)
     return makedev(st->stx_dev_major, st->stx_dev_minor);
 }
 
-/* Looks at one line of mountinfo; NULL where that mount cannot show the filesystem. */
-static struct place *place_of(struct scan *scan, const char *line)
+/* Looks at one mount; NULL where it cannot show the filesystem. */
+static struct place *place_of(struct scan *scan, const struct mount_line *line)
 {
-    g_auto(GStrv) fields = g_strsplit(line, " ", -1);
-    guint count = g_strv_length(fields);
-    guint dash = 6;
     gboolean btrfs = strcmp(scan->type, "btrfs") == 0;
     struct qidmap_identity identity;
     struct statx st;
-    guint64 mount_id;
     guint32 fs = 0;
 
-    while (dash < count && strcmp(fields[dash], "-") != 0) {
-        dash++;
-    }
-    if (dash + 1 >= count || strcmp(fields[dash + 1], scan->type) != 0 ||
-        !cmd_number(fields[0], &mount_id)) {
+    if (strcmp(line->type, scan->type) != 0) {
         return NULL;
     }
-    g_autofree char *path = unescape(fields[4]);
-    int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    int fd = mounts_open(line, &st);
     if (fd < 0) {
         return NULL;
     }
-    /* another mount may lie over this one */
-    gboolean visible = stat_at(fd, "", &st) == 0 &&
-                       ((st.stx_mask & STATX_MNT_ID) == 0 || st.stx_mnt_id == mount_id);
-    if (!visible || sight_of(scan->sight, fd, &fs, &identity, NULL) < 0 ||
-        (fs != scan->fs && !btrfs)) {
+    if (sight_of(scan->sight, fd, &fs, &identity, NULL) < 0 || (fs != scan->fs && !btrfs)) {
         close(fd);
         return NULL;
     }
     close(fd);
     struct place *place = g_new0(struct place, 1);
-    place->path = g_steal_pointer(&path);
-    place->mount_id = mount_id;
+    place->path = g_strdup(line->path);
+    place->mount_id = line->id;
     place->fs = fs;
     place->whole = fs == scan->fs &&
-                   (btrfs ? st.stx_ino == BTRFS_SUBVOLUME_ROOT : strcmp(fields[3], "/") == 0);
+                   (btrfs ? st.stx_ino == BTRFS_SUBVOLUME_ROOT : strcmp(line->root, "/") == 0);
     return place;
 }
 
 static GPtrArray *find_places(struct scan *scan)
 {
     GPtrArray *places = g_ptr_array_new_with_free_func(place_free);
-    g_autofree char *text = NULL;
+    g_autoptr(GPtrArray) lines = mounts_read();
 
-    if (!g_file_get_contents("/proc/self/mountinfo", &text, NULL, NULL)) {
-        return places;
-    }
-    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
-    for (char **line = lines; *line != NULL; line++) {
-        struct place *place = place_of(scan, *line);
+    for (guint i = 0; i < lines->len; i++) {
+        struct place *place = place_of(scan, lines->pdata[i]);
         if (place != NULL) {
             g_ptr_array_add(places, place);
             scan->mounts += place->fs == scan->fs ? 1 : 0;
         }
     }
     return places;
-}
-
-static void tell(struct walk *walk)
-{
-    gint64 now;
-    walk->directories++;
-    if (!walk->terminal || (walk->directories & 63) != 0) {
-        return;
-    }
-    now = g_get_monotonic_time();
-    if (now >= walk->next_tell) {
-        walk->next_tell = now + G_USEC_PER_SEC / 4;
-        fprintf(stderr, "\rsearching %s: %" G_GUINT64_FORMAT " directories", walk->place->path,
-                walk->directories);
-    }
 }
 
 static gboolean done(const struct walk *walk)
@@ -221,7 +174,6 @@ static void walk_directory(struct walk *walk, int fd, guint64 dev, guint32 fs, g
     struct statx st;
     DIR *dir = fdopendir(fd);
 
-    tell(walk);
     if (dir == NULL) {
         close(fd);
         walk->scan->unread++;
@@ -233,6 +185,7 @@ static void walk_directory(struct walk *walk, int fd, guint64 dev, guint32 fs, g
         if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
             continue;
         }
+        progress_tell(walk->line, ++walk->names, walk->expected);
         if (walk->d_ino_holds && !directory && entry->d_ino != walk->scan->ino) {
             continue;
         }
@@ -279,6 +232,14 @@ static gboolean open_handle(struct scan *scan, int fd)
     return good;
 }
 
+/* 0 where the filesystem does not count them. */
+static guint64 inodes_in_use(int fd)
+{
+    struct statfs fs;
+
+    return fstatfs(fd, &fs) == 0 && fs.f_files > fs.f_ffree ? fs.f_files - fs.f_ffree : 0;
+}
+
 /* TRUE when the search is over. */
 static gboolean walk_place(struct walk *walk, const struct place *place)
 {
@@ -299,6 +260,9 @@ static gboolean walk_place(struct walk *walk, const struct place *place)
         return FALSE;
     }
     walk->place = place;
+    walk->names = 0;
+    walk->expected = place->whole ? inodes_in_use(fd) : 0;
+    progress_begin(walk->line, "searching", "names");
     walk->d_ino_holds = g_strv_contains(holds, scan->type);
     walk->btrfs = strcmp(scan->type, "btrfs") == 0;
     g_string_assign(walk->path, place->path);
@@ -334,7 +298,8 @@ static guint raise_limit(void)
 
 void scan_run(struct scan *scan)
 {
-    struct walk walk = {.scan = scan, .terminal = isatty(STDERR_FILENO)};
+    g_autoptr(progress) line = progress_new();
+    struct walk walk = {.scan = scan, .line = line};
     gboolean over = FALSE;
 
     scan->paths = g_ptr_array_new_with_free_func(g_free);
@@ -350,9 +315,6 @@ void scan_run(struct scan *scan)
                 over = walk_place(&walk, place);
             }
         }
-    }
-    if (walk.terminal && walk.next_tell != 0) {
-        fprintf(stderr, "\r\033[K");
     }
     g_string_free(walk.path, TRUE);
 }

@@ -6,7 +6,7 @@ _qidmapctl() {
     local words= options="--store --export --config --json --help"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup survey fs --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup manifest preflight adopt survey fs --help --version" -- "$cur")
         return
     fi
     case $prev in
@@ -15,12 +15,12 @@ _qidmapctl() {
         compopt -o nospace
         return
         ;;
-    --config)
+    --config | --output | -o)
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
-    --export | --guest-inode | --fs-id | --fs)
+    --export | --guest-inode | --fs-id | --fs | --list)
         return
         ;;
     esac
@@ -41,6 +41,15 @@ _qidmapctl() {
         ;;
     survey)
         options="--json --help"
+        ;;
+    manifest)
+        options="$options --output --fs-id"
+        ;;
+    preflight)
+        options="$options --fs-id"
+        ;;
+    adopt)
+        options="$options --commit --status --abandon --skip-conflicts --list --yes --fs-id"
         ;;
     load)
         options="$options --latest --replace --yes"
@@ -75,11 +84,11 @@ _qidmapctl() {
     *)
         if [ -n "$words" ]; then
             mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
-        elif [ "$verb" = survey ]; then
+        elif [ "$verb" = survey ] || [ "$verb" = manifest ] || [ "$verb" = preflight ]; then
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         elif [ "$verb" = lookup ] || [ "$verb" = load ] || [ "$verb" = backup ] ||
-            [ "$verb" = restore ] || [ "${COMP_WORDS[2]}" = identify ]; then
+            [ "$verb" = restore ] || [ "$verb" = adopt ] || [ "${COMP_WORDS[2]}" = identify ]; then
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         fi
