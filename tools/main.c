@@ -54,7 +54,8 @@ static const struct cmd commands[] = {
      "A file whose name is a number is written ./123.\n",
      cmd_lookup},
     {"manifest", "EXPORT", "write down which id each file of an export has",
-     "EXPORT is a folder, or the name of an export in qidmapd.conf. What is written has a line for\n"
+     "EXPORT is a folder, or the name of an export in qidmapd.conf. What is written has a line "
+     "for\n"
      "each name, and ends in counts and a checksum; qidmapctl adopt reads it where the data was\n"
      "copied to. Makes no ids. Exit status: 1 where something could not be read.\n",
      cmd_manifest},

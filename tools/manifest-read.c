@@ -78,7 +78,7 @@ static void make_room(manifest_reader *r)
         r->at = 0;
     }
     if (r->room - r->filled < PIECE / 2) {
-        r->room = MAX(r->room * 2, PIECE);
+        r->room *= 2;
         r->bytes = g_realloc(r->bytes, r->room);
     }
 }
@@ -304,6 +304,8 @@ int manifest_reader_new(int fd, manifest_reader **reader, struct qidmap_error *e
     manifest_reader *r = g_new0(manifest_reader, 1);
 
     r->fd = fd;
+    r->room = PIECE;
+    r->bytes = g_malloc(r->room);
     r->line.text = g_string_new(NULL);
     r->again = g_string_new(NULL);
     r->before = g_string_new(NULL);

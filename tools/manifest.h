@@ -53,7 +53,7 @@ struct manifest_file {
     const char *path; /* below the tree, without a leading '/': "" is the tree itself. Any bytes */
     enum manifest_type type;
     guint32 fs; /* `n` of its filesystem, whose row came before; 0 with UNKNOWN */
-    guint64 id; /* its qid path; 0: it never had one */
+    guint64 id; /* its qid path; 0: it has none */
     guint64 size;
     gint64 mtime_s; /* since 1970, and what is to be added: 0 ... 999,999,999 */
     guint32 mtime_ns;

@@ -21,7 +21,7 @@
 #include "tools/tree.h"
 
 #define OPEN_LEVELS  64
-#define NAMES_MEMORY (32 * 1024 * 1024)
+#define NAMES_MEMORY (8 * 1024 * 1024)
 #define NAME_ROOM    4096 /* no name is longer */
 
 /* One directory on the way down. */
