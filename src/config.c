@@ -411,11 +411,12 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
                           const char *store, char *const modes[MODE_COUNT], GError **error)
 {
     static const char *const known[] = {
-        "listen",      "store",    "access",       "multidevs",     "on-duplicate", "bind",
-        "weak",        "markers",  "threads",      "msize-max",     "fs-id",        "limit",
-        "subdirs",     "allow",    "idle-timeout", "stall-timeout", "trace",        "isolate",
-        "seccomp",     "security", "squash",       "squash-user",   "xattrs",       "qid-version",
-        "descriptors", "control",  NULL};
+        "listen",        "store",       "access",  "multidevs",   "on-duplicate",
+        "bind",          "weak",        "markers", "threads",     "msize-max",
+        "fs-id",         "limit",       "subdirs", "allow",       "idle-timeout",
+        "stall-timeout", "trace",       "isolate", "seccomp",     "security",
+        "squash",        "squash-user", "xattrs",  "qid-version", "descriptors",
+        "control",       NULL};
     char *defaults[MODE_COUNT];
     struct config_lines *lines;
     const char *current = "daemon";

@@ -123,11 +123,11 @@ struct conn {
     bool want_out; /* replies are waiting for room in the socket */
     uint32_t msize;
     bool versioned;
-    GHashTable *fids;   /* number -> struct fid */
+    GHashTable *fids;    /* number -> struct fid */
     GPtrArray *attached; /* struct qid_export that were attached to; NULL: none */
-    uint64_t messages;  /* taken out of the input */
-    uint64_t out_count; /* bytes sent from the queue */
-    bool partial;       /* parked in mid-message; `parked_count` bytes had come by then */
+    uint64_t messages;   /* taken out of the input */
+    uint64_t out_count;  /* bytes sent from the queue */
+    bool partial;        /* parked in mid-message; `parked_count` bytes had come by then */
     uint64_t parked_count;
     struct conn_watch quiet, half, unread; /* the sweep's */
 

@@ -295,16 +295,21 @@ static const char *errno_name(int code)
         int code;
         const char *name;
     } names[] = {
-        {EPERM, "EPERM"},           {ENOENT, "ENOENT"},       {EINTR, "EINTR"},
-        {EIO, "EIO"},               {EBADF, "EBADF"},         {EAGAIN, "EAGAIN"},
-        {ENOMEM, "ENOMEM"},         {EACCES, "EACCES"},       {EBUSY, "EBUSY"},
-        {EEXIST, "EEXIST"},         {ENODEV, "ENODEV"},       {ENOTDIR, "ENOTDIR"},
-        {EISDIR, "EISDIR"},         {EINVAL, "EINVAL"},       {ENFILE, "ENFILE"},
-        {EMFILE, "EMFILE"},         {EFBIG, "EFBIG"},         {ENOSPC, "ENOSPC"},
-        {EROFS, "EROFS"},           {ENOSYS, "ENOSYS"},       {ENOTEMPTY, "ENOTEMPTY"},
-        {ENODATA, "ENODATA"},       {EPROTO, "EPROTO"},       {EBADMSG, "EBADMSG"},
-        {EOVERFLOW, "EOVERFLOW"},   {EMSGSIZE, "EMSGSIZE"},   {EOPNOTSUPP, "EOPNOTSUPP"},
-        {ETIMEDOUT, "ETIMEDOUT"},   {ESTALE, "ESTALE"},       {EUCLEAN, "EUCLEAN"},
+        {EPERM, "EPERM"},           {ENOENT, "ENOENT"},
+        {EINTR, "EINTR"},           {EIO, "EIO"},
+        {EBADF, "EBADF"},           {EAGAIN, "EAGAIN"},
+        {ENOMEM, "ENOMEM"},         {EACCES, "EACCES"},
+        {EBUSY, "EBUSY"},           {EEXIST, "EEXIST"},
+        {ENODEV, "ENODEV"},         {ENOTDIR, "ENOTDIR"},
+        {EISDIR, "EISDIR"},         {EINVAL, "EINVAL"},
+        {ENFILE, "ENFILE"},         {EMFILE, "EMFILE"},
+        {EFBIG, "EFBIG"},           {ENOSPC, "ENOSPC"},
+        {EROFS, "EROFS"},           {ENOSYS, "ENOSYS"},
+        {ENOTEMPTY, "ENOTEMPTY"},   {ENODATA, "ENODATA"},
+        {EPROTO, "EPROTO"},         {EBADMSG, "EBADMSG"},
+        {EOVERFLOW, "EOVERFLOW"},   {EMSGSIZE, "EMSGSIZE"},
+        {EOPNOTSUPP, "EOPNOTSUPP"}, {ETIMEDOUT, "ETIMEDOUT"},
+        {ESTALE, "ESTALE"},         {EUCLEAN, "EUCLEAN"},
         {EREMOTE, "EREMOTE"},       {ECANCELED, "ECANCELED"},
     };
 
@@ -571,8 +576,8 @@ gboolean control_start(struct control *control, GError **error)
     if (control == NULL)
         return TRUE;
     control->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    failed = control->wake_fd < 0 ? errno : pthread_create(&control->thread, NULL, accept_main,
-                                                           control);
+    failed =
+        control->wake_fd < 0 ? errno : pthread_create(&control->thread, NULL, accept_main, control);
     if (failed != 0)
         return fail_start(error, "control: %s", g_strerror(failed));
     control->started = true;

@@ -23,8 +23,7 @@
 #define OPEN_TRIES 50
 #define OPEN_PAUSE 100000 /* us */
 
-static int G_GNUC_PRINTF(3, 4)
-    fail(struct qidmap_error *error, int code, const char *format, ...)
+static int G_GNUC_PRINTF(3, 4) fail(struct qidmap_error *error, int code, const char *format, ...)
 {
     va_list args;
 

@@ -28,17 +28,17 @@ struct qid_session {
 
 /* A store that the daemon has open, for all exports that share it. */
 struct qid_store {
-    char *uri;               /* with the real path */
-    pthread_mutex_t admin;   /* held by a verb that changes rows, or closes it */
-    pthread_rwlock_t use;    /* for reading: the handle is used by a verb; for writing: it is
-                                closed */
-    qidmap_store *handle;    /* NULL: closed, or lost */
-    pthread_mutex_t lock;    /* the rest: the gate (qid-gate.c) */
+    char *uri;             /* with the real path */
+    pthread_mutex_t admin; /* held by a verb that changes rows, or closes it */
+    pthread_rwlock_t use;  /* for reading: the handle is used by a verb; for writing: it is
+                              closed */
+    qidmap_store *handle;  /* NULL: closed, or lost */
+    pthread_mutex_t lock;  /* the rest: the gate (qid-gate.c) */
     pthread_cond_t opened;
-    gboolean closed;         /* who would attach waits */
-    gboolean lost;           /* it could not be opened again */
+    gboolean closed; /* who would attach waits */
+    gboolean lost;   /* it could not be opened again */
     guint waiting;
-    GArray *sessions;        /* struct qid_session */
+    GArray *sessions; /* struct qid_session */
 };
 
 struct qid_map {

@@ -15,7 +15,7 @@
 #include <time.h>
 
 #define WAIT_SECONDS 5
-#define WAIT_MAX     4
+#define WAIT_MAX     2
 
 void qid_gate_init(struct qid_store *store)
 {

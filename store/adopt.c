@@ -36,7 +36,7 @@ struct head {
     uint32_t n_to, n_from, reserved;
     uint64_t size; /* of the file */
     uint64_t count;
-    uint8_t sum[16]; /* of all behind the head */
+    uint8_t sum[16]; /* of all, with zeroes here */
 };
 
 struct section {
@@ -140,18 +140,21 @@ static int write_bindings(struct writer *w, const struct qidmap_bindings *all,
                   : qm_set_error(error, e, "the bindings cannot be written: %s", g_strerror(-e));
 }
 
-/* The checksum of all behind the head. */
-static int sum_up(int fd, uint64_t size, uint8_t sum[16])
+/* The checksum of the head, and of all behind it. */
+static int sum_up(int fd, const struct head *head, uint8_t sum[16])
 {
+    struct head plain = *head;
     g_autofree uint8_t *window = g_malloc(WINDOW);
     XXH3_state_t *state = XXH3_createState();
     XXH128_canonical_t canonical;
     uint64_t at = sizeof(struct head);
     int e = 0;
 
+    memset(plain.sum, 0, sizeof(plain.sum));
     XXH3_128bits_reset(state);
-    while (e == 0 && at < size) {
-        ssize_t n = pread(fd, window, (size_t)MIN(size - at, (uint64_t)WINDOW), (off_t)at);
+    XXH3_128bits_update(state, &plain, sizeof(plain));
+    while (e == 0 && at < head->size) {
+        ssize_t n = pread(fd, window, (size_t)MIN(head->size - at, (uint64_t)WINDOW), (off_t)at);
 
         if (n == 0 || (n < 0 && errno != EINTR))
             e = n == 0 ? -EBADMSG : -errno;
@@ -188,7 +191,7 @@ int qm_bindings_write(int fd, const struct qidmap_bindings *all, GError **error)
     if (e == 0)
         e = write_at(fd, all->from, from, sizeof(head) + table + to);
     if (e == 0)
-        e = sum_up(fd, head.size, head.sum);
+        e = sum_up(fd, &head, head.sum);
     if (e == 0)
         e = write_at(fd, &head, sizeof(head), 0);
     return e == 0 ? 0
@@ -275,7 +278,7 @@ static int source_open(struct source *s, GError **error)
         s->head.n_to > QM_ADOPT_FS_MAX || s->head.n_from > QM_ADOPT_FS_MAX ||
         s->head.size != (uint64_t)st.st_size || s->head.size < fixed)
         return bad_file(error, -EBADMSG);
-    e = sum_up(s->fd, s->head.size, sum);
+    e = sum_up(s->fd, &s->head, sum);
     if (e == 0 && memcmp(sum, s->head.sum, sizeof(sum)) != 0)
         e = -EBADMSG;
     if (e != 0)

@@ -105,8 +105,8 @@ static const char *judge_object(const struct plan *plan, struct qidmap_store *st
     fs = qm_map_fs(&store->map, object->fs);
     if (!fs && policy == 0)
         return "its filesystem is not in the store";
-    if ((fs && (atomic_load(&fs->state) & (QM_STATE_RETIRED | QM_STATE_SUPERSEDED))) ||
-        is_superseded(plan, object->fs))
+    if (is_superseded(plan, object->fs) ||
+        (fs && (atomic_load(&fs->state) & (QM_STATE_RETIRED | QM_STATE_SUPERSEDED))))
         return "its filesystem is retired or superseded";
     policy = fs ? fs->policy : policy;
     if (policy != QIDMAP_POLICY_AFFIX && policy != QIDMAP_POLICY_HANDLE)
@@ -204,8 +204,9 @@ static void tell_conflict(struct plan *plan, const struct qidmap_binding *b, con
 static const char *judge_alias(struct qidmap_store *store, struct qm_txn *txn,
                                const struct qidmap_binding *b, int *error)
 {
+    struct qm_fs *fs = qm_map_fs(&store->map, b->object.fs);
     uint64_t id;
-    int e = qm_store_ask_aliases(store, txn, qm_map_fs(&store->map, b->object.fs), &b->object, &id);
+    int e = fs ? qm_store_ask_aliases(store, txn, fs, &b->object, &id) : -ENOENT;
 
     *error = e == -ENOENT ? 0 : e;
     return e == 0 ? "an alias of its filesystem has an id for it" : NULL;

@@ -51,8 +51,8 @@ static int nobody(GError **error)
 static void take_name(struct qidmap_holder *holder, const char *name)
 {
     g_strlcpy(holder->name, name, sizeof(holder->name));
-    g_strcanon(holder->name,
-               "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-", '?');
+    g_strcanon(holder->name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-",
+               '?');
 }
 
 static void parse_line(char *line, struct qidmap_holder *holder)

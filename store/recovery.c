@@ -39,6 +39,7 @@ static void tell(struct qidmap_store *store, char *text)
 void qm_store_damaged(struct qidmap_store *store)
 {
     atomic_store(&store->broken, -EUCLEAN);
+    atomic_fetch_add(&store->rewrites, 1);
 }
 
 static uint64_t leap(uint64_t next, uint64_t least, uint64_t last)
@@ -87,6 +88,7 @@ void qm_store_failed(struct qidmap_store *store, const struct qm_meta *meta, int
     store->pause = store->pause_first ? store->pause_first : PAUSE_FIRST;
     store->retry_at = g_get_monotonic_time() + store->pause;
     atomic_store(&store->broken, e);
+    atomic_fetch_add(&store->rewrites, 1);
     tell(store, g_strdup_printf("a write to the store failed (%s): known ids are served, new ones "
                                 "after what is stored has been copied",
                                 g_strerror(-e)));
@@ -109,6 +111,7 @@ static int renew(struct qidmap_store *store, GError **error)
     g_clear_pointer(&store->trouble, g_free);
     pthread_mutex_unlock(&store->lock);
     atomic_store(&store->given, meta.next_serial);
+    atomic_fetch_add(&store->rewrites, 1);
     return 0;
 }
 

@@ -4,7 +4,7 @@
 # Promise: files that were copied have the ids of the originals after adopt and adopt --commit, those with
 # odd names and several names among them; never two files one id. What is missing, new, changed or cannot
 # be is told. Nothing is changed before --commit, nor by it where a daemon uses the store. Each of
-# both, killed at 50 random points, leaves the old state or the new one, and can be run again.
+# both, killed at random points (ADOPT_KILLS=N: so many), leaves the old state or the new one, and can be run again.
 #
 # Another store gets the ids here, as filesystems of their own need root: root-adopt.sh.
 
@@ -14,7 +14,7 @@
 inject=$builddir/tests/lib/.libs/inject.so
 copy=$tmp/copy
 other=lmdb:$tmp/other
-kills=${ADOPT_KILLS:-50}
+kills=${ADOPT_KILLS:-12}
 
 rows() { # URI: the rows of a store, without its counters
     "$ctl" dump --store "$1" --json 2>&1 | sed '1d;$d'

@@ -342,6 +342,33 @@ static int check_ready(const struct verb *verb, const struct stage_state *state)
     return CMD_OK;
 }
 
+/* A commit that was killed may have left a store that has given no id yet, and that goes far ahead
+ * with its counters, since it cannot tell a crash from a backup: ids of another store would not be
+ * free any more. Where there was no store when the stage was made, it begins anew. */
+static int clear_remains(const struct verb *verb, const struct stage_state *state)
+{
+    static const guint8 none[16];
+    struct qidmap_reset_options how = {.size = sizeof how, .flags = QIDMAP_RESET_FROM_SCRATCH};
+    struct qidmap_load_result result = {.size = sizeof result};
+    struct qidmap_stats stats = {.size = sizeof stats};
+    struct qidmap_error error;
+    qidmap_store *store = NULL;
+
+    if (memcmp(state->here, none, sizeof none) != 0 ||
+        qidmap_store_open(verb->uri, QIDMAP_OPEN_READ, NULL, &store, NULL) < 0) {
+        return CMD_OK;
+    }
+    int code = qidmap_store_stats(store, &stats, &error);
+    qidmap_store_close(store);
+    if (code == 0 && stats.affix_rows == 0 && stats.full_rows == 0) {
+        code = qidmap_reset(verb->uri, &how, &result, &error);
+        if (code == 0) {
+            unlink(result.backup); /* of nothing */
+        }
+    }
+    return code < 0 ? cmd_fail(&error) : CMD_OK;
+}
+
 static int ask(const struct verb *verb, const struct stage_state *state)
 {
     g_autofree char *question = g_strdup_printf(
@@ -371,6 +398,9 @@ static int do_commit(const struct verb *verb)
     }
     if (status == CMD_OK) {
         status = cmd_daemon(&verb->options, verb->uri, &socket);
+    }
+    if (status == CMD_OK && socket == NULL) {
+        status = clear_remains(verb, &state);
     }
     if (status != CMD_OK) {
         return status;

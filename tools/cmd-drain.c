@@ -32,9 +32,8 @@ static void show_open(JsonObject *one)
 
 static int show(JsonObject *reply, gboolean json)
 {
-    JsonArray *open = json_object_has_member(reply, "open")
-                          ? json_object_get_array_member(reply, "open")
-                          : NULL;
+    JsonArray *open =
+        json_object_has_member(reply, "open") ? json_object_get_array_member(reply, "open") : NULL;
     guint count = open != NULL ? json_array_get_length(open) : 0;
 
     if (json) {
@@ -43,10 +42,13 @@ static int show(JsonObject *reply, gboolean json)
         for (guint i = 0; i < count; i++) {
             show_open(json_array_get_object_element(open, i));
         }
-        printf("closed: %" G_GUINT64_FORMAT " descriptors, still open: %u\n",
-               daemon_u64(reply, "closed"), count);
+        printf("closed: %" G_GUINT64_FORMAT " descriptors\n", daemon_u64(reply, "closed"));
     }
-    return count == 0 ? CMD_OK : CMD_TROUBLE;
+    if (count > 0) {
+        cmd_error("%u %s still in use there", count, count == 1 ? "file is" : "files are");
+        return CMD_TROUBLE;
+    }
+    return CMD_OK;
 }
 
 int cmd_drain(const struct cmd *cmd, int argc, char **argv)

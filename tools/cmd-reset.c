@@ -87,8 +87,8 @@ static int reset_here(struct cmd_options *options, guint32 fs, progress *line, c
     return code < 0 ? cmd_fail(&error) : CMD_OK;
 }
 
-static int reset_fs(const struct cmd *cmd, struct cmd_options *options, const char *uri,
-                    guint32 fs, gboolean yes)
+static int reset_fs(const struct cmd *cmd, struct cmd_options *options, const char *uri, guint32 fs,
+                    gboolean yes)
 {
     g_autoptr(progress) line = progress_new();
     g_autofree char *socket = NULL;

@@ -42,7 +42,7 @@ struct cmd_options {
     char *store;
     char *export_name;
     char *config;
-    char **fs_ids; /* PATH=UUID; only verbs that look at files take them */
+    char **fs_ids;   /* PATH=UUID; only verbs that look at files take them */
     gboolean writes; /* in: the verb changes the store, and has the daemon do it that has it open */
     char *control;   /* its control socket, where that was named */
     gboolean json;

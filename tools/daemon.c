@@ -20,8 +20,7 @@
 #define LINE_MAX_BYTES (64u << 20) /* of a reply: statistics of very many sessions */
 #define FDS_MAX        4
 
-static int G_GNUC_PRINTF(3, 4)
-    fail(struct qidmap_error *error, int code, const char *format, ...)
+static int G_GNUC_PRINTF(3, 4) fail(struct qidmap_error *error, int code, const char *format, ...)
 {
     va_list args;
 
@@ -237,14 +236,14 @@ static int code_of(const char *name)
         const char *name;
         int code;
     } names[] = {
-        {"EPERM", EPERM},         {"ENOENT", ENOENT},     {"EAGAIN", EAGAIN},
-        {"ENOMEM", ENOMEM},       {"EACCES", EACCES},     {"EBUSY", EBUSY},
-        {"EEXIST", EEXIST},       {"ENODEV", ENODEV},     {"EINVAL", EINVAL},
-        {"ENFILE", ENFILE},       {"EMFILE", EMFILE},     {"ENOSPC", ENOSPC},
-        {"EROFS", EROFS},         {"ENOSYS", ENOSYS},     {"ENOTEMPTY", ENOTEMPTY},
-        {"ENODATA", ENODATA},     {"EPROTO", EPROTO},     {"EBADMSG", EBADMSG},
-        {"EBADF", EBADF},         {"ETIMEDOUT", ETIMEDOUT}, {"ESTALE", ESTALE},
-        {"EUCLEAN", EUCLEAN},     {"EREMOTE", EREMOTE},   {"ECANCELED", ECANCELED},
+        {"EPERM", EPERM},           {"ENOENT", ENOENT},       {"EAGAIN", EAGAIN},
+        {"ENOMEM", ENOMEM},         {"EACCES", EACCES},       {"EBUSY", EBUSY},
+        {"EEXIST", EEXIST},         {"ENODEV", ENODEV},       {"EINVAL", EINVAL},
+        {"ENFILE", ENFILE},         {"EMFILE", EMFILE},       {"ENOSPC", ENOSPC},
+        {"EROFS", EROFS},           {"ENOSYS", ENOSYS},       {"ENOTEMPTY", ENOTEMPTY},
+        {"ENODATA", ENODATA},       {"EPROTO", EPROTO},       {"EBADMSG", EBADMSG},
+        {"EBADF", EBADF},           {"ETIMEDOUT", ETIMEDOUT}, {"ESTALE", ESTALE},
+        {"EUCLEAN", EUCLEAN},       {"EREMOTE", EREMOTE},     {"ECANCELED", ECANCELED},
         {"EOPNOTSUPP", EOPNOTSUPP},
     };
 
@@ -259,9 +258,8 @@ static int take_line(const char *path, const char *text, progress *line, JsonObj
                      struct qidmap_error *error)
 {
     g_autoptr(JsonParser) parser = json_parser_new();
-    JsonNode *root = json_parser_load_from_data(parser, text, -1, NULL)
-                         ? json_parser_get_root(parser)
-                         : NULL;
+    JsonNode *root =
+        json_parser_load_from_data(parser, text, -1, NULL) ? json_parser_get_root(parser) : NULL;
     JsonObject *whole =
         root != NULL && JSON_NODE_HOLDS_OBJECT(root) ? json_node_get_object(root) : NULL;
     JsonObject *part;
@@ -309,7 +307,7 @@ int daemon_call(const char *path, const char *verb, JsonObject *arguments, const
     if (fd < 0)
         return fd;
     code = send_request(fd, request, fds, n_fds);
-    if (code < 0)
+    if (code < 0 && code != -EPIPE) /* one that is closed may have said why */
         fail(error, code, "%s: %s", path, g_strerror(-code));
     else
         do {
