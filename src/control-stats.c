@@ -54,7 +54,7 @@ static JsonArray *messages_of(const struct stats_snapshot *snapshot)
             continue;
         JsonObject *object = json_object_new();
         json_object_set_string_member(object, "message", stats_kind_name(i));
-        control_set_u64(object, "count", kind->count);
+        control_set_u64(object, "requests", kind->count);
         control_set_u64(object, "errors", kind->errors);
         control_set_u64(object, "bytes_in", kind->bytes_in);
         control_set_u64(object, "bytes_out", kind->bytes_out);
@@ -74,9 +74,9 @@ static JsonObject *session_of(const struct stats_snapshot_session *seen)
     JsonObject *object = json_object_new();
     JsonArray *users = json_array_new();
 
-    control_set_u64(object, "id", seen->id);
+    control_set_u64(object, "session", seen->id);
     control_set_name(object, "peer", seen->peer);
-    json_object_set_int_member(object, "since", seen->since);
+    control_set_u64(object, "since", (uint64_t)seen->since);
     for (unsigned i = 0; i < seen->user_count; i++) {
         JsonObject *user = json_object_new();
         json_object_set_int_member(user, "uid", seen->users[i].uid);
@@ -84,13 +84,13 @@ static JsonObject *session_of(const struct stats_snapshot_session *seen)
         control_set_name(user, "export", seen->users[i].export);
         json_array_add_object_element(users, user);
     }
-    json_object_set_array_member(object, "users", users);
+    json_object_set_array_member(object, "attached", users);
     control_set_u64(object, "fids", seen->fids);
     control_set_u64(object, "files", seen->files);
     control_set_u64(object, "locks", seen->locks);
     control_set_u64(object, "memory", seen->memory);
     control_set_u64(object, "in_flight", seen->in_flight);
-    control_set_u64(object, "count", seen->count);
+    control_set_u64(object, "requests", seen->count);
     control_set_u64(object, "errors", seen->errors);
     control_set_u64(object, "bytes_in", seen->bytes_in);
     control_set_u64(object, "bytes_out", seen->bytes_out);
@@ -169,7 +169,7 @@ static JsonObject *run(struct control_call *call, JsonObject *request, void *dat
     json_object_set_int_member(object, "now", snapshot->now);
     json_object_set_int_member(object, "first_session", snapshot->since);
     control_set_u64(object, "clock", (uint64_t)g_get_monotonic_time() * 1000);
-    control_set_u64(object, "count", snapshot->count);
+    control_set_u64(object, "requests", snapshot->count);
     control_set_u64(object, "errors", snapshot->errors);
     control_set_u64(object, "bytes_in", snapshot->bytes_in);
     control_set_u64(object, "bytes_out", snapshot->bytes_out);

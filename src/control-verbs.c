@@ -223,6 +223,7 @@ void control_verbs_add(const struct server *server, struct qid_map *map)
 {
     control_stats_add(map);
     control_store_add(map);
+    control_prune_add(map);
     control_add("sessions", sessions, NULL);
     control_add("disconnect", disconnect, NULL);
     control_add("log-level", log_level, NULL);

@@ -12,4 +12,7 @@ void control_verbs_add(const struct server *server, struct qid_map *map);
 /* Those about stores: control-store.c. */
 void control_store_add(struct qid_map *map);
 
+/* Those that forget what nobody needs any more: control-prune.c. */
+void control_prune_add(struct qid_map *map);
+
 #endif

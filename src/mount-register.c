@@ -85,6 +85,27 @@ void mount_registry_renew(struct mount_registry *registry, const GPtrArray *scan
     }
 }
 
+void mount_registry_note(struct mount_registry *registry)
+{
+    for (guint i = 0; i < registry->stores->len; i++) {
+        const struct served *served = g_ptr_array_index(registry->stores, i);
+        struct qidmap_error error;
+
+        if (qidmap_seen(served->store, (const struct qidmap_live *)(const void *)served->live->data,
+                        served->live->len, &error) < 0)
+            log_debug("%s: the time served cannot be noted", error.text);
+    }
+}
+
+const struct qidmap_live *mount_registry_live(struct mount_registry *registry, qidmap_store *store,
+                                              gsize *n)
+{
+    const struct served *served = served_of(registry, store);
+
+    *n = served->live->len;
+    return (const struct qidmap_live *)(const void *)served->live->data;
+}
+
 gboolean mount_registry_check(const GPtrArray *scans, GError **error)
 {
     for (guint i = 0; i < scans->len; i++) {

@@ -52,7 +52,8 @@
 #include "src/mount-scan.h"
 #include "src/mount-table.h"
 
-#define SHARDS 32
+#define SHARDS     32
+#define NOTE_PAUSE (60 * 60 * 1000) /* ms between notes that filesystems are served */
 
 struct mount_export {
     struct mount_watch *watch;
@@ -347,10 +348,11 @@ static void answer(struct mount_watch *watch, struct request *requests)
 static gpointer watch_main(gpointer data)
 {
     struct mount_watch *watch = data;
+    gint64 noted = g_get_monotonic_time();
     gboolean changed = FALSE;
 
     for (;;) {
-        changed = has_changed(watch, changed ? 0 : -1) || changed;
+        changed = has_changed(watch, changed ? 0 : NOTE_PAUSE) || changed;
         pthread_mutex_lock(&watch->lock);
         gboolean stop = watch->stop;
         struct request *requests = watch->requests;
@@ -368,6 +370,10 @@ static gpointer watch_main(gpointer data)
             watch->failed = renew(watch) < 0;
         changed = FALSE;
         answer(watch, requests);
+        if (g_get_monotonic_time() - noted >= NOTE_PAUSE * (gint64)1000) {
+            mount_registry_note(watch->registry);
+            noted = g_get_monotonic_time();
+        }
         pthread_mutex_unlock(&watch->work);
 
         if (requests != NULL) {
@@ -447,6 +453,18 @@ char *mount_describe(struct mount_export *exp, const struct statx *stx)
     pthread_mutex_unlock(&exp->watch->work);
     return text != NULL ? text
                         : g_strdup_printf("device %u:%u", stx->stx_dev_major, stx->stx_dev_minor);
+}
+
+GArray *mount_watch_live(struct mount_watch *watch, qidmap_store *store)
+{
+    GArray *copy = g_array_new(FALSE, FALSE, sizeof(struct qidmap_live));
+    const struct qidmap_live *live;
+    gsize n;
+
+    live = mount_registry_live(watch->registry, store, &n);
+    if (n > 0)
+        g_array_append_vals(copy, live, (guint)n);
+    return copy;
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -583,6 +601,7 @@ void mount_watch_free(struct mount_watch *watch)
         pthread_mutex_unlock(&watch->lock);
         eventfd_write(watch->wake_fd, 1);
         g_thread_join(watch->thread);
+        mount_registry_note(watch->registry);
     }
     if (watch->mountinfo_fd >= 0)
         close(watch->mountinfo_fd);

@@ -99,6 +99,9 @@ int mount_watch_renew(struct mount_watch *watch);
 /* Ends the watch. NULL is allowed. Exports are freed with it. */
 void mount_watch_free(struct mount_watch *watch);
 
+/* What is served from `store` now: struct qidmap_live, to be freed. With the watch held. */
+GArray *mount_watch_live(struct mount_watch *watch, qidmap_store *store);
+
 /* Looks up the file that `stx` (STATX_MNT_ID included) describes: `name` in the directory `fd`, or
  * `fd` itself where it is "". FALSE where it is not in the table, or the table is being renewed.
  * Never waits. What is found is true as long as the caller holds the file open; else the caller

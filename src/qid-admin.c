@@ -178,6 +178,18 @@ int qid_admin_change(struct qid_map *map, struct qid_store *store, const uint32_
     return rc;
 }
 
+GArray *qid_admin_live(struct qid_map *map, qidmap_store *handle, gboolean changing)
+{
+    GArray *live;
+
+    if (!changing)
+        mount_watch_hold(map->watch);
+    live = mount_watch_live(map->watch, handle);
+    if (!changing)
+        mount_watch_resume(map->watch);
+    return live;
+}
+
 /* ---- closed ---------------------------------------------------------------------------------- */
 
 static void set_handle(struct qid_map *map, struct qid_store *store, qidmap_store *handle)

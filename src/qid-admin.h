@@ -50,4 +50,8 @@ int qid_admin_closed(struct qid_map *map, struct qid_store *store,
                                  struct qidmap_error *error),
                      void *data, struct qidmap_error *error);
 
+/* What is served from the store: struct qidmap_live, to be freed. `changing`: within the work of
+ * qid_admin_change(). */
+GArray *qid_admin_live(struct qid_map *map, qidmap_store *handle, gboolean changing);
+
 #endif

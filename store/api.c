@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "store/adopt.h"
 #include "store/bind.h"
@@ -23,6 +24,7 @@
 #include "store/load.h"
 #include "store/marker.h"
 #include "store/object.h"
+#include "store/prune-scan.h"
 #include "store/prune.h"
 #include "store/reset.h"
 #include "store/store.h"
@@ -691,6 +693,74 @@ EXPORT int qidmap_prune(qidmap_store *store, const struct qidmap_prune_options *
     r = qm_prune(store, options, &made, &e);
     if (result)
         *result = made; /* what was deleted before the work ended is deleted */
+    return r == 0 ? 0 : qm_error_export(e, store->uri, error);
+}
+
+EXPORT int qidmap_open_bare(int mounted, int *bare, struct qidmap_error *error)
+{
+    gboolean is_bare = FALSE;
+    GError *e = NULL;
+    int fd;
+
+    if (mounted < 0 || !bare)
+        return refuse(error, NULL, "open_bare needs an open directory");
+    fd = qm_scan_open(mounted, &is_bare, &e);
+    if (fd >= 0 && !is_bare) {
+        close(fd);
+        fd = qm_set_error(&e, EPERM,
+                          "what is mounted upon it cannot be set aside: that needs CAP_SYS_ADMIN");
+    }
+    if (fd < 0)
+        return qm_error_export(e, NULL, error);
+    *bare = fd;
+    return 0;
+}
+
+EXPORT int qidmap_prune_missing(qidmap_store *store, const struct qidmap_missing_options *options,
+                                struct qidmap_prune_result *result, struct qidmap_error *error)
+{
+    struct qidmap_prune_result made = {.size = sizeof(made)};
+    GError *e = NULL;
+    int r;
+
+    if (!store || !options || options->size != sizeof(*options) ||
+        (options->root < 0 && options->bare < 0) || (options->flags & ~(uint32_t)QIDMAP_DRY_RUN) ||
+        (result && result->size != sizeof(*result)))
+        return refuse(error, store ? store->uri : NULL,
+                      "prune needs a store, an open root, and structs with their size");
+    r = qm_prune_missing(store, options, &made, &e);
+    if (result)
+        *result = made; /* as for qidmap_prune() */
+    return r == 0 ? 0 : qm_error_export(e, store->uri, error);
+}
+
+EXPORT int qidmap_seen(qidmap_store *store, const struct qidmap_live *live, size_t n_live,
+                       struct qidmap_error *error)
+{
+    GError *e = NULL;
+
+    if (!store || (n_live > 0 && !live))
+        return refuse(error, store ? store->uri : NULL, "seen needs a store and filesystems");
+    if (qm_store_seen(store, live, n_live, &e) != 0)
+        return qm_error_export(e, store->uri, error);
+    return 0;
+}
+
+EXPORT int qidmap_prune_fs(qidmap_store *store, const struct qidmap_prune_fs_options *options,
+                           struct qidmap_prune_result *result, struct qidmap_error *error)
+{
+    struct qidmap_prune_result made = {.size = sizeof(made)};
+    GError *e = NULL;
+    int r;
+
+    if (!store || !options || options->size != sizeof(*options) ||
+        (options->n_mounted > 0 && !options->mounted) || (options->n_live > 0 && !options->live) ||
+        (options->flags & ~(uint32_t)QIDMAP_DRY_RUN) || (result && result->size != sizeof(*result)))
+        return refuse(error, store ? store->uri : NULL,
+                      "prune needs a store, and structs with their size");
+    r = qm_prune_fs(store, options, &made, &e);
+    if (result)
+        *result = made; /* as for qidmap_prune() */
     return r == 0 ? 0 : qm_error_export(e, store->uri, error);
 }
 

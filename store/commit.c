@@ -15,6 +15,7 @@
 #include "config.h"
 
 #include "store/error.h"
+#include "store/prune-marks.h"
 #include "store/store.h"
 
 #include <errno.h>
@@ -321,6 +322,14 @@ int qm_store_check_meta(struct qidmap_store *store, struct qm_txn *txn)
 /* ---- transactions ------------------------------------------------------------------------------
  */
 
+uint64_t qm_store_served(const struct qidmap_store *store)
+{
+    if (!store->writable)
+        return store->meta.served;
+    return store->served_before +
+           (uint64_t)((g_get_monotonic_time() - store->opened_at) / G_USEC_PER_SEC);
+}
+
 static uint64_t nanoseconds(void)
 {
     struct timespec now;
@@ -346,6 +355,7 @@ int qm_store_commit_added(struct qidmap_store *store, struct qm_txn *txn, struct
     int e;
 
     meta->epoch++;
+    meta->served = qm_store_served(store);
     meta->transaction = ops->number(txn);
     qm_record_meta(&r, meta);
     e = qm_txn_put(txn, QM_TABLE_META, &r);
@@ -426,6 +436,12 @@ static void run(struct qidmap_store *store, struct qm_work *list)
     }
     if (e == -EUCLEAN)
         qm_store_damaged(store);
+    for (w = list; e == 0 && w; w = w->next) {
+        for (i = 0; i < w->count; i++) {
+            if (w->wants[i].result == 0)
+                qm_marks_touch(store, &w->wants[i].object);
+        }
+    }
     if (e == 0)
         return;
     for (w = list; w; w = w->next) {
@@ -485,7 +501,7 @@ void qm_store_lead(struct qidmap_store *store)
 void qm_store_wait(struct qidmap_store *store)
 {
     pthread_mutex_lock(&store->lock);
-    while (store->leading && atomic_load(&store->pruning))
+    while (store->leading && (atomic_load(&store->pruning) & 1))
         pthread_cond_wait(&store->changed, &store->lock);
     pthread_mutex_unlock(&store->lock);
 }

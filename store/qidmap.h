@@ -166,6 +166,7 @@ struct qidmap_stats {
     uint64_t commits; /* since then; all of them */
     uint64_t commit_nanoseconds; /* they took, all together, until they were on stable storage */
     uint64_t commit_slowest;     /* nanoseconds */
+    uint64_t served;  /* seconds that it was open for writing, in all */
 };
 int qidmap_store_stats(qidmap_store *store, struct qidmap_stats *stats, struct qidmap_error *error);
 
@@ -393,6 +394,14 @@ int qidmap_register_mounted(qidmap_store *store, struct qidmap_mounted *mounted,
                             const struct qidmap_register_options *options,
                             struct qidmap_error *error);
 
+/*
+ * For a server, about hourly and before it closes the store: these filesystems are mounted still.
+ * Notes the time served in their rows, by which qidmap_prune_fs() judges. A row that was noted
+ * within the last minute is left as it is. Errors: those of a commit.
+ */
+int qidmap_seen(qidmap_store *store, const struct qidmap_live *live, size_t n_live,
+                struct qidmap_error *error);
+
 /* As qidmap_register(), but makes and changes nothing: *fs_numbers are 0 where no row fits. For
  * tools. */
 int qidmap_recognise(qidmap_store *store, const struct qidmap_identity *identities, size_t count,
@@ -428,6 +437,7 @@ struct qidmap_fs {
     uint32_t reserved;
     uint64_t first_session; /* first and last time that a store was open for writing and the */
     uint64_t last_session;  /* filesystem was registered: the epoch at which that time began */
+    uint64_t seen; /* time served (qidmap_stats) when it was last known to be mounted, seconds */
 };
 /* -ENOENT where no such row is. */
 int qidmap_fs_get(qidmap_store *store, uint32_t fs, struct qidmap_fs *row,
@@ -797,6 +807,64 @@ struct qidmap_prune_result {
  */
 int qidmap_prune(qidmap_store *store, const struct qidmap_prune_options *options,
                  struct qidmap_prune_result *result, struct qidmap_error *error);
+
+/*
+ * The root directory of the filesystem that is mounted at the open directory `mounted` (O_PATH is
+ * enough), without what is mounted upon it, for the caller to close. Errors: -EXDEV the mount shows
+ * a part of the filesystem only, -EPERM (open_tree(2) needs CAP_SYS_ADMIN), -ENODEV.
+ */
+int qidmap_open_bare(int mounted, int *bare, struct qidmap_error *error);
+
+struct qidmap_missing_options {
+    size_t size;    /* sizeof (struct qidmap_missing_options) */
+    uint32_t flags; /* QIDMAP_DRY_RUN */
+    uint32_t fs;    /* whose rows of the full map are looked at */
+    int root;       /* the mount point of the filesystem, open; O_PATH is enough. The caller has seen
+                       to it that it is `fs`, by qidmap_identify() and qidmap_recognise() */
+    int bare;       /* -1; or what qidmap_open_bare() gave, perhaps to another process: then `root`
+                       is not used */
+    qidmap_progress_func progress; /* may be NULL; names looked at, of an unknown total */
+    void *data;
+};
+
+/*
+ * qidmap_prune() of what the mounted filesystem no longer has. All of it is read, also what mounts
+ * hide, twice or more until nothing has been renamed meanwhile; where something cannot be read, or
+ * may be hidden, nothing is deleted. The store may be in use meanwhile, and the filesystem too:
+ * what lives, is born, moved or asked for stays. Files without a name stay where this process has
+ * them open. Rows with an even id, bound by migration, stay. Errors: those of qidmap_prune(), -EXDEV
+ * the mount shows a part only, -EBUSY the filesystem changes all the time, or is hidden by others,
+ * or rows are being looked for already, -EACCES.
+ */
+int qidmap_prune_missing(qidmap_store *store, const struct qidmap_missing_options *options,
+                         struct qidmap_prune_result *result, struct qidmap_error *error);
+
+struct qidmap_prune_fs_options {
+    size_t size;         /* sizeof (struct qidmap_prune_fs_options) */
+    uint32_t flags;      /* QIDMAP_DRY_RUN */
+    uint32_t fs;         /* this one alone; 0: all */
+    uint64_t unseen_for; /* seconds of time served */
+    /* Whatever is mounted now, as qidmap_identify() says it. One that cannot be identified: count
+     * 0, and the type in the hints: then no filesystem of that type goes. */
+    const struct qidmap_identity *mounted;
+    size_t n_mounted;
+    const struct qidmap_live *live; /* what is served now */
+    size_t n_live;
+    /* May be NULL. A filesystem that goes, and for how many seconds served it was not seen. */
+    void (*retired)(void *data, uint32_t fs, uint64_t unseen);
+    void *data;
+};
+
+/*
+ * Retires filesystems that were not seen for so much time served, as qidmap_fs_retire() does, one
+ * after the other. Time served is measured by a clock that nobody can set, while a writer has the
+ * store open. Never one that is mounted or served, or shares an identity (on btrfs: a superblock)
+ * with one that is; nor one whose policy was chosen by the operator, or that is superseded.
+ * result->rows: filesystems that were looked at; missing: that went. Errors: -EROFS, those of a
+ * commit.
+ */
+int qidmap_prune_fs(qidmap_store *store, const struct qidmap_prune_fs_options *options,
+                    struct qidmap_prune_result *result, struct qidmap_error *error);
 
 /* ---- ids given elsewhere --------------------------------------------------------------------- */
 

@@ -78,7 +78,7 @@ rule 'asks no environment' store '(^|[^a-z_])(secure_)?getenv *\(' '' '    char 
 rule 'of the library only store/qidmap.h' src '# *include *"store/([^q]|q[^i]|qid[^m]|qidmap[^.])' '' \
     '#include "store/map.h"'
 rule 'store/qidmap.h in few places' src '# *include *"store/qidmap\.h' \
-    '^((qid|mount)(-[a-z]+)?|control-(store|stats))\.[ch]$' '#include "store/qidmap.h"'
+    '^((qid|mount)(-[a-z]+)?|control-(store|stats|prune))\.[ch]$' '#include "store/qidmap.h"'
 rule 'what the map of qids has inside, in qid-* and qid.c only' src '# *include *"src/qid-export\.h' \
     '^qid(-[a-z]+)?\.[ch]$' '#include "src/qid-export.h"'
 rule 'no lmdb, no blkid' src '# *include *[<"](lmdb|blkid)' '' '#include <lmdb.h>'

@@ -81,8 +81,8 @@ static void print_text(const struct qidmap_stats *stats, const GPtrArray *rows)
     g_autofree char *uuid = store_uuid(stats);
     g_autofree char *created = cmd_time_text(stats->created);
     g_autofree char *stopped = cmd_time_text(stats->last_clean_stop);
-    g_autofree char *used = g_format_size_full(stats->bytes_used, G_FORMAT_SIZE_IEC_UNITS);
-    g_autofree char *room = g_format_size_full(stats->bytes_room, G_FORMAT_SIZE_IEC_UNITS);
+    g_autofree char *used = cmd_size_text(stats->bytes_used);
+    g_autofree char *room = cmd_size_text(stats->bytes_room);
 
     printf("store            %s\n", uri);
     printf("backend          %s, format %u\n", stats->backend, stats->format);

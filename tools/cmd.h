@@ -112,6 +112,10 @@ gboolean cmd_number(const char *text, guint64 *number);
  * becomes \xHH. With `terminal`, control characters become \xHH too. Free with g_free(). */
 char *cmd_escape(const char *name, gboolean terminal);
 
+/* What is escaped already, as names in JSON, fit for a terminal: only what would act on one is
+ * written as \xHH. Free with g_free(). */
+char *cmd_terminal(const char *text);
+
 /* An identity for people: uuids joined by '/', or hex where it is no sequence of uuids. */
 char *cmd_fsid_text(const struct qidmap_fsid *fsid);
 
@@ -131,6 +135,9 @@ char *cmd_fs_certainty(const struct qidmap_fs *row);
 
 /* "ext4 on /dev/sda1", as far as it is known, for terminals. Free with g_free(). */
 char *cmd_fs_what(const struct qidmap_hints *hints);
+
+/* "60.0 KiB". */
+char *cmd_size_text(guint64 bytes);
 
 /* "2026-11-21T14:00:00Z"; "-" for 0. */
 char *cmd_time_text(gint64 seconds);
@@ -168,6 +175,8 @@ int cmd_fs_identify(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_alias(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_policy(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_retire(const struct cmd *cmd, int argc, char **argv);
+int cmd_top(const struct cmd *cmd, int argc, char **argv);
+int cmd_metrics(const struct cmd *cmd, int argc, char **argv);
 int cmd_survey(const struct cmd *cmd, int argc, char **argv);
 
 /* The number of a filesystem, from 1, the whole string. */

@@ -18,7 +18,7 @@
 #define AFFIX     (1 - FULL - EPHEMERAL - RESERVED)
 #define SHOWN     16 /* filesystems in a picture */
 #define LABEL     30 /* columns of a name */
-#define BEFORE    55 /* columns of a line before its bar */
+#define BEFORE    48 /* columns of a line before its bar */
 
 struct picture {
     guint width; /* of a bar that is full; 0: none is drawn */
@@ -56,14 +56,14 @@ static void print_bar(const struct picture *picture, double part, double whole)
 static void print_share(const struct picture *picture, const char *label, double share,
                         double whole)
 {
-    printf("  %-*.*s %11.6f %%        ", LABEL, LABEL, label, share * 100);
+    printf("  %-*.*s %11.6f %%", LABEL, LABEL, label, share * 100);
     print_bar(picture, share, whole);
 }
 
 static void print_count(const struct picture *picture, const char *label, guint64 count,
                         guint64 whole)
 {
-    printf("  %-*.*s %20" G_GUINT64_FORMAT " ", LABEL, LABEL, label, count);
+    printf("  %-*.*s %13" G_GUINT64_FORMAT, LABEL, LABEL, label, count);
     print_bar(picture, (double)count, (double)whole);
 }
 

@@ -42,6 +42,25 @@ static gboolean acts_on_terminal(gunichar c)
     }
 }
 
+char *cmd_terminal(const char *text)
+{
+    GString *out = g_string_sized_new(strlen(text) + 1);
+
+    for (const char *end; *text != '\0'; text = end) {
+        gunichar c = g_utf8_get_char_validated(text, -1);
+        gboolean valid = c != (gunichar)-1 && c != (gunichar)-2;
+        end = valid ? g_utf8_next_char(text) : text + 1;
+        if (valid && !acts_on_terminal(c)) {
+            g_string_append_len(out, text, end - text);
+            continue;
+        }
+        for (const char *p = text; p < end; p++) {
+            g_string_append_printf(out, "\\x%02x", (unsigned char)*p);
+        }
+    }
+    return g_string_free(out, FALSE);
+}
+
 char *cmd_escape(const char *name, gboolean terminal)
 {
     GString *out = g_string_sized_new(strlen(name) + 1);
@@ -162,6 +181,14 @@ char *cmd_fs_what(const struct qidmap_hints *hints)
         cmd_escape(hints->backing[0] != '\0' ? hints->backing : hints->source, TRUE);
     return g_strdup_printf("%s%s%s", type[0] != '\0' ? type : "unknown type",
                            source[0] != '\0' ? " on " : "", source);
+}
+
+/* glib puts a blank between number and unit that is no ASCII. */
+char *cmd_size_text(guint64 bytes)
+{
+    g_autofree char *text = g_format_size_full(bytes, G_FORMAT_SIZE_IEC_UNITS);
+    g_auto(GStrv) parts = g_strsplit(text, "\xc2\xa0", -1);
+    return g_strjoinv(" ", parts);
 }
 
 char *cmd_time_text(gint64 seconds)

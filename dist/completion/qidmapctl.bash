@@ -6,7 +6,7 @@ _qidmapctl() {
     local words= options="--store --export --config --json --help"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup manifest preflight adopt drain survey fs --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup manifest preflight adopt drain survey top metrics fs --help --version" -- "$cur")
         return
     fi
     case $prev in
@@ -20,7 +20,7 @@ _qidmapctl() {
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
-    --export | --guest-inode | --fs-id | --fs | --list)
+    --export | --guest-inode | --fs-id | --fs | --interval | --list)
         return
         ;;
     esac
@@ -45,6 +45,12 @@ _qidmapctl() {
     survey)
         options="--json --help"
         ;;
+    top)
+        options="$options --control --once --interval"
+        ;;
+    metrics)
+        options="$options --control"
+        ;;
     manifest)
         options="$options --output --fs-id"
         ;;
@@ -52,13 +58,13 @@ _qidmapctl() {
         options="$options --fs-id"
         ;;
     adopt)
-        options="$options --commit --status --abandon --skip-conflicts --list --yes --fs-id"
+        options="$options --control --commit --status --abandon --skip-conflicts --list --yes --fs-id"
         ;;
     load)
         options="$options --control --latest --replace --yes"
         ;;
     compact)
-        options="$options --control --dry-run"
+        options="$options --control --dry-run --prune-missing --fs --prune-fs --unseen-for --fs-id"
         ;;
     copy)
         options="--latest --replace --yes --json --help"
