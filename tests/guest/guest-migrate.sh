@@ -5,7 +5,8 @@
 # that it saw before: when the storage moves to another host; when the files are copied to other filesystems,
 # by rsync (two filesystems into one) and by tar, with hard links, and after changes during the first
 # copy; and after that was rolled back and done once more. The old filesystem, mounted again, is refused. A
-# clone that is taken while a guest works gets numbers of its own, visibly, and both keep theirs.
+# clone that is taken while a guest works gets numbers of its own, visibly, and both keep theirs; alone, with
+# another store, it has the original's numbers where that is not on the host, and else none of them.
 #
 # The page marks its blocks of commands with "=for test NAME"; each is run here. QIDMAP_MIGRATE_WIRE=1
 # looks at the ids over the wire in place of a guest, for a quick turn while the page is written.
@@ -330,6 +331,40 @@ step_tar() {
 
 # ---- a clone -----------------------------------------------------------------------------------------
 
+# A copy of the store as it is, and the clone alone served with it: on a host that has the original, too,
+# and on one that has not.
+elsewhere() {
+    local uri=lmdb:$tmp/third here there
+    here=$("$stat9p" -R "tcp:127.0.0.1:$server_port" data | awk '{ print $1, $4 }' | sort)
+    qidmapctl backup --store lmdb:/var/lib/qidmap/data third.qidmap >/dev/null &&
+        qidmapctl load --store "$uri" third.qidmap >/dev/null &&
+        qidmapctl load --store "$uri-2" third.qidmap >/dev/null &&
+        mount "${device[clone]}" /srv/clone || { not_ok "a clone elsewhere" "it cannot be made"; return; }
+    qidmapctl preflight --store "$uri" /srv/clone >"$tmp/out" 2>"$tmp/err"
+    is $? 1 "the clone alone, while the original is on the host, is not taken for it by preflight"
+    start_qidmapd --export data=/srv/clone --store "$uri" --listen "unix:$tmp/third.socket"
+    there=$("$stat9p" -R "unix:$tmp/third.socket" data | awk '{ print $1, $4 }' | sort)
+    [ -n "$there" ] && [ "$there" != "$here" ] && ok "nor by a server" || not_ok "nor by a server" "$there"
+    stop_qidmapd TERM
+    [ -z "$(getfattr -d -m trusted.qidmap /srv/clone 2>/dev/null)" ] ||
+        setfattr -x trusted.qidmap.marker /srv/clone
+    mv "$images/tar" "$images/not-here"
+    qidmapctl preflight --store "$uri-2" /srv/clone >"$tmp/out" 2>"$tmp/err"
+    is $? 0 "on a host without the original it is known"
+    start_qidmapd --export data=/srv/clone --store "$uri-2" --listen "unix:$tmp/third.socket"
+    there=$("$stat9p" -R "unix:$tmp/third.socket" data | awk '{ print $1, $4 }' | sort)
+    is "$there" "$here" "and has the same numbers"
+    echo there >/srv/clone/there && echo here >/srv/data/here
+    is "$({
+        "$stat9p" "unix:$tmp/third.socket" data /there
+        "$stat9p" "tcp:127.0.0.1:$server_port" data /here
+    } | awk '{ print $1 }' | sort -u | wc -l)" 2 "but no number for two new files, as these need new rows"
+    rm /srv/clone/there /srv/data/here
+    stop_qidmapd TERM
+    mv "$images/not-here" "$images/tar"
+    umount /srv/clone
+}
+
 step_clone() {
     on_exit 'fsfreeze -u /srv/data 2>/dev/null'
     truncate -s 64M "$images/clone"
@@ -337,6 +372,7 @@ step_clone() {
     attach clone
     page clone-take
     [ -z "${worker:-}" ] || { kill "$worker" && wait "$worker"; } 2>/dev/null # without a guest
+    elsewhere
     page clone-mount
     clone_export=(--export clone=/srv/clone)
     page clone-serve
