@@ -52,7 +52,7 @@ struct control {
     pthread_cond_t gone;
     struct control_client *clients;
     unsigned count;
-    bool stopping; /* atomic to be read without the lock */
+    bool stopping; /* atomic */
 };
 
 struct control_call {
@@ -445,7 +445,7 @@ static int begin(struct control *control, int fd, const char **text)
         return -EACCES;
     *text = "too many clients of the control socket; try again later";
     pthread_mutex_lock(&control->lock);
-    if (control->count >= CONTROL_CLIENTS || control->stopping) {
+    if (control->count >= CONTROL_CLIENTS || is_stopping(control)) {
         pthread_mutex_unlock(&control->lock);
         return -EAGAIN;
     }
