@@ -16,11 +16,11 @@ if [ "$(id -u)" = 0 ] && [ -z "${QIDMAP_OWN_MOUNTS:-}" ] && unshare -m true 2>/d
 fi
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
-[ "$(id -u)" = 0 ] || skip_all "not root"
-[ "${QIDMAP_OWN_MOUNTS:-}" = 1 ] || skip_all "no mount namespace of its own here"
 need_loop
+[ "${QIDMAP_OWN_MOUNTS:-}" = 1 ] || skip_all "no mounts allowed"
 need_fs ext4
-have_fs xfs && command -v mkfs.xfs >/dev/null || skip_all "no xfs in this kernel"
+need_fs xfs
+command -v mkfs.xfs >/dev/null || skip_all "no mkfs.xfs"
 command -v rsync >/dev/null || skip_all "no rsync"
 [ "${QIDMAP_GUEST_SERVER:-qidmapd}" = qidmapd ] || skip_all "about qidmapd alone"
 [ -n "${QIDMAP_MIGRATE_WIRE:-}" ] || guest_need
