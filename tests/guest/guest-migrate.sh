@@ -314,7 +314,6 @@ step_copy_again() {
     copy_last
 }
 step_tar() {
-    local name
     make_disk tar 64M ext4
     # what was /dev/vg0/new is /dev/vg0/data from here on
     device[data]=${device[new]} device[new]=${device[tar]}
