@@ -70,6 +70,12 @@ newer() { # VERSION-SUFFIX: packages of the next version in /debs
 install() { inside sh -c 'dpkg -i /debs/*.deb' >"$tmp/dpkg.log" 2>&1; }
 before=$(files)
 
+daemon=
+session=
+# shellcheck disable=SC2016 # at the end
+on_exit 'kill -KILL $daemon $session 2>/dev/null; unmount_below "$root"'
+mount -t proc proc "$root/proc" || skip_all "no mounts: cannot mount proc"
+
 # ---- install
 newer ''
 check "dpkg installs all four" install
@@ -84,12 +90,9 @@ check_fails "no daemon is started or enabled" grep -E '^(start|restart|enable)' 
 check "the manual of the tool" test -e "$root/usr/share/man/man8/qidmapctl.8.gz"
 
 # ---- upgrade with a session, without one, and with a daemon that does not answer
-on_exit 'kill -KILL $daemon $session 2>/dev/null; unmount_below "$root"'
-mount -t proc proc "$root/proc" || bail_out "cannot mount proc"
 chroot "$root" qidmapd --export x=/srv/x --store lmdb:/var/lib/qidmap/all --listen unix:/run/s \
     --isolate=no >"$tmp/daemon.log" 2>&1 &
 daemon=$!
-session=
 wait_until 30 test -S "$root/run/s" || bail_out "the daemon does not start: $(cat "$tmp/daemon.log")"
 echo "$daemon" >"$root/pid"
 sessions() { # of the daemon, as it says itself
