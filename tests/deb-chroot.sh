@@ -73,7 +73,9 @@ before=$(files)
 daemon=
 session=
 # shellcheck disable=SC2016 # at the end
-on_exit 'kill -KILL $daemon $session 2>/dev/null; unmount_below "$root"'
+on_exit 'kill -KILL $daemon $session 2>/dev/null; unmount_below "$root"; umount -l "$root"'
+# A mount of its own: the daemon looks for its exports in the table of mounts, as the chroot shows it.
+mount --bind "$root" "$root" && mount --make-private "$root" || skip_all "no mounts: cannot bind"
 mount -t proc proc "$root/proc" || skip_all "no mounts: cannot mount proc"
 
 # ---- install
