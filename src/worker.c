@@ -60,7 +60,7 @@ static struct {
 
     int queued;   /* length of both; atomic, a hint */
     int idle;     /* in epoll_wait; atomic */
-    int blocked;  /* in recv; atomic */
+    int blocked;  /* in recv or send; atomic */
     int stopping; /* atomic copy of stop */
 
     pthread_mutex_t monitor_lock;
@@ -304,7 +304,7 @@ static bool look_at_workers(void)
     }
     pthread_mutex_unlock(&pool.lock);
     for (unsigned i = 0; i < count; i++)
-        worker_queue(taken[i]);
+        conn_taken(taken[i]);
     return busy;
 }
 
