@@ -136,9 +136,9 @@ static void build_lock(GPtrArray *frames, guint32 msize)
 {
     (void)msize;
     for (int i = 0; i < 2; i++)
-        add(frames, client_pack(TLOCK, 1, "dbdqqds", SPEED_OPEN,
-                                i == 0 ? LOCK_TYPE_WRLCK : LOCK_TYPE_UNLCK, 0, (guint64)0,
-                                (guint64)4096, 1, "speed"));
+        add(frames,
+            client_pack(TLOCK, 1, "dbdqqds", SPEED_OPEN, i == 0 ? LOCK_TYPE_WRLCK : LOCK_TYPE_UNLCK,
+                        0, (guint64)0, (guint64)4096, 1, "speed"));
 }
 
 /* ---- the naked calls ------------------------------------------------------------------------- */
@@ -343,8 +343,9 @@ guint speed_check_ids(struct peer *peer, const char *dir)
                   client_clunk(c, SPEED_NEW) == 0,
               "an entry");
         if (qid.path != e->qid.path || attr.qid.path != e->qid.path) {
-            fprintf(stderr, "speed: %s: %s has three ids: %" G_GUINT64_FORMAT ", %" G_GUINT64_FORMAT
-                            ", %" G_GUINT64_FORMAT "\n",
+            fprintf(stderr,
+                    "speed: %s: %s has three ids: %" G_GUINT64_FORMAT ", %" G_GUINT64_FORMAT
+                    ", %" G_GUINT64_FORMAT "\n",
                     peer->name, e->name, e->qid.path, qid.path, attr.qid.path);
             exit(1);
         }

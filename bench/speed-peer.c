@@ -215,8 +215,8 @@ GPtrArray *peers_start(const char *tmp, const char *data, const char *qidmapd, c
     peer_new(peers, "floor", "tcp", g_strdup_printf("tcp:127.0.0.1:%u", port), "", pid)->floor =
         TRUE;
     {
-        const char *argv[] = {qidmapd,    "--export", export,     "--store", store, "--listen",
-                              unix_addr, "--listen", tcp_addr, NULL};
+        const char *argv[] = {qidmapd,    "--export", export,     "--store", store,
+                              "--listen", unix_addr,  "--listen", tcp_addr,  NULL};
 
         pid = spawn(argv, log);
     }
@@ -224,8 +224,8 @@ GPtrArray *peers_start(const char *tmp, const char *data, const char *qidmapd, c
     peer_new(peers, "qidmapd", "tcp", g_strdup(tcp_addr), "data", pid);
     if (diod != NULL) {
         g_autofree char *listen = g_strdup_printf("127.0.0.1:%u", free_port());
-        const char *argv[] = {diod, "-f", "-n", "-N", "-c", "/dev/null", "-l", listen,
-                              "-e", data, NULL};
+        const char *argv[] = {diod, "-f",   "-n", "-N", "-c", "/dev/null",
+                              "-l", listen, "-e", data, NULL};
 
         pid = spawn(argv, log);
         peer_new(peers, "diod", "tcp", g_strdup_printf("tcp:%s", listen), data, pid);

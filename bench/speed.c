@@ -329,8 +329,8 @@ static void run_memory(void)
     after = peer_memory(peer->pid);
     client_close(c);
     line("memory, sessions that rest", "-", (double)before / 1048576, "MiB", 64, FALSE);
-    line("memory, for each live fid", "-",
-         after > before ? (double)(after - before) / fids : 0.001, "bytes", 200, FALSE);
+    line("memory, for each live fid", "-", after > before ? (double)(after - before) / fids : 0.001,
+         "bytes", 200, FALSE);
 }
 
 static void run_start(void)

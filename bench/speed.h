@@ -49,11 +49,11 @@ void peer_end(pid_t pid);
 
 /* ---- speed-case.c: what is asked ------------------------------------------------------------- */
 
-#define SPEED_ROOT 1u
-#define SPEED_FILE 2u /* d/file */
-#define SPEED_OPEN 3u /* the same, open for reading and writing */
-#define SPEED_DIR  4u /* d */
-#define SPEED_NEW  100u
+#define SPEED_ROOT  1u
+#define SPEED_FILE  2u /* d/file */
+#define SPEED_OPEN  3u /* the same, open for reading and writing */
+#define SPEED_DIR   4u /* d */
+#define SPEED_NEW   100u
 #define SPEED_MSIZE (1024u * 1024 + 24)
 
 #define SPEED_FILE_SIZE (16u * 1024 * 1024)
@@ -84,9 +84,9 @@ guint speed_check_ids(struct peer *peer, const char *dir);
 /* ---- speed-load.c: asking -------------------------------------------------------------------- */
 
 struct speed_result {
-    double p50;      /* microseconds for the whole case; 0: the peer cannot do it */
-    double cpu;      /* of the server, for the whole case */
-    guint64 count;   /* of cases */
+    double p50;    /* microseconds for the whole case; 0: the peer cannot do it */
+    double cpu;    /* of the server, for the whole case */
+    guint64 count; /* of cases */
 };
 
 /* One after the other for `seconds`. `replies`: the sizes of the replies, which are noted where the

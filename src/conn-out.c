@@ -31,8 +31,8 @@ static ssize_t send_some(const struct conn *conn, const uint8_t *bytes, size_t s
     size_t sent = 0;
 
     while (sent < size) {
-        ssize_t n = send(conn->fd, bytes + sent, size - sent,
-                         (wait ? 0 : MSG_DONTWAIT) | MSG_NOSIGNAL);
+        ssize_t n =
+            send(conn->fd, bytes + sent, size - sent, (wait ? 0 : MSG_DONTWAIT) | MSG_NOSIGNAL);
 
         wait = false;
         if (n >= 0)
@@ -175,8 +175,7 @@ void conn_gather(struct conn *conn, const uint8_t *bytes, size_t size)
     bool alive = true;
 
     pthread_mutex_lock(&conn->out_lock);
-    if (conn->gathered == NULL &&
-        limit_take(&conn->account, LIMIT_MEMORY, GATHER_ROOM, NULL) == 0)
+    if (conn->gathered == NULL && limit_take(&conn->account, LIMIT_MEMORY, GATHER_ROOM, NULL) == 0)
         conn->gathered = g_malloc(GATHER_ROOM);
     if (size > GATHER_ROOM - conn->gathered_size)
         alive = send_all_gathered(conn);

@@ -15,6 +15,7 @@
 #include "src/conn.h"
 #include "src/log.h"
 #include "src/privs.h"
+#include "src/proto.h"
 
 #define TICK_US       2000
 #define QUIET_TICKS   50    /* the monitor sleeps after so many looks without a request */
@@ -27,6 +28,7 @@
  * keep so many bytes. */
 #define OUT_SMALL (128u * 1024)
 #define OUT_KEPT  (8u * 1024 * 1024)
+#define OUT_PAGE  4096u
 
 struct worker {
     struct worker *next; /* pool.lock */
@@ -360,6 +362,16 @@ struct request *worker_request(struct worker *worker)
     return &worker->request;
 }
 
+/* Processors copy up to ten times as slowly where the target is a little after the source in its
+ * page, as they take loads for ones of what was just stored. Files and fresh parts of sockets begin
+ * at the start of a page: so the data of a read, after the header, begins in the middle of one. */
+static uint8_t *out_start(const struct worker *worker)
+{
+    uintptr_t data = (uintptr_t)worker->out + P9_READ_HEADER;
+
+    return worker->out + (OUT_PAGE + OUT_PAGE / 2 - data % OUT_PAGE) % OUT_PAGE;
+}
+
 uint8_t *worker_out(struct worker *worker, size_t size)
 {
     if (worker->out_kept > 0) {
@@ -368,10 +380,10 @@ uint8_t *worker_out(struct worker *worker, size_t size)
     }
     if (worker->out_size < size) {
         g_free(worker->out);
-        worker->out = g_malloc(size);
+        worker->out = g_malloc(size + OUT_PAGE);
         worker->out_size = size;
     }
-    return worker->out;
+    return out_start(worker);
 }
 
 void worker_out_end(struct worker *worker)
