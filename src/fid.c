@@ -184,6 +184,12 @@ int fid_qid_of(const struct fid *fid, int fd, struct statx *stx, struct qid *qid
     return error != 0 ? error : qid_of(fid->export, fd, stx, qid);
 }
 
+bool fid_known_qid(const struct fid *fid, struct qid *qid)
+{
+    qid->path = fid->qid_path;
+    return fid->qid_path != 0 && qid_without_asking(fid->export->qids, fid->type, qid);
+}
+
 int fid_qid(const struct fid *fid, struct statx *stx, struct qid *qid)
 {
     int error = path_statx(fid->fd, stx);

@@ -122,6 +122,9 @@ static inline void fid_set_qid(struct fid *fid, const struct qid *qid)
 /* Frees an xattr value. */
 void fid_xattr_free(struct fid_xattr *xattr);
 
+/* The qid of the file of the fid where nothing needs to be asked for it. */
+bool fid_known_qid(const struct fid *fid, struct qid *qid);
+
 /* The qid of the file of the fid, with one statx. 0 or a negative errno. */
 int fid_qid(const struct fid *fid, struct statx *stx, struct qid *qid);
 

@@ -9,6 +9,7 @@
 
 #include "src/wire.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <string.h>
 
@@ -18,7 +19,7 @@ struct reader {
     int error;
 };
 
-static uint64_t take(struct reader *in, unsigned bytes)
+static inline uint64_t take(struct reader *in, unsigned bytes)
 {
     uint64_t value = 0;
 
@@ -27,10 +28,9 @@ static uint64_t take(struct reader *in, unsigned bytes)
             in->error = -EPROTO;
         return 0;
     }
-    for (unsigned i = 0; i < bytes; i++)
-        value |= (uint64_t)in->at[i] << (8 * i);
+    memcpy(&value, in->at, bytes);
     in->at += bytes;
-    return value;
+    return le64toh(value);
 }
 
 static const char *take_str(struct reader *in, uint16_t *len)
@@ -278,12 +278,13 @@ static uint8_t *make_room(struct wire_out *out, size_t bytes)
     return at;
 }
 
-static void put(struct wire_out *out, uint64_t value, unsigned bytes)
+static inline void put(struct wire_out *out, uint64_t value, unsigned bytes)
 {
     uint8_t *at = make_room(out, bytes);
 
-    for (unsigned i = 0; at != NULL && i < bytes; i++)
-        at[i] = (uint8_t)(value >> (8 * i));
+    value = htole64(value);
+    if (at != NULL)
+        memcpy(at, &value, bytes);
 }
 
 void wire_begin(struct wire_out *out, uint8_t *bytes, size_t size, uint8_t type, uint16_t tag)
