@@ -350,6 +350,25 @@ void wire_put_qid(struct wire_out *out, const struct qid *qid)
     wire_put64(out, qid->path);
 }
 
+void wire_put_entry(struct wire_out *out, const struct qid *qid, uint64_t offset, uint8_t type,
+                    const char *name, uint16_t len)
+{
+    uint8_t *at = make_room(out, (size_t)P9_QID_SIZE + 8 + 1 + 2 + len);
+    const uint32_t version = htole32(qid->version);
+    const uint64_t path = htole64(qid->path), next = htole64(offset);
+    const uint16_t size = htole16(len);
+
+    if (at == NULL)
+        return;
+    at[0] = qid->type;
+    memcpy(at + 1, &version, sizeof version);
+    memcpy(at + 5, &path, sizeof path);
+    memcpy(at + 13, &next, sizeof next);
+    at[21] = type;
+    memcpy(at + 22, &size, sizeof size);
+    memcpy(at + 24, name, len);
+}
+
 void wire_patch32(struct wire_out *out, size_t at, uint32_t value)
 {
     if (out->overflow || out->used < 4 || at > out->used - 4)
