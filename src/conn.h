@@ -3,11 +3,12 @@
  * One client: frames in, requests run, frames out.
  *
  * At any time at most one thread has the *reader role* of a connection: it alone touches the input
- * buffer, and takes messages out of it in order. It answers a message that comes alone itself, and
- * goes on reading: two system calls, no other thread woken. Where more messages are buffered, or
- * its own will take long, it passes the role on first (worker.h); and the monitor takes the role
- * from a thread whose request has run for too long. Where the role rests with no thread, the
- * connection is either
+ * buffer, and takes messages out of it in order. It answers a message itself, and goes on reading:
+ * two system calls, no other thread woken. Where more messages are buffered, small replies are
+ * gathered until the last of them. Where a request will take long it passes the role on first
+ * (worker.h); and the monitor takes the role from a thread whose request has run for too long, and
+ * sends what was gathered. After that, messages that came together are run beside each other for a
+ * while. Where the role rests with no thread, the connection is either
  *   parked     waiting in epoll for input,
  *   throttled  waiting until requests in flight have ended, or the client has read its replies, or
  *   queued     waiting for a worker.

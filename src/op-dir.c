@@ -63,6 +63,7 @@ static int need_dir(struct fid *fid)
         return error;
     fid->dir = g_new0(struct fid_dir, 1);
     fid->dir->account = fid->account;
+    fid->dir->valid = true; /* nobody has read from it: it stands at its beginning */
     return 0;
 }
 
