@@ -6,7 +6,7 @@
  *
  * Found again by handle, and, in the tests whose names end in "by-name", by place: there the daemon
  * is without CAP_DAC_READ_SEARCH. TMPDIR decides which filesystem is tried (root-fids.sh tries
- * many). QIDMAP_FIDS_COUNT (200,000), QIDMAP_FIDS_ROUNDS (4,000) and QIDMAP_FIDS_SEED may be set.
+ * many). QIDMAP_FIDS_COUNT (40,000), QIDMAP_FIDS_ROUNDS (4,000) and QIDMAP_FIDS_SEED may be set.
  */
 #include "config.h"
 
@@ -167,10 +167,11 @@ static void few_descriptors(void)
     g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &limit), ==, 0);
 }
 
-/* 200,000 fids of two sessions on 5,000 files, with 1,024 descriptors. */
+/* 40,000 fids of two sessions on 5,000 files, with 1,024 descriptors; QIDMAP_FIDS_COUNT: 200,000 in
+ * `quickstart check --long`. */
 static void many(gconstpointer data)
 {
-    guint n = number("QIDMAP_FIDS_COUNT", 200000) / 2, files = 5000;
+    guint n = number("QIDMAP_FIDS_COUNT", 40000) / 2, files = 5000;
     g_autofree guint64 *a = g_new(guint64, n), *b = g_new(guint64, n);
     struct client *one, *two;
     struct server *s;
