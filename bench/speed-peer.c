@@ -157,7 +157,10 @@ static guint16 free_port(void)
 
 static pid_t spawn(const char *const *argv, const char *log)
 {
-    pid_t pid = fork();
+    pid_t pid;
+
+    fflush(NULL); /* or the child would write it, too */
+    pid = fork();
 
     if (pid == 0) {
         child_begin();
@@ -291,6 +294,47 @@ guint64 peer_memory(pid_t pid)
     for (const char *at = text; (at = strstr(at, "\nPrivate_")) != NULL; at++)
         bytes += g_ascii_strtoull(strchr(at, ':') + 1, NULL, 10) * 1024;
     return bytes;
+}
+
+pid_t peer_trace(pid_t pid, const char *file)
+{
+    g_autofree char *strace = g_find_program_in_path("strace");
+    g_autofree char *number = g_strdup_printf("%d", (int)pid);
+    g_autofree char *status = g_strdup_printf("/proc/%d/status", (int)pid);
+    const char *argv[] = {strace, "-f", "-qq", "-s", "0", "-o", file, "-p", number, NULL};
+    pid_t tracer;
+
+    if (strace == NULL)
+        return 0;
+    tracer = spawn(argv, "/dev/null");
+    for (int i = 0; i < 200; i++) {
+        g_autofree char *text = NULL;
+
+        if (g_file_get_contents(status, &text, NULL, NULL) &&
+            strstr(text, "TracerPid:\t0\n") == NULL)
+            break;
+        g_usleep(10000);
+    }
+    g_usleep(100000); /* for the other threads */
+    return tracer;
+}
+
+guint64 peer_trace_end(pid_t tracer, const char *file)
+{
+    g_autofree char *text = NULL;
+    guint64 calls = 0;
+
+    peer_end(tracer);
+    if (!g_file_get_contents(file, &text, NULL, NULL))
+        return 0;
+    for (const char *line = text; *line != '\0'; line += line[0] != '\0') {
+        gsize len = strcspn(line, "\n");
+
+        calls += g_strstr_len(line, (gssize)len, "(") != NULL &&
+                 g_strstr_len(line, (gssize)len, "<...") == NULL;
+        line += len;
+    }
+    return calls;
 }
 
 void spinners_start(void)

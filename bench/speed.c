@@ -25,10 +25,10 @@
 #include "bench/speed.h"
 
 static struct {
-    char *qidmapd, *diod, *dir, *store, *json, *only, *data_file, *start_store;
+    char *qidmapd, *diod, *dir, *json, *only, *data_file, *start_store;
     int rounds, entries;
     double slice;
-    gboolean quick;
+    gboolean quick, calls;
 } opt = {.rounds = 15, .slice = 0.1, .entries = 100000};
 
 static char *tmp, *data;
@@ -221,6 +221,50 @@ static void run_cases(void)
     fclose(table);
 }
 
+/* How many system calls a case takes; threads that wait, and wake up, count as well. */
+static void run_calls(void)
+{
+    g_autofree char *file = g_build_filename(tmp, "calls", NULL);
+
+    printf("system calls for each case, all threads (strace)\n");
+    for (guint i = 0; i < speed_case_count; i++) {
+        gboolean any = FALSE;
+
+        if (!wanted(speed_cases[i].name))
+            continue;
+        for (guint p = 0; p < peers->len; p++) {
+            struct peer *peer = peers->pdata[p];
+            g_autoptr(GArray) replies = g_array_new(FALSE, FALSE, sizeof(guint32));
+            g_autoptr(GPtrArray) frames =
+                g_ptr_array_new_with_free_func((GDestroyNotify)g_byte_array_unref);
+            struct speed_result result;
+            guint64 calls;
+            pid_t tracer;
+
+            if (peer->floor)
+                continue;
+            speed_cases[i].build(frames, peer->client->msize);
+            tracer = peer_trace(peer->pid, file);
+            if (tracer == 0)
+                return;
+            result = speed_run(peer, frames, replies, 0.1);
+            calls = peer_trace_end(tracer, file);
+            if (result.count == 0) {
+                client_close(peer->client);
+                speed_attach(peer);
+                speed_clean();
+                continue;
+            }
+            if (!any)
+                printf("%-24s", speed_cases[i].name);
+            printf("  %s %s %.1f", peer->name, peer->transport,
+                   (double)calls / (double)(result.count + 5));
+            any = TRUE;
+        }
+        printf("\n");
+    }
+}
+
 /* ---- the rest -------------------------------------------------------------------------------- */
 
 static void unpin(void)
@@ -368,10 +412,11 @@ static gboolean parse(int *argc, char ***argv)
         {"rounds", 'r', 0, G_OPTION_ARG_INT, &opt.rounds, "How often (15)", "N"},
         {"slice", 's', 0, G_OPTION_ARG_DOUBLE, &opt.slice, "For each peer (0.1)", "SECONDS"},
         {"quick", 'q', 0, G_OPTION_ARG_NONE, &opt.quick, "7 rounds of 0.05 s", NULL},
+        {"calls", 'c', 0, G_OPTION_ARG_NONE, &opt.calls, "Count system calls, too", NULL},
         {"only", 'o', 0, G_OPTION_ARG_STRING, &opt.only, "What has this in its name", "TEXT"},
         {"entries", 'e', 0, G_OPTION_ARG_INT, &opt.entries, "Of the large directory", "N"},
         {"start-store", 0, 0, G_OPTION_ARG_STRING, &opt.start_store,
-         "Measure the start with this store, which growth --keep made", "URI"},
+         "Measure the start with this store", "URI"},
         {"json", 'j', 0, G_OPTION_ARG_FILENAME, &opt.json, "Figures, one object a line", "FILE"},
         {"table", 't', 0, G_OPTION_ARG_FILENAME, &opt.data_file, "For gnuplot", "FILE"},
         {NULL, 0, 0, 0, NULL, NULL, NULL}};
@@ -424,6 +469,8 @@ int main(int argc, char **argv)
         speed_attach(peer);
     }
     run_cases();
+    if (opt.calls)
+        run_calls();
     unpin();
     run_deep(FALSE);
     run_deep(TRUE);

@@ -38,6 +38,11 @@ guint64 peer_cpu(pid_t pid);
 /* Bytes of memory that the process has of its own. */
 guint64 peer_memory(pid_t pid);
 
+/* Has strace write what all threads of the process call. 0: there is none, or it may not. Its end
+ * gives the number of calls. */
+pid_t peer_trace(pid_t pid, const char *file);
+guint64 peer_trace_end(pid_t tracer, const char *file);
+
 /* A process at the lowest priority for each CPU, so that none is ever halted: waking a virtual CPU
  * up takes longer than all that is to be measured. */
 void spinners_start(void);
