@@ -86,7 +86,8 @@ awk -v n="$entries" '
             for (j = i; j > 1 && v[j - 1] + 0 > v[j] + 0; j--) { t = v[j]; v[j] = v[j - 1]; v[j - 1] = t }
         return v[int((c + 1) / 2)]
     }
-    ++seen[$1] == 1 { next }
+    { seen[$1]++ }
+    seen[$1] == 1 { next }
     $1 == "idle" { idle = idle " " $5 / $3 }
     $1 == "ours" { ours = ours " " $4 / n }
     $1 == "virtfs" { time = time " " $3; qemu = qemu " " $5 / n }
