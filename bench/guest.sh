@@ -96,6 +96,6 @@ awk -v n="$entries" '
         printf "# server CPU for each entry, us: qidmapd %.3f, QEMU %.3f (%.3f with its idle work)\n",
             median(ours), own, median(qemu)
         printf "# QEMU to qidmapd: %.1f (at least 4: %s)\n", own / median(ours),
-            own / median(ours) >= 4 ? "PASS" : "short"
+            (own / median(ours) >= 4 ? "PASS" : "short")
     }' "$tmp/results"
 tap_done

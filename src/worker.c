@@ -37,9 +37,8 @@ struct worker {
     size_t out_size;
     size_t out_kept; /* what it has in pool.kept */
 
-    pthread_mutex_t lock;
-    struct conn *held; /* the role that may be taken away */
-    uint64_t sequence; /* of requests run with the role in hand */
+    struct conn *held; /* atomic: the role that may be taken away; who sets it to NULL has it */
+    uint64_t sequence; /* atomic: of requests run with the role in hand */
     uint64_t seen;     /* the sequence at the monitor's last look */
 };
 
@@ -100,7 +99,6 @@ static void grow(void)
     pthread_mutex_lock(&pool.lock);
     if (!pool.stop && pool.count < pool.max) {
         worker = g_new0(struct worker, 1);
-        pthread_mutex_init(&worker->lock, NULL);
         worker->next = pool.workers;
         pool.workers = worker;
         pool.count++;
@@ -120,7 +118,6 @@ static void grow(void)
         }
     pool.count--;
     pthread_mutex_unlock(&pool.lock);
-    pthread_mutex_destroy(&worker->lock);
     g_free(worker);
     log_warning("cannot start another thread; going on with those that run");
 }
@@ -208,7 +205,6 @@ static void worker_end(struct worker *worker)
     pthread_mutex_unlock(&pool.lock);
     __atomic_fetch_sub(&pool.kept, worker->out_kept, __ATOMIC_RELAXED);
     g_free(worker->out);
-    pthread_mutex_destroy(&worker->lock);
     g_free(worker);
     pthread_mutex_lock(&pool.lock);
     pool.count--;
@@ -260,10 +256,8 @@ static void *worker_main(void *data)
 
 void worker_hold(struct worker *worker, struct conn *conn)
 {
-    pthread_mutex_lock(&worker->lock);
-    worker->held = conn;
-    worker->sequence++;
-    pthread_mutex_unlock(&worker->lock);
+    __atomic_store_n(&worker->sequence, worker->sequence + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&worker->held, conn, __ATOMIC_RELEASE);
     __atomic_fetch_add(&pool.activity, 1, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&pool.monitor_asleep, __ATOMIC_SEQ_CST)) {
         pthread_mutex_lock(&pool.monitor_lock);
@@ -274,13 +268,7 @@ void worker_hold(struct worker *worker, struct conn *conn)
 
 bool worker_let_go(struct worker *worker)
 {
-    bool kept;
-
-    pthread_mutex_lock(&worker->lock);
-    kept = worker->held != NULL;
-    worker->held = NULL;
-    pthread_mutex_unlock(&worker->lock);
-    return kept;
+    return __atomic_exchange_n(&worker->held, NULL, __ATOMIC_ACQ_REL) != NULL;
 }
 
 /* Returns whether any worker has a role in hand. */
@@ -293,16 +281,16 @@ static bool look_at_workers(void)
     pthread_mutex_lock(&pool.lock);
     for (struct worker *worker = pool.workers; worker != NULL && count < G_N_ELEMENTS(taken);
          worker = worker->next) {
-        pthread_mutex_lock(&worker->lock);
-        if (worker->held != NULL) {
-            busy = true;
-            if (worker->seen == worker->sequence) {
-                taken[count++] = worker->held;
-                worker->held = NULL;
-            }
-        }
-        worker->seen = worker->sequence;
-        pthread_mutex_unlock(&worker->lock);
+        struct conn *held = __atomic_load_n(&worker->held, __ATOMIC_ACQUIRE);
+        uint64_t sequence = __atomic_load_n(&worker->sequence, __ATOMIC_RELAXED);
+
+        busy = busy || held != NULL;
+        /* By now it may be the role of the next request: that is taken a little early then. */
+        if (held != NULL && worker->seen == sequence &&
+            __atomic_compare_exchange_n(&worker->held, &held, NULL, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_RELAXED))
+            taken[count++] = held;
+        worker->seen = sequence;
     }
     pthread_mutex_unlock(&pool.lock);
     for (unsigned i = 0; i < count; i++)
