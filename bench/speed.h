@@ -116,6 +116,9 @@ double speed_getdents(const char *path, double seconds);
 /* Tgetattr over so many connections at once: answers in a second. */
 double speed_connections(const struct peer *peer, guint connections, double seconds);
 
+/* speed-store.c: makes a store with so many rows of the full map. */
+void speed_store_make(const char *uri, guint64 rows);
+
 double speed_now(void);
 int speed_compare_doubles(const void *a, const void *b);
 void speed_die(const char *what) G_GNUC_NORETURN;

@@ -31,7 +31,12 @@ done
 diod=${DIOD:-$(PATH=$PATH:/usr/sbin:/sbin command -v diod || true)}
 [ -z "$diod" ] || args+=(--diod "$diod")
 [ -z "$out" ] || args+=(--json "$out.jsonl" --table "$out.table")
-"$builddir/bench/speed" --qidmapd "$builddir/src/qidmapd" "${args[@]}"
+qidmapd=$builddir/src/qidmapd
+if [ -x "$builddir/src/.libs/qidmapd" ]; then # without libtool's script around it
+    qidmapd=$builddir/src/.libs/qidmapd
+    export LD_LIBRARY_PATH=$builddir/store/.libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+fi
+"$builddir/bench/speed" --qidmapd "${QIDMAPD:-$qidmapd}" "${args[@]}"
 if [ -n "$out" ] && command -v gnuplot >/dev/null; then
     gnuplot -e "table='$out.table'; out='$out.svg'" "$here/speed.plot"
 fi
