@@ -96,6 +96,10 @@ static int check_alias(struct qm_fs *older, struct qm_fs *newer, GError **error)
                             older->number, newer->number);
     if (older->policy != QIDMAP_POLICY_AFFIX && older->policy != QIDMAP_POLICY_HANDLE)
         return qm_set_error(error, EINVAL, "filesystem %u has no ids that last", older->number);
+    if ((atomic_load(&older->state) | atomic_load(&newer->state)) & QM_STATE_SUPERSEDED)
+        return qm_set_error(
+            error, EINVAL, "filesystem %u is superseded: its ids may be those of files elsewhere",
+            atomic_load(&older->state) & QM_STATE_SUPERSEDED ? older->number : newer->number);
     if (n + m > QM_ALIASES)
         return qm_set_error(error, EINVAL, "filesystem %u has too many aliases", newer->number);
     for (i = 0; i < n; i++) {

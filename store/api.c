@@ -312,20 +312,26 @@ EXPORT int qidmap_object_by_handle(uint32_t fs, int fd, const char *name, uint64
     return name && object ? qm_object_by_handle(fs, fd, name, ino, object) : -EINVAL;
 }
 
-EXPORT int qidmap_map(qidmap_store *store, uint32_t fs, uint64_t ino, uint64_t *path)
+/* Apart, so that a known inode does not pay for filling a want. */
+static __attribute__((noinline)) int map_new(qidmap_store *store, uint32_t fs, uint64_t ino,
+                                             uint64_t *path)
 {
     struct qm_want want = {.object = {.fs = fs, .kind = QIDMAP_OBJECT_INODE, .ino = ino}};
+
+    qm_store_map(store, &want, 1);
+    if (want.result == 0)
+        *path = want.path;
+    return want.result;
+}
+
+EXPORT int qidmap_map(qidmap_store *store, uint32_t fs, uint64_t ino, uint64_t *path)
+{
     int r;
 
     if (!store || !path)
         return -EINVAL;
     r = qm_store_find(store, fs, ino, path);
-    if (r != -ENOENT || !store->writable)
-        return r;
-    qm_store_map(store, &want, 1);
-    if (want.result == 0)
-        *path = want.path;
-    return want.result;
+    return r != -ENOENT || !store->writable ? r : map_new(store, fs, ino, path);
 }
 
 EXPORT int qidmap_map_batch(qidmap_store *store, struct qidmap_item *items, size_t count)

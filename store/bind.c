@@ -73,6 +73,10 @@ static int note_superseded(struct plan *plan, struct qidmap_store *store)
                                 "there is no filesystem %u: see `qidmapctl fs list`", number);
         if (fs->policy == QIDMAP_POLICY_EPHEMERAL)
             return qm_set_error(plan->error, EINVAL, "filesystem %u has no ids that last", number);
+        if (qm_map_head(fs) != fs) /* that one goes on giving its ids */
+            return qm_set_error(plan->error, EINVAL,
+                                "filesystem %u is the alias of %u: name that one", number,
+                                qm_map_head(fs)->number);
         g_hash_table_add(plan->superseded, GUINT_TO_POINTER(number));
         n = qm_map_aliases(fs, aliases);
         for (k = 0; k < n; k++)
@@ -92,7 +96,8 @@ static const char *judge_object(const struct plan *plan, struct qidmap_store *st
     fs = qm_map_fs(&store->map, object->fs);
     if (!fs)
         return "its filesystem is not in the store";
-    if ((atomic_load(&fs->state) & QM_STATE_RETIRED) || is_superseded(plan, object->fs))
+    if ((atomic_load(&fs->state) & (QM_STATE_RETIRED | QM_STATE_SUPERSEDED)) ||
+        is_superseded(plan, object->fs))
         return "its filesystem is retired or superseded";
     if (fs->policy != QIDMAP_POLICY_AFFIX && fs->policy != QIDMAP_POLICY_HANDLE)
         return "its filesystem has no ids that last";
@@ -184,6 +189,18 @@ static void tell_conflict(struct plan *plan, const struct qidmap_binding *b, con
         plan->options->conflict(plan->options->data, b, text);
 }
 
+/* Rows that are asked before those of the filesystem itself know the object: their id is told,
+ * whatever is bound. */
+static const char *judge_alias(struct qidmap_store *store, struct qm_txn *txn,
+                               const struct qidmap_binding *b, int *error)
+{
+    uint64_t id;
+    int e = qm_store_ask_aliases(store, txn, qm_map_fs(&store->map, b->object.fs), &b->object, &id);
+
+    *error = e == -ENOENT ? 0 : e;
+    return e == 0 ? "an alias of its filesystem has an id for it" : NULL;
+}
+
 /* Whether the object has a row in the full map: it is replaced then. */
 static int has_row(struct qm_txn *txn, const struct qidmap_object *object, gboolean *has)
 {
@@ -203,6 +220,8 @@ static int judge_one(struct plan *plan, struct qidmap_store *store, struct qm_tx
 
     if (!text)
         text = judge_id(plan, store, txn, b, &known, &e);
+    if (!text && e == 0)
+        text = judge_alias(store, txn, b, &e);
     if (e != 0)
         return e;
     if (text) {

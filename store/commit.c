@@ -83,17 +83,19 @@ static int put_new(struct qm_txn *txn, enum qm_table table, const struct qm_reco
     return r == -ENOENT ? qm_txn_put(txn, table, record) : r;
 }
 
-/* Before a row goes into the full map: its neighbours are what they should be. */
-static int check_neighbours(struct qm_txn *txn, enum qm_table table, struct qm_bytes key)
+/* The same for a row of the full map, whose neighbours must be what they should be, too. */
+static int put_between(struct qm_txn *txn, enum qm_table table, const struct qm_record *record)
 {
     const struct qm_backend_ops *ops = txn->backend->ops;
+    struct qm_bytes key = {record->key, record->key_size}, k, v;
     struct qm_cursor *cursor;
-    struct qm_bytes k, v;
     int r = ops->cursor_open(txn, table, &cursor);
 
     if (r != 0)
         return r;
     r = ops->cursor_seek(cursor, key, &k, &v);
+    if (r == 0 && k.size == key.size && memcmp(k.data, key.data, key.size) == 0)
+        r = -EUCLEAN;
     if (r == 0)
         r = qm_parse_check(table, k, v);
     if (r == 0 || r == -ENOENT) {
@@ -102,7 +104,7 @@ static int check_neighbours(struct qm_txn *txn, enum qm_table table, struct qm_b
             r = qm_parse_check(table, k, v);
     }
     ops->cursor_close(cursor);
-    return r == -ENOENT ? 0 : r;
+    return r == 0 || r == -ENOENT ? qm_txn_put(txn, table, record) : r;
 }
 
 /* A new row of the full map. */
@@ -118,15 +120,11 @@ static int add_full(struct change *ch, struct qm_fs *fs, struct qm_want *w)
     }
     id = qm_full_path(ch->meta.next_serial);
     qm_record_full(&r, &w->object, id);
-    e = check_neighbours(ch->txn, QM_TABLE_FULL, (struct qm_bytes){r.key, r.key_size});
-    if (e == 0)
-        e = put_new(ch->txn, QM_TABLE_FULL, &r);
+    e = put_between(ch->txn, QM_TABLE_FULL, &r);
     if (e != 0)
         return e;
     qm_record_byfull(&r, id, &w->object);
-    e = check_neighbours(ch->txn, QM_TABLE_BYFULL, (struct qm_bytes){r.key, r.key_size});
-    if (e == 0)
-        e = put_new(ch->txn, QM_TABLE_BYFULL, &r);
+    e = put_between(ch->txn, QM_TABLE_BYFULL, &r);
     if (e != 0)
         return e;
     ch->meta.next_serial++;
@@ -324,6 +322,15 @@ int qm_store_check_meta(struct qidmap_store *store, struct qm_txn *txn)
 
 int qm_store_commit(struct qidmap_store *store, struct qm_txn *txn, struct qm_meta *meta)
 {
+    int e = qm_store_commit_added(store, txn, meta);
+
+    /* A reader who begins now sees what was committed; what others found before is forgotten. */
+    atomic_fetch_add(&store->rewrites, 1);
+    return e;
+}
+
+int qm_store_commit_added(struct qidmap_store *store, struct qm_txn *txn, struct qm_meta *meta)
+{
     const struct qm_backend_ops *ops = store->backend->ops;
     struct qm_record r;
     int e;
@@ -377,7 +384,7 @@ static int run_once(struct qidmap_store *store, struct qm_work *list)
         ops->abort(ch.txn);
     } else {
         ch.meta.last_clean_stop = 0;
-        e = qm_store_commit(store, ch.txn, &ch.meta);
+        e = qm_store_commit_added(store, ch.txn, &ch.meta);
         if (e == 0)
             publish(&ch);
     }

@@ -58,11 +58,13 @@ int qm_lmdb_del(struct qm_txn *txn, enum qm_table table, struct qm_bytes key)
 int qm_lmdb_cursor_open(struct qm_txn *txn, enum qm_table table, struct qm_cursor **cursor)
 {
     struct lmdb_txn *t = (struct lmdb_txn *)txn;
-    struct lmdb_cursor *c = g_new0(struct lmdb_cursor, 1);
+    struct lmdb_cursor *c = g_new(struct lmdb_cursor, 1); /* `copy` is large, and seldom used */
     int e = -ESTALE;
 
+    memset(&c->base, 0, sizeof(c->base));
     c->base.txn = txn;
     c->base.table = table;
+    c->mdb = NULL;
     if (t->guard)
         pthread_mutex_lock(t->guard);
     if (!t->stale)

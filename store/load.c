@@ -384,7 +384,12 @@ static int save_present(struct loader *l, struct qm_backend *present, const char
         return qm_set_error(l->error, e, "cannot read the store that is there: %s", g_strerror(-e));
     memset(&v, 0, sizeof(v));
     e = qm_verify_txn(&v, txn, l->error);
-    if (e == 0 && l->over && (!v.have_meta || v.meta.epoch != l->over_epoch || v.problems > 0))
+    if (e == 0 && l->over && v.problems > 0)
+        e = qm_set_error(l->error, EUCLEAN,
+                         "the store is damaged (%" G_GUINT64_FORMAT
+                         " problems); nothing was changed: verify it first",
+                         v.problems);
+    if (e == 0 && l->over && (!v.have_meta || v.meta.epoch != l->over_epoch))
         e = qm_set_error(l->error, EBUSY,
                          "the store has changed meanwhile; nothing was changed: begin again");
     if (e == 0 && !l->over)

@@ -53,18 +53,65 @@ static int ask_full(struct qidmap_store *store, const struct qidmap_object *obje
     return e;
 }
 
+/* Apart, so that who finds what is kept has no object to fill. */
+static __attribute__((noinline)) int ask_full_inode(struct qidmap_store *store, uint32_t fs,
+                                                    uint64_t ino, uint64_t *path)
+{
+    struct qidmap_object object = {.fs = fs, .kind = QIDMAP_OBJECT_INODE, .ino = ino};
+
+    return ask_full(store, &object, path);
+}
+
 /* What is found while rows are being deleted may be gone a moment later: it is asked for again
- * afterwards. (prune.c has the reason why it is enough to look at the flag behind the answer.) */
-static int find_full(struct qidmap_store *store, const struct qidmap_object *object, uint64_t *path)
+ * afterwards. (prune.c has the reason why it is enough to look behind the answer: at the flag, and
+ * whether rows changed meanwhile.)
+ *
+ * What was found is kept for the next one who asks, until rows of the full map change or go, or
+ * damage is met. Its generation is read before the transaction begins: what a transaction saw from
+ * before a change is kept under the old one, and never found. While writing is broken nothing is
+ * kept or taken from there: each answer is read, and damage in its row is met.
+ *
+ * `object` is NULL where the key is that of an inode. */
+static inline int find_key(struct qidmap_store *store, const struct qm_hits_key *key,
+                           const struct qidmap_object *object, uint64_t *path)
 {
     int e;
 
     for (;;) {
-        e = ask_full(store, object, path);
-        if (e != 0 || !atomic_load(&store->pruning))
-            return e;
-        qm_store_wait(store);
+        uint64_t generation = atomic_load(&store->rewrites);
+        gboolean keep = atomic_load(&store->broken) == 0;
+
+        if (!keep || !qm_hits_get(&store->hits, key, generation, path)) {
+            e = object ? ask_full(store, object, path)
+                       : ask_full_inode(store, (uint32_t)(key->word[0] >> 32), key->word[1], path);
+            if (e != 0)
+                return e;
+            /* Serials from `given` on are of a commit that has not been noted yet. */
+            if (keep && (!(*path & 1) || *path >> 1 < atomic_load(&store->given)))
+                qm_hits_put(&store->hits, key, generation, *path);
+        }
+        if (atomic_load(&store->pruning))
+            qm_store_wait(store);
+        else if (atomic_load(&store->rewrites) == generation)
+            return 0;
     }
+}
+
+static int find_full(struct qidmap_store *store, const struct qidmap_object *object, uint64_t *path)
+{
+    struct qm_hits_key key;
+
+    qm_hits_key(&key, object);
+    return find_key(store, &key, object, path);
+}
+
+static __attribute__((noinline)) int find_full_inode(struct qidmap_store *store, uint32_t fs,
+                                                     uint64_t ino, uint64_t *path)
+{
+    struct qm_hits_key key;
+
+    qm_hits_key_inode(&key, fs, ino);
+    return find_key(store, &key, NULL, path);
 }
 
 /* The fs of an object, when it may be mapped. */
@@ -127,9 +174,18 @@ int qm_store_ask_aliases(struct qidmap_store *store, struct qm_txn *txn, const s
     return e;
 }
 
-int qm_store_find(struct qidmap_store *store, uint32_t number, uint64_t ino, uint64_t *path)
+static __attribute__((noinline)) int
+ask_aliases_inode(struct qidmap_store *store, const struct qm_fs *fs, uint64_t ino, uint64_t *path)
 {
-    struct qidmap_object object;
+    struct qidmap_object object = {.kind = QIDMAP_OBJECT_INODE, .ino = ino};
+
+    return qm_store_ask_aliases(store, NULL, fs, &object, path);
+}
+
+/* A fs that is asked in another way than most. */
+static __attribute__((noinline)) int find_rare(struct qidmap_store *store, uint32_t number,
+                                               uint64_t ino, uint64_t *path)
+{
     struct qm_fs *fs;
     uint32_t state;
     int e = usable(store, number, &fs, &state);
@@ -139,27 +195,39 @@ int qm_store_find(struct qidmap_store *store, uint32_t number, uint64_t ino, uin
     if (fs->policy == QIDMAP_POLICY_HANDLE)
         return -EINVAL;
     if (atomic_load_explicit(&fs->older, memory_order_acquire)) {
-        memset(&object, 0, sizeof(object));
-        object.kind = QIDMAP_OBJECT_INODE;
-        object.ino = ino;
-        e = qm_store_ask_aliases(store, NULL, fs, &object, path);
+        e = ask_aliases_inode(store, fs, ino, path);
         if (e != -ENOENT)
             return e;
     }
     if (!(state & QM_STATE_HAS_BOUND) && qm_map_ask(&store->map, fs, ino, path) == QM_PLACE_PATH)
         return 0;
     if (state & QM_STATE_HAS_FULL) {
-        memset(&object, 0, sizeof(object));
-        object.fs = number;
-        object.kind = QIDMAP_OBJECT_INODE;
-        object.ino = ino;
-        e = find_full(store, &object, path);
+        e = find_full_inode(store, number, ino, path);
         if (e != -ENOENT)
             return e;
     }
     if ((state & QM_STATE_HAS_BOUND) && qm_map_ask(&store->map, fs, ino, path) == QM_PLACE_PATH)
         return 0;
     return -ENOENT;
+}
+
+/* Most filesystems have policy affix, no alias and nothing bound: two steps are left of the order
+ * of asking. */
+int qm_store_find(struct qidmap_store *store, uint32_t number, uint64_t ino, uint64_t *path)
+{
+    const uint32_t rare = QM_STATE_RETIRED | QM_STATE_SUPERSEDED | QM_STATE_HAS_BOUND;
+    const struct qm_fs *fs = qm_map_fs(&store->map, number);
+    uint32_t state;
+
+    if (!fs)
+        return -EINVAL;
+    state = atomic_load_explicit(&fs->state, memory_order_acquire);
+    if (fs->policy != QIDMAP_POLICY_AFFIX || (state & rare) ||
+        atomic_load_explicit(&fs->older, memory_order_acquire))
+        return find_rare(store, number, ino, path);
+    if (qm_map_ask(&store->map, fs, ino, path) == QM_PLACE_PATH)
+        return 0;
+    return state & QM_STATE_HAS_FULL ? find_full_inode(store, number, ino, path) : -ENOENT;
 }
 
 int qm_store_find_object(struct qidmap_store *store, const struct qidmap_object *object,

@@ -72,12 +72,18 @@
 
 #define SCAN 16u
 
+/* An entry with what its ids end in, which takes longer to make than an id. */
+struct held {
+    struct qm_entry e;
+    uint64_t suffix;
+};
+
 struct qm_entries {
     uint32_t capacity; /* a power of two */
     _Atomic uint32_t count;
     _Atomic uint64_t lengths; /* bit b: some entry has L = b */
     _Atomic uint32_t *slots;  /* capacity x 2: index + 1 of an entry, 0: empty. NULL up to SCAN */
-    struct qm_entry entry[];
+    struct held entry[];
 };
 
 static void fs_free(gpointer data)
@@ -109,16 +115,6 @@ void qm_map_clear(struct qm_map *map)
     for (i = 0; i < G_N_ELEMENTS(map->chunk); i++)
         g_free((void *)atomic_load_explicit(&map->chunk[i], memory_order_relaxed));
     pthread_mutex_destroy(&map->lock);
-}
-
-struct qm_fs *qm_map_fs(struct qm_map *map, uint32_t number)
-{
-    struct qm_fs *_Atomic *chunk;
-
-    if (number > QM_FS_LAST)
-        return NULL;
-    chunk = atomic_load_explicit(&map->chunk[number / QM_CHUNK], memory_order_acquire);
-    return chunk ? atomic_load_explicit(&chunk[number % QM_CHUNK], memory_order_acquire) : NULL;
 }
 
 static uint32_t row_state(const struct qidmap_fs *row, gboolean has_full)
@@ -271,7 +267,7 @@ static uint32_t slot_of(const struct qm_map *map, unsigned bits, uint64_t top, u
 static void index_entry(const struct qm_map *map, struct qm_entries *t, uint32_t i)
 {
     uint32_t mask = t->capacity * 2 - 1;
-    uint32_t s = slot_of(map, t->entry[i].bits, t->entry[i].top, mask);
+    uint32_t s = slot_of(map, t->entry[i].e.bits, t->entry[i].e.top, mask);
 
     while (atomic_load_explicit(&t->slots[s], memory_order_relaxed) != 0)
         s = (s + 1) & mask;
@@ -280,7 +276,7 @@ static void index_entry(const struct qm_map *map, struct qm_entries *t, uint32_t
 
 static struct qm_entries *entries_new(uint32_t capacity)
 {
-    size_t array = sizeof(struct qm_entries) + capacity * sizeof(struct qm_entry);
+    size_t array = sizeof(struct qm_entries) + capacity * sizeof(struct held);
     size_t slots = capacity > SCAN ? 2 * (size_t)capacity * sizeof(uint32_t) : 0;
     struct qm_entries *t = g_malloc0(array + slots);
 
@@ -308,7 +304,7 @@ void qm_map_add_entry(struct qm_map *map, struct qm_fs *fs, const struct qm_entr
         for (i = 0; t->slots && i < count; i++)
             index_entry(map, t, i);
     }
-    t->entry[count] = *entry;
+    t->entry[count] = (struct held){*entry, qm_affix_suffix(entry->n)};
     lengths = atomic_load_explicit(&t->lengths, memory_order_relaxed);
     atomic_store_explicit(&t->lengths, lengths | UINT64_C(1) << entry->bits, memory_order_release);
     if (t->slots)
@@ -331,26 +327,15 @@ uint32_t qm_map_entries(const struct qm_fs *fs)
 
 const struct qm_entry *qm_map_entry(const struct qm_fs *fs, uint32_t i)
 {
-    return &atomic_load_explicit(&fs->entries, memory_order_acquire)->entry[i];
+    return &atomic_load_explicit(&fs->entries, memory_order_acquire)->entry[i].e;
 }
 
-const struct qm_entry *qm_map_covering(const struct qm_map *map, const struct qm_fs *fs,
-                                       uint64_t ino)
+static __attribute__((noinline)) const struct held *
+covering_hashed(const struct qm_map *map, const struct qm_entries *t, uint64_t ino)
 {
-    const struct qm_entries *t = atomic_load_explicit(&fs->entries, memory_order_acquire);
     uint64_t lengths;
-    uint32_t count, i;
+    uint32_t i;
 
-    if (!t)
-        return NULL;
-    if (!t->slots) {
-        count = atomic_load_explicit(&t->count, memory_order_acquire);
-        for (i = 0; i < count; i++) {
-            if (ino >> (64 - t->entry[i].bits) == t->entry[i].top)
-                return &t->entry[i];
-        }
-        return NULL;
-    }
     lengths = atomic_load_explicit(&t->lengths, memory_order_acquire);
     for (; lengths; lengths &= lengths - 1) {
         unsigned bits = (unsigned)__builtin_ctzll(lengths);
@@ -359,12 +344,38 @@ const struct qm_entry *qm_map_covering(const struct qm_map *map, const struct qm
         uint32_t s = slot_of(map, bits, top, mask);
 
         while ((i = atomic_load_explicit(&t->slots[s], memory_order_acquire)) != 0) {
-            if (t->entry[i - 1].bits == bits && t->entry[i - 1].top == top)
+            if (t->entry[i - 1].e.bits == bits && t->entry[i - 1].e.top == top)
                 return &t->entry[i - 1];
             s = (s + 1) & mask;
         }
     }
     return NULL;
+}
+
+static inline const struct held *covering(const struct qm_map *map, const struct qm_fs *fs,
+                                          uint64_t ino)
+{
+    const struct qm_entries *t = atomic_load_explicit(&fs->entries, memory_order_acquire);
+    uint32_t count, i;
+
+    if (!t)
+        return NULL;
+    if (!t->slots) {
+        count = atomic_load_explicit(&t->count, memory_order_acquire);
+        for (i = 0; i < count; i++) {
+            if (ino >> (64 - t->entry[i].e.bits) == t->entry[i].e.top)
+                return &t->entry[i];
+        }
+        return NULL;
+    }
+    return covering_hashed(map, t, ino);
+}
+const struct qm_entry *qm_map_covering(const struct qm_map *map, const struct qm_fs *fs,
+                                       uint64_t ino)
+{
+    const struct held *held = covering(map, fs, ino);
+
+    return held ? &held->e : NULL;
 }
 
 void qm_map_row(const struct qm_fs *fs, struct qidmap_fs *row)
@@ -420,15 +431,17 @@ gboolean qm_ephemeral_inode(uint64_t path, uint32_t *instance, uint64_t *ino)
 enum qm_place qm_map_ask(const struct qm_map *map, const struct qm_fs *fs, uint64_t ino,
                          uint64_t *path)
 {
-    const struct qm_entry *entry;
+    const struct held *entry;
 
     if (fs->policy == QIDMAP_POLICY_EPHEMERAL)
         return qm_ephemeral_path(fs->instance, ino, path) ? QM_PLACE_PATH : QM_PLACE_FULL;
     if (fs->policy != QIDMAP_POLICY_AFFIX || ino == 0)
         return QM_PLACE_FULL;
-    entry = qm_map_covering(map, fs, ino);
-    if (entry)
-        return qm_entry_path(entry->n, entry->bits, ino, path) ? QM_PLACE_PATH : QM_PLACE_FULL;
+    entry = covering(map, fs, ino);
+    if (entry) {
+        *path = ino << entry->e.bits | entry->suffix;
+        return is_given(*path) ? QM_PLACE_PATH : QM_PLACE_FULL;
+    }
     if (atomic_load_explicit(&fs->state, memory_order_acquire) & QM_STATE_LEFT_BUDGET)
         return QM_PLACE_FULL;
     return QM_PLACE_OPEN;

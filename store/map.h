@@ -61,7 +61,15 @@ void qm_map_init(struct qm_map *map);
 void qm_map_clear(struct qm_map *map);
 
 /* The filesystem of that number, or NULL. Valid until the map is cleared. */
-struct qm_fs *qm_map_fs(struct qm_map *map, uint32_t number);
+static inline struct qm_fs *qm_map_fs(struct qm_map *map, uint32_t number)
+{
+    struct qm_fs *_Atomic *chunk;
+
+    if (number > QM_FS_LAST)
+        return NULL;
+    chunk = atomic_load_explicit(&map->chunk[number / QM_CHUNK], memory_order_acquire);
+    return chunk ? atomic_load_explicit(&chunk[number % QM_CHUNK], memory_order_acquire) : NULL;
+}
 
 /* Adds a filesystem (row copied; its state fields are taken) whose number is not in the map. */
 struct qm_fs *qm_map_add(struct qm_map *map, const struct qidmap_fs *row, gboolean has_full);

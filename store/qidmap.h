@@ -384,7 +384,7 @@ struct qidmap_fs {
     uint32_t fs; /* its number, from 1 */
     uint32_t policy;
     uint32_t flags;   /* QIDMAP_IDENTITY_* */
-    uint32_t retired; /* 1: superseded */
+    uint32_t retired; /* 1: it is no longer found: retired, or the alias of another */
     uint32_t affix_rows;
     uint32_t left_budget; /* 1: gets no further affix entry */
     uint32_t has_bound;   /* 1: has rows bound by migration, which are asked first */
@@ -419,7 +419,7 @@ int qidmap_fs_get(qidmap_store *store, uint32_t fs, struct qidmap_fs *row,
  * An `old_fs` that was retired before gives back the ids of its affix entries.
  * -EBUSY where both are, were, or may have been live together (two filesystems then); -ENOENT;
  * -EINVAL (the same row, a ring, a row that has its successor already, different policies,
- * ephemeral filesystems, `new_fs` retired).
+ * ephemeral filesystems, `new_fs` retired, one of both superseded).
  */
 int qidmap_fs_alias(qidmap_store *store, uint32_t old_fs, uint32_t new_fs,
                     struct qidmap_error *error);
@@ -724,7 +724,7 @@ struct qidmap_copy_options {
  * store: a dump that is loaded at once. The copy is whole afterwards, or nothing has changed there.
  * Its counters jump far ahead, since the store may give further ids, unless LATEST says that it
  * will not. `options` and `result` may be NULL. Errors: those of qidmap_dump() and qidmap_load();
- * -EINVAL where `uri` names the store itself.
+ * -EBUSY also where `uri` names the store itself.
  */
 int qidmap_store_copy(qidmap_store *store, const char *uri,
                       const struct qidmap_copy_options *options, struct qidmap_load_result *result,
@@ -818,11 +818,13 @@ struct qidmap_bind_result {
  * Gives objects ids that were given elsewhere: by this store to a superseded filesystem, or by
  * another store. All bindings become valid at once, after a dump of what was there; where one is
  * not possible, none does, and all that are not are told (-EEXIST). An object that has an id
- * already gets the other one. An id can be bound where no other object has it or ever gets it: odd
- * ids of superseded rows or beyond what this store gave; even ids of affix entries of superseded
- * filesystems, or of indices beyond what this store gave. The store must not be open anywhere, and
- * be of a backend with a full map. Errors: -EEXIST, -EINVAL (the order; ephemeral filesystems),
- * -ENOENT, -EBUSY, -EOPNOTSUPP, -ECANCELED, and others of qidmap_load().
+ * already gets the other one; not one that an alias of its filesystem knows, whose id is told
+ * first. An id can be bound where no other object has it or ever gets it: odd ids of superseded
+ * rows or beyond what this store gave; even ids of affix entries of superseded filesystems, or of
+ * indices beyond what this store gave. An alias cannot be superseded without its heir. The store
+ * must not be open anywhere, and be of a backend with a full map. Errors: -EEXIST, -EINVAL (the
+ * order; ephemeral filesystems, aliases), -ENOENT, -EUCLEAN, -EBUSY, -EOPNOTSUPP, -ECANCELED, and
+ * others of qidmap_load().
  */
 int qidmap_bind(const char *uri, const struct qidmap_bind_options *options,
                 struct qidmap_bind_result *result, struct qidmap_error *error);
@@ -843,8 +845,9 @@ struct qidmap_reset_options {
 
 /*
  * Empties the store `uri`, after a dump of what is there. New ids begin where the old ones ended;
- * where that cannot be read, far ahead. result->backup names the dump. Either all is done, or
- * nothing. `options` may be NULL. Errors: -ENOENT, -EBUSY, -ENOSPC and others of qidmap_load().
+ * where the store is damaged, far ahead. result->backup names the dump. Either all is done, or
+ * nothing. `options` may be NULL. Errors: -ENOENT, -EBUSY, -ENOSPC, -EUCLEAN (not even its first
+ * record can be read, and no FROM_SCRATCH) and others of qidmap_load().
  */
 int qidmap_reset(const char *uri, const struct qidmap_reset_options *options,
                  struct qidmap_load_result *result, struct qidmap_error *error);

@@ -12,12 +12,18 @@
 
 #include "store/error.h"
 
-/* How far the counters of a store go on that somebody copied: more than was given since the copy
- * was made, and few enough for a thousand copies in a row. */
+/* How far the counters of a store go on, at least, that somebody copied: more than was given since
+ * the copy was made. One copy may be put back many times, and ids are given after each: so every
+ * leap ends elsewhere. Serials go where the clock is: nobody gives 256 in each microsecond. Where
+ * it was set back, and for the other counters, whose numbers are few, chance takes its place: the
+ * leap is longer by up to SHARE of what is left, so that it never uses up all. */
 #define LEAP_FS       1024u
 #define LEAP_AFFIX    1024u
 #define LEAP_SERIAL   (UINT64_C(1) << 40)
 #define LEAP_INSTANCE 4096u
+#define SHARE         16u
+#define NEAR          (UINT64_C(1) << 32)                    /* too near to trust the clock */
+#define CLOCK_BEGIN   (INT64_C(1577836800) * G_USEC_PER_SEC) /* 2020 */
 
 #define PAUSE_FIRST (G_USEC_PER_SEC)
 #define PAUSE_LAST  (60 * (gint64)G_USEC_PER_SEC)
@@ -33,14 +39,32 @@ static void tell(struct qidmap_store *store, char *text)
 void qm_store_damaged(struct qidmap_store *store)
 {
     atomic_store(&store->broken, -EUCLEAN);
+    atomic_fetch_add(&store->rewrites, 1);
+}
+
+static uint64_t leap(uint64_t next, uint64_t least, uint64_t last)
+{
+    uint64_t left = last > next + least ? (last - next - least) / SHARE : 0;
+    uint64_t draw = (uint64_t)g_random_int() << 32 | g_random_int();
+
+    return MIN(next + least + (left ? draw % left : 0), last + 1);
+}
+
+static uint64_t leap_serial(uint64_t next)
+{
+    int64_t now = g_get_real_time() - CLOCK_BEGIN;
+    uint64_t clock = now > 0 ? (uint64_t)now << 8 : 0;
+
+    return clock > next + NEAR && clock <= QM_SERIAL_LAST ? clock
+                                                          : leap(next, LEAP_SERIAL, QM_SERIAL_LAST);
 }
 
 void qm_floor_leap(struct qm_floor *floor, const struct qm_meta *m)
 {
     floor->next_fs = MIN(m->next_fs + LEAP_FS, (uint64_t)QM_FS_LAST + 1);
-    floor->next_affix = MIN(m->next_affix + LEAP_AFFIX, (uint64_t)QM_AFFIX_LAST + 1);
-    floor->next_serial = MIN(m->next_serial + LEAP_SERIAL, QM_SERIAL_LAST + 1);
-    floor->next_instance = MIN(m->next_instance + LEAP_INSTANCE, (uint64_t)QM_INSTANCE_LAST + 1);
+    floor->next_affix = leap(m->next_affix, LEAP_AFFIX, QM_AFFIX_LAST);
+    floor->next_serial = leap_serial(m->next_serial);
+    floor->next_instance = leap(m->next_instance, LEAP_INSTANCE, QM_INSTANCE_LAST);
 }
 
 static void raise_counters(struct qm_meta *meta, const struct qm_floor *floor)
@@ -64,6 +88,7 @@ void qm_store_failed(struct qidmap_store *store, const struct qm_meta *meta, int
     store->pause = store->pause_first ? store->pause_first : PAUSE_FIRST;
     store->retry_at = g_get_monotonic_time() + store->pause;
     atomic_store(&store->broken, e);
+    atomic_fetch_add(&store->rewrites, 1);
     tell(store, g_strdup_printf("a write to the store failed (%s): known ids are served, new ones "
                                 "after what is stored has been copied",
                                 g_strerror(-e)));
@@ -86,6 +111,7 @@ static int renew(struct qidmap_store *store, GError **error)
     g_clear_pointer(&store->trouble, g_free);
     pthread_mutex_unlock(&store->lock);
     atomic_store(&store->given, meta.next_serial);
+    atomic_fetch_add(&store->rewrites, 1);
     return 0;
 }
 

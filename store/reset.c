@@ -13,6 +13,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "store/dump.h"
 #include "store/dumpline.h"
 #include "store/error.h"
 #include "store/load.h"
@@ -49,20 +50,52 @@ static GString *empty_dump(const struct qm_meta *meta)
     return all;
 }
 
+/* The record of the store that is there. One that is too damaged to be opened may have it still.
+ * Without it, nobody knows what was given: -EUCLEAN. */
+static int read_present(const char *uri, struct qm_meta *meta, GError **error)
+{
+    struct qm_backend_config config = {.lenient = TRUE};
+    const struct qm_backend_ops *ops;
+    struct qm_backend *backend;
+    const char *place;
+    struct qm_txn *txn;
+    int e;
+
+    ops = qm_backend_find(uri, &place, error);
+    if (!ops)
+        return -EINVAL;
+    backend = ops->open(place, &config, error);
+    if (!backend)
+        return error && *error ? -(*error)->code : -EIO;
+    e = ops->begin(backend, QM_TXN_SNAPSHOT, 0, &txn);
+    if (e == 0) {
+        e = qm_read_meta(txn, meta);
+        ops->abort(txn);
+    }
+    ops->close(backend);
+    return e == 0 ? 0
+                  : qm_set_error(error, e == -ENOENT ? -EUCLEAN : e,
+                                 "its record cannot be read (%s), and so not which ids were given: "
+                                 "restore it from a backup, or let it begin from scratch",
+                                 g_strerror(-e));
+}
+
 /* The record of the store as it will be: that of the present one, or of a new one. */
 static int plan(const char *uri, gboolean from_scratch, struct qm_meta *meta, GError **error)
 {
-    struct qidmap_store *store = qm_store_open(uri, QIDMAP_OPEN_READ, NULL, NULL, error);
+    struct qidmap_params params = QIDMAP_PARAMS_INIT;
     struct qidmap_store *fresh;
+    GError *trouble = NULL;
+    int e = read_present(uri, meta, &trouble);
 
-    if (!store)
-        return error && *error ? -(*error)->code : -EIO;
-    *meta = store->meta;
-    qm_store_close(store);
+    if (e != 0 && !(e == -EUCLEAN && from_scratch)) {
+        g_propagate_error(error, trouble);
+        return e;
+    }
+    g_clear_error(&trouble);
     if (from_scratch) {
-        struct qidmap_params params = QIDMAP_PARAMS_INIT;
-
-        params.affix_budget = meta->affix_budget;
+        if (e == 0)
+            params.affix_budget = meta->affix_budget;
         fresh =
             qm_store_open("memory:", QIDMAP_OPEN_WRITE | QIDMAP_OPEN_CREATE, &params, NULL, error);
         if (!fresh)

@@ -90,6 +90,7 @@ static struct qidmap_store *new_store(const char *uri, gboolean writable,
     pthread_mutex_init(&store->lock, NULL);
     pthread_cond_init(&store->changed, NULL);
     qm_map_init(&store->map);
+    qm_hits_init(&store->hits, store->map.seed);
     return store;
 }
 
@@ -207,6 +208,7 @@ void qm_store_close(struct qidmap_store *store)
         store->backend->ops->close(store->backend);
     }
     qm_map_clear(&store->map);
+    qm_hits_clear(&store->hits);
     pthread_cond_destroy(&store->changed);
     pthread_mutex_destroy(&store->lock);
     g_free(store->trouble);

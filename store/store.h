@@ -19,6 +19,7 @@
 #include <glib.h>
 
 #include "store/backend.h"
+#include "store/hits.h"
 #include "store/map.h"
 #include "store/qidmap.h"
 
@@ -57,8 +58,12 @@ struct qidmap_store {
     gint64 retry_at;           /* monotonic time, us: nothing is tried again before */
     gint64 pause, pause_first; /* us */
 
-    _Atomic int broken;     /* 0, or the errno that ended all writing, or interrupted it */
-    _Atomic int pruning;    /* the leader is deleting rows of the full map of a live filesystem */
+    _Atomic int broken;  /* 0, or the errno that ended all writing, or interrupted it */
+    _Atomic int pruning; /* the leader is deleting rows of the full map of a live filesystem */
+    struct qm_hits hits; /* rows of the full map that readers found */
+    /* How often rows that were there may have changed or gone, after each time: the generation of
+     * what `hits` knows. */
+    _Atomic uint64_t rewrites;
     _Atomic uint64_t given; /* next_serial of `meta`, for readers after `broken` */
 };
 
@@ -142,6 +147,9 @@ void qm_store_wait(struct qidmap_store *store);
  * case. 0; QM_GROW or -ENOSPC: nothing was changed; or another errno, which is then remembered in
  * `broken`. */
 int qm_store_commit(struct qidmap_store *store, struct qm_txn *txn, struct qm_meta *meta);
+/* The same for a transaction that adds rows and changes none of the full map: what readers found
+ * there stays true. */
+int qm_store_commit_added(struct qidmap_store *store, struct qm_txn *txn, struct qm_meta *meta);
 int qm_txn_put(struct qm_txn *txn, enum qm_table table, const struct qm_record *record);
 /* -EUCLEAN where the counters that `txn` sees are not those in RAM. */
 int qm_store_check_meta(struct qidmap_store *store, struct qm_txn *txn);

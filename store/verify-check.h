@@ -10,9 +10,9 @@
 
 /* A filesystem, as far as the check needs it. */
 struct qm_check_fs {
-    uint32_t number, policy, alias, instance, fsids;
-    uint32_t first, entries; /* slice of `entries` below */
-    unsigned whole : 1;      /* its row can be read */
+    uint32_t number, policy, alias, heir, instance, fsids; /* heir: whose alias it is, or 0 */
+    uint32_t first, entries;                               /* slice of `entries` below */
+    unsigned whole : 1;                                    /* its row can be read */
     unsigned retired : 1, left_budget : 1, has_bound : 1, has_full : 1, superseded : 1;
     unsigned seen_full : 1, seen_uncovered : 1;
     unsigned colour : 2, aliased : 1;
@@ -85,6 +85,9 @@ void qm_check_numbers(struct qm_check *c);
 
 /* verify-fs.c: NULL where it is not there. */
 struct qm_check_fs *qm_check_find_fs(struct qm_check *c, uint32_t number);
+/* verify-fs.c: the one that is asked for the ids of `info`: its heir's heir and so on, or itself.
+ */
+const struct qm_check_fs *qm_check_head(struct qm_check *c, const struct qm_check_fs *info);
 /* verify-affix.c: the affix entry that covers an inode, or NULL; once qm_check_affix() is done. */
 const struct qm_check_entry *qm_check_covering(struct qm_check *c, const struct qm_check_fs *info,
                                                uint64_t ino);

@@ -169,11 +169,35 @@ static int fsid_row(struct qm_check *c, struct qm_bytes k, struct qm_bytes v)
     return 0;
 }
 
+static void note_heirs(struct qm_check *c)
+{
+    guint i;
+
+    for (i = 0; i < c->fs->len; i++) {
+        const struct qm_check_fs *info = &g_array_index(c->fs, struct qm_check_fs, i);
+        struct qm_check_fs *older = info->alias ? qm_check_find_fs(c, info->alias) : NULL;
+
+        if (older)
+            older->heir = info->number;
+    }
+}
+
+const struct qm_check_fs *qm_check_head(struct qm_check *c, const struct qm_check_fs *info)
+{
+    unsigned n;
+
+    for (n = 0; info && info->heir && n < QM_ALIASES; n++)
+        info = qm_check_find_fs(c, info->heir);
+    return info;
+}
+
 int qm_check_filesystems(struct qm_check *c)
 {
     /* The table of identities is mended from the filesystems, and looked at after that. */
     int e = qm_check_rows(c, QM_TABLE_FS, fs_row);
 
+    if (e == 0)
+        note_heirs(c);
     return e == 0 ? qm_check_rows(c, QM_TABLE_FSID, fsid_row) : e;
 }
 

@@ -67,14 +67,14 @@ static int check_bound(struct qm_check *c, const struct qm_check_fs *info,
             return e == -ENOENT ? 0 : e;
         if (qm_parse_byaffix(key, value, &seen, &number, &top) == 0 &&
             qm_entry_inode(n, top, id, &ino)) {
-            other = qm_check_find_fs(c, number);
-            /* A superseded filesystem gives no ids any more. */
+            other = qm_check_head(c, qm_check_find_fs(c, number));
+            /* One that is superseded, or retired and nobody's alias, gives no ids any more. */
             if (other && (other->retired || other->superseded))
                 other = NULL;
         }
     }
-    if (other &&
-        (other->number != object->fs || object->kind != QIDMAP_OBJECT_INODE || object->ino != ino))
+    if (other && (other != qm_check_head(c, info) || object->kind != QIDMAP_OBJECT_INODE ||
+                  object->ino != ino))
         qm_check_tell(c->v, QIDMAP_PROBLEM_TWICE, QM_TABLE_FULL, 0,
                       "id %" G_GUINT64_FORMAT
                       " is given twice: to %s, and to inode %" G_GUINT64_FORMAT " of filesystem %u",

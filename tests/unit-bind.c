@@ -11,7 +11,10 @@
 #include <glib.h>
 #include <string.h>
 
+#include "store/backend.h"
+#include "store/dump.h"
 #include "store/qidmap.h"
+#include "store/store.h"
 #include "tests/lib/store-fixture.h"
 
 #define FILES 3000u
@@ -311,12 +314,93 @@ static void test_refused(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
     assert_whole(f->store);
 }
 
+/* An alias gives its ids on and on: none of them is bound, and none that is bound is told by one.
+ */
+static void test_alias(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    uint32_t heir, third;
+    uint64_t path;
+
+    f->to = fixture_register(f->store, 2, QIDMAP_POLICY_AFFIX);
+    close_store(f);
+    f->store = fixture_open(f->uri, QIDMAP_OPEN_WRITE, 0);
+    heir = fixture_register(f->store, 3, QIDMAP_POLICY_AFFIX);
+    g_assert_cmpint(qidmap_fs_alias(f->store, f->from, heir, NULL), ==, 0);
+    close_store(f);
+    list_add(&f->list, f->to, new_inode(0), f->ids[0]);
+    g_assert_cmpint(qidmap_bind(f->uri, &f->options, &f->result, &f->error), ==, -EINVAL);
+    g_assert_nonnull(strstr(f->error.text, "alias"));
+    f->options.n_superseded = 0; /* the heir would tell the id of its alias */
+    g_array_set_size(f->list.bindings, 0);
+    list_add(&f->list, heir, old_inode(1), 2 * UINT64_C(10000000) + 1);
+    g_assert_cmpint(qidmap_bind(f->uri, &f->options, &f->result, &f->error), ==, -EEXIST);
+    g_assert_nonnull(strstr(f->list.told->pdata[0], "an alias"));
+    /* With its heir it can be superseded; and then be nobody's alias. */
+    f->options.n_superseded = 1;
+    f->options.superseded = &heir;
+    g_array_set_size(f->list.bindings, 0);
+    list_add(&f->list, f->to, new_inode(0), f->ids[0]);
+    if (qidmap_bind(f->uri, &f->options, &f->result, &f->error) != 0)
+        g_error("%s", f->error.text);
+    /* Nothing is bound to what is superseded. */
+    f->options.n_superseded = 0;
+    g_ptr_array_set_size(f->list.told, 0);
+    g_array_set_size(f->list.bindings, 0);
+    list_add(&f->list, heir, new_inode(9), 2 * UINT64_C(10000000) + 1);
+    g_assert_cmpint(qidmap_bind(f->uri, &f->options, &f->result, &f->error), ==, -EEXIST);
+    g_assert_nonnull(strstr(f->list.told->pdata[0], "superseded"));
+    f->store = fixture_open(f->uri, QIDMAP_OPEN_WRITE, 0);
+    third = fixture_register(f->store, 4, QIDMAP_POLICY_AFFIX);
+    g_assert_cmpint(qidmap_fs_alias(f->store, heir, third, &f->error), ==, -EINVAL);
+    g_assert_nonnull(strstr(f->error.text, "superseded"));
+    g_assert_cmpint(qidmap_fs_alias(f->store, third, heir, &f->error), ==, -EINVAL);
+    g_assert_cmpint(qidmap_fs_retire(f->store, heir, NULL), ==, 0);
+    g_assert_cmpint(qidmap_fs_alias(f->store, heir, third, &f->error), ==, -EINVAL);
+    g_assert_cmpint(qidmap_map(f->store, third, old_inode(0), &path), ==, 0);
+    g_assert_cmpuint(path, !=, f->ids[0]);
+    g_assert_cmpint(qidmap_find(f->store, f->to, new_inode(0), &path), ==, 0);
+    g_assert_cmpuint(path, ==, f->ids[0]);
+    assert_whole(f->store);
+}
+
+/* What verify would complain of is not taken for a change that somebody made meanwhile. */
+static void test_damaged(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    struct qm_backend_config config = {.write = TRUE};
+    struct qidmap_object object = {.fs = 1, .ino = 77};
+    struct qm_backend *backend;
+    unsigned i = 0;
+    struct qm_record r;
+    struct qm_txn *txn;
+    struct qm_meta meta;
+
+    f->to = fixture_register(f->store, 2, QIDMAP_POLICY_AFFIX);
+    close_store(f);
+    backend = qm_backend_lmdb.open(f->uri + 5, &config, NULL);
+    g_assert_nonnull(backend);
+    g_assert_cmpint(backend->ops->begin(backend, QM_TXN_WRITE, 2, &txn), ==, 0);
+    g_assert_cmpint(qm_read_meta(txn, &meta), ==, 0);
+    meta.transaction = backend->ops->number(txn);
+    qm_record_meta(&r, &meta);
+    g_assert_cmpint(qm_txn_put(txn, QM_TABLE_META, &r), ==, 0);
+    while (!(f->ids[i] & 1))
+        i++;
+    qm_record_byfull(&r, f->ids[i], &object); /* another's */
+    g_assert_cmpint(qm_txn_put(txn, QM_TABLE_BYFULL, &r), ==, 0);
+    g_assert_cmpint(backend->ops->commit(txn), ==, 0);
+    backend->ops->close(backend);
+    list_add(&f->list, f->to, new_inode(0), f->ids[0]);
+    g_assert_cmpint(qidmap_bind(f->uri, &f->options, &f->result, &f->error), ==, -EUCLEAN);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add("/bind/moved", struct fixture, NULL, setup, test_bind, teardown);
     g_test_add("/bind/served", struct fixture, "served", setup, test_bind, teardown);
     g_test_add("/bind/other-store", struct fixture, NULL, setup, test_other_store, teardown);
+    g_test_add("/bind/alias", struct fixture, NULL, setup, test_alias, teardown);
+    g_test_add("/bind/damaged", struct fixture, NULL, setup, test_damaged, teardown);
     g_test_add("/bind/refused", struct fixture, NULL, setup, test_refused, teardown);
     return g_test_run();
 }

@@ -14,7 +14,10 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "store/backend.h"
+#include "store/dump.h"
 #include "store/qidmap.h"
+#include "store/store.h"
 #include "tests/lib/store-fixture.h"
 
 #define ROWS 6000u
@@ -378,6 +381,7 @@ static void test_copy(struct fixture *f, gconstpointer backend G_GNUC_UNUSED)
 {
     g_autofree char *dir = fixture_dir();
     g_autofree char *uri = g_strconcat("lmdb:", dir, "/copy", NULL);
+    g_autofree char *second = g_strconcat("lmdb:", dir, "/second", NULL);
     g_autofree char *xattrs = g_strconcat("xattr:", dir, NULL);
     struct qidmap_copy_options options = {.size = sizeof(options), .flags = QIDMAP_LOAD_LATEST};
     struct qidmap_load_result result = {.size = sizeof(result)};
@@ -395,6 +399,15 @@ static void test_copy(struct fixture *f, gconstpointer backend G_GNUC_UNUSED)
     after = stats_of(copy);
     g_assert_cmpuint(after.next_serial, >, before.next_serial);
     qidmap_store_close(copy);
+    /* Ids are given in one copy, and then in the next: not the same ones. */
+    g_assert_cmpint(qidmap_store_copy(f->store, second, NULL, NULL, &error), ==, 0);
+    copy = fixture_open(second, QIDMAP_OPEN_READ, 0);
+    g_assert_cmpuint(stats_of(copy).next_serial, !=, after.next_serial);
+    qidmap_store_close(copy);
+    options.flags = QIDMAP_LOAD_REPLACE;
+    if (f->dir)
+        g_assert_cmpint(qidmap_store_copy(f->store, f->uri, &options, NULL, &error), ==, -EBUSY);
+    options.flags = QIDMAP_LOAD_LATEST;
     /* There is one already. */
     g_assert_cmpint(qidmap_store_copy(f->store, uri, NULL, NULL, &error), ==, -EEXIST);
     options.flags |= QIDMAP_LOAD_REPLACE;
@@ -448,14 +461,74 @@ static void test_reset(struct fixture *f, gconstpointer backend)
     g_assert_cmpint(memcmp(after.uuid, before.uuid, 16), !=, 0);
 }
 
+/* The first record, changed or taken away below the library. */
+static void damage(const char *uri, gboolean remove)
+{
+    const struct qm_bytes key = {QM_META_KEY, strlen(QM_META_KEY)};
+    struct qm_backend_config config = {.write = TRUE, .lenient = TRUE};
+    struct qm_backend *backend = qm_backend_lmdb.open(uri + 5, &config, NULL);
+    struct qm_meta meta;
+    struct qm_record r;
+    struct qm_txn *txn;
+
+    g_assert_nonnull(backend);
+    g_assert_cmpint(backend->ops->begin(backend, QM_TXN_WRITE, 1, &txn), ==, 0);
+    g_assert_cmpint(qm_read_meta(txn, &meta), ==, 0);
+    meta.fs_rows++;
+    meta.transaction = backend->ops->number(txn);
+    qm_record_meta(&r, &meta);
+    g_assert_cmpint(remove ? backend->ops->del(txn, QM_TABLE_META, key)
+                           : qm_txn_put(txn, QM_TABLE_META, &r),
+                    ==, 0);
+    g_assert_cmpint(backend->ops->commit(txn), ==, 0);
+    backend->ops->close(backend);
+}
+
+/* What cannot be opened can be emptied all the same, and gives no id again that it gave. */
+static void test_reset_damaged(struct fixture *f, gconstpointer backend)
+{
+    struct qidmap_reset_options options = {.size = sizeof(options)};
+    struct qidmap_load_result result = {.size = sizeof(result)};
+    struct qidmap_stats before = stats_of(f->store), after;
+    struct qidmap_error error = {0, ""};
+    qidmap_store *store;
+
+    if (!backend)
+        return;
+    g_clear_pointer(&f->store, qidmap_store_close);
+    damage(f->uri, FALSE);
+    g_assert_cmpint(qidmap_store_open(f->uri, QIDMAP_OPEN_READ, NULL, &store, NULL), ==, -EUCLEAN);
+    if (qidmap_reset(f->uri, &options, &result, &error) != 0)
+        g_error("reset: %s", error.text);
+    g_assert_cmpuint(result.jumped, ==, 1);
+    g_assert_true(g_file_test(result.backup, G_FILE_TEST_EXISTS));
+    f->store = fixture_open(f->uri, QIDMAP_OPEN_WRITE, 0);
+    after = stats_of(f->store);
+    g_assert_cmpuint(after.fs_rows, ==, 0);
+    g_assert_cmpuint(after.next_serial, >, before.next_serial);
+    g_assert_cmpuint(after.next_affix, >, before.next_affix);
+    g_clear_pointer(&f->store, qidmap_store_close);
+    damage(f->uri, TRUE);
+    g_assert_cmpint(qidmap_reset(f->uri, &options, &result, &error), ==, -EUCLEAN);
+    options.flags = QIDMAP_RESET_FROM_SCRATCH;
+    if (qidmap_reset(f->uri, &options, &result, &error) != 0)
+        g_error("reset: %s", error.text);
+    f->store = fixture_open(f->uri, QIDMAP_OPEN_WRITE, 0);
+    g_assert_cmpuint(stats_of(f->store).fs_rows, ==, 0);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
         const char *name;
         void (*run)(struct fixture *, gconstpointer);
-    } cases[] = {{"compact", test_compact}, {"compact-reader", test_compact_reader},
-                 {"prune", test_prune},     {"prune-live", test_prune_live},
-                 {"copy", test_copy},       {"reset", test_reset}};
+    } cases[] = {{"compact", test_compact},
+                 {"compact-reader", test_compact_reader},
+                 {"prune", test_prune},
+                 {"prune-live", test_prune_live},
+                 {"copy", test_copy},
+                 {"reset", test_reset},
+                 {"reset-damaged", test_reset_damaged}};
 
     g_test_init(&argc, &argv, NULL);
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {

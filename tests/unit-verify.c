@@ -603,6 +603,21 @@ static void bound_twice(struct qm_txn *txn)
     put_full(txn, &object, UINT64_C(5) << 20 | qm_affix_suffix(entry_of(txn, 1, &top)));
 }
 
+/* Filesystem 1 is retired, and 4 its heir: what it gave, 4 gives. */
+static void bound_alias(struct qm_txn *txn)
+{
+    struct qidmap_fs fs;
+
+    bound_twice(txn);
+    get_fs(txn, 1, &fs);
+    fs.retired = 1;
+    put_fs(txn, &fs, TRUE);
+    get_fs(txn, 4, &fs);
+    fs.alias = 1;
+    fs.has_bound = 1;
+    put_fs(txn, &fs, TRUE);
+}
+
 static void bound_reserved(struct qm_txn *txn)
 {
     struct qidmap_object object = {.fs = 4, .kind = QIDMAP_OBJECT_PLACEHOLDER, .ino = 9, .ino2 = 9};
@@ -751,6 +766,7 @@ static const struct way {
     {"wrong-policy", wrong_policy, QIDMAP_PROBLEM_FLAG, NO, "its policy is handle"},
     {"bound-unsaid", bound_unsaid, QIDMAP_PROBLEM_FLAG, NO, "does not say so"},
     {"bound-twice", bound_twice, QIDMAP_PROBLEM_TWICE, NO, "is given twice: to inode 9"},
+    {"bound-alias", bound_alias, QIDMAP_PROBLEM_TWICE, NO, "of filesystem 4"},
     {"bound-reserved", bound_reserved, QIDMAP_PROBLEM_ROW, NO, "802, which is given to nobody"},
     {"alias-nowhere", alias_nowhere, QIDMAP_PROBLEM_ALIAS, NO, "filesystem 77, which is not there"},
     {"alias-alive", alias_alive, QIDMAP_PROBLEM_ALIAS, NO, "its own identity still"},

@@ -174,10 +174,15 @@ static void append_fs_ids(struct cmd_options *options, GKeyFile *file)
     options->fs_ids = (char **)g_ptr_array_free(g_steal_pointer(&all), FALSE);
 }
 
+const char *cmd_config_path(const struct cmd_options *options)
+{
+    return options->config != NULL ? options->config : DEFAULT_CONFIG;
+}
+
 /* The store of the export that the options name, from the file. */
 static int read_config(struct cmd_options *options, char **uri)
 {
-    const char *path = options->config != NULL ? options->config : DEFAULT_CONFIG;
+    const char *path = cmd_config_path(options);
     g_autofree char *group = g_strdup_printf("export %s", options->export_name);
     g_autofree char *shown = cmd_escape(options->export_name, TRUE);
     g_autoptr(GKeyFile) file = g_key_file_new();

@@ -52,19 +52,21 @@ static char *describe(const struct qidmap_identity *identity)
 
 /* What the map is asked for: the inode, or on filesystems of that policy the file handle. Where a
  * placeholder was found, the object has its inodes already. */
-static int object_of(const struct qidmap_fs *row, int fd, mode_t mode, guint64 ino,
-                     struct qidmap_object *object)
+static int object_of(const struct qidmap_fs *row, const struct qidmap_identity *identity, int fd,
+                     const struct stat *st, struct qidmap_object *object)
 {
+    guint64 ino = st->st_ino;
+
     object->fs = row->fs;
     if (object->kind == QIDMAP_OBJECT_PLACEHOLDER) {
         return 0;
     }
     object->kind = QIDMAP_OBJECT_INODE;
     object->ino = ino;
-    if (row->policy != QIDMAP_POLICY_HANDLE) {
+    if (!sight_wants_handle(row->policy, identity, st->st_dev)) {
         return 0;
     }
-    return qidmap_object_by_handle(row->fs, fd, "", S_ISDIR(mode) ? 0 : ino, object);
+    return qidmap_object_by_handle(row->fs, fd, "", S_ISDIR(st->st_mode) ? 0 : ino, object);
 }
 
 static void print_path(const struct lookup *lookup, const char *path, guint32 fs, guint64 ino,
@@ -121,7 +123,7 @@ static int lookup_fd(const struct lookup *lookup, const char *path, int fd)
     if (qidmap_fs_get(lookup->store, fs, &row, &error) < 0) {
         return cmd_fail(&error);
     }
-    code = object_of(&row, fd, st.st_mode, st.st_ino, &object);
+    code = object_of(&row, &identity, fd, &st, &object);
     if (code == 0) {
         code = qidmap_find_object(lookup->store, &object, &qid_path);
     }

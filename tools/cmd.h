@@ -66,6 +66,9 @@ int cmd_open_write(struct cmd_options *options, qidmap_store **store);
 /* TRUE where the options name a store. */
 gboolean cmd_has_store(const struct cmd_options *options);
 
+/* The configuration file that the options name. */
+const char *cmd_config_path(const struct cmd_options *options);
+
 /* Asks a question on the terminal, unless `yes`. Returns CMD_OK to go on; has told any other. */
 int cmd_confirm(const struct cmd *cmd, gboolean yes, const char *question);
 
@@ -133,6 +136,8 @@ int cmd_backup(const struct cmd *cmd, int argc, char **argv);
 int cmd_restore(const struct cmd *cmd, int argc, char **argv);
 int cmd_reset(const struct cmd *cmd, int argc, char **argv);
 int cmd_lookup(const struct cmd *cmd, int argc, char **argv);
+int cmd_manifest(const struct cmd *cmd, int argc, char **argv);
+int cmd_preflight(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_list(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_show(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_identify(const struct cmd *cmd, int argc, char **argv);

@@ -53,6 +53,17 @@ static const struct cmd commands[] = {
      "its filesystem and inode are shown, and the mounted filesystem is searched for names.\n"
      "A file whose name is a number is written ./123.\n",
      cmd_lookup},
+    {"manifest", "EXPORT", "write down which id each file of an export has",
+     "EXPORT is a folder, or the name of an export in qidmapd.conf. What is written has a line "
+     "for\n"
+     "each name, and ends in counts and a checksum; qidmapctl adopt reads it where the data was\n"
+     "copied to. Makes no ids. Exit status: 1 where something could not be read.\n",
+     cmd_manifest},
+    {"preflight", "EXPORT", "tell whether a store knows the filesystems of an export",
+     "EXPORT is a folder, or the name of an export in qidmapd.conf. For a store, or storage, that\n"
+     "came from another host. Changes nothing. Exit status: 0 where every file keeps its id, 1\n"
+     "where a filesystem would be taken for a new one, or cannot be served.\n",
+     cmd_preflight},
     {"survey", "DIR", "tell what ids an export of DIR would get", SURVEY_DETAILS, cmd_survey},
     {"fs list", "", "list the filesystems of a store", NULL, cmd_fs_list},
     {"fs show", "N", "show all that is known of filesystem N", NULL, cmd_fs_show},

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "tools/cmd.h"
+#include "tools/mounts.h"
 #include "tools/scan.h"
 
 #define BTRFS_SUBVOLUME_ROOT 256
@@ -53,23 +54,6 @@ static void place_free(gpointer data)
     g_free(place);
 }
 
-/* mountinfo writes space, tab, newline and backslash as \ooo. */
-static char *unescape(const char *text)
-{
-    GString *out = g_string_new(NULL);
-    while (*text != '\0') {
-        if (text[0] == '\\' && text[1] >= '0' && text[1] <= '3' && text[2] >= '0' &&
-            text[2] <= '7' && text[3] >= '0' && text[3] <= '7') {
-            g_string_append_c(
-                out, (char)((text[1] - '0') << 6 | (text[2] - '0') << 3 | (text[3] - '0')));
-            text += 4;
-        } else {
-            g_string_append_c(out, *text++);
-        }
-    }
-    return g_string_free(out, FALSE);
-}
-
 static int stat_at(int fd, const char *name, struct statx *st)
 {
     int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (name[0] == '\0' ? AT_EMPTY_PATH : 0);
@@ -81,59 +65,42 @@ static guint64 device(const struct statx *st)
     return makedev(st->stx_dev_major, st->stx_dev_minor);
 }
 
-/* Looks at one line of mountinfo; NULL where that mount cannot show the filesystem. */
-static struct place *place_of(struct scan *scan, const char *line)
+/* Looks at one mount; NULL where it cannot show the filesystem. */
+static struct place *place_of(struct scan *scan, const struct mount_line *line)
 {
-    g_auto(GStrv) fields = g_strsplit(line, " ", -1);
-    guint count = g_strv_length(fields);
-    guint dash = 6;
     gboolean btrfs = strcmp(scan->type, "btrfs") == 0;
     struct qidmap_identity identity;
     struct statx st;
-    guint64 mount_id;
     guint32 fs = 0;
 
-    while (dash < count && strcmp(fields[dash], "-") != 0) {
-        dash++;
-    }
-    if (dash + 1 >= count || strcmp(fields[dash + 1], scan->type) != 0 ||
-        !cmd_number(fields[0], &mount_id)) {
+    if (strcmp(line->type, scan->type) != 0) {
         return NULL;
     }
-    g_autofree char *path = unescape(fields[4]);
-    int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    int fd = mounts_open(line, &st);
     if (fd < 0) {
         return NULL;
     }
-    /* another mount may lie over this one */
-    gboolean visible = stat_at(fd, "", &st) == 0 &&
-                       ((st.stx_mask & STATX_MNT_ID) == 0 || st.stx_mnt_id == mount_id);
-    if (!visible || sight_of(scan->sight, fd, &fs, &identity, NULL) < 0 ||
-        (fs != scan->fs && !btrfs)) {
+    if (sight_of(scan->sight, fd, &fs, &identity, NULL) < 0 || (fs != scan->fs && !btrfs)) {
         close(fd);
         return NULL;
     }
     close(fd);
     struct place *place = g_new0(struct place, 1);
-    place->path = g_steal_pointer(&path);
-    place->mount_id = mount_id;
+    place->path = g_strdup(line->path);
+    place->mount_id = line->id;
     place->fs = fs;
     place->whole = fs == scan->fs &&
-                   (btrfs ? st.stx_ino == BTRFS_SUBVOLUME_ROOT : strcmp(fields[3], "/") == 0);
+                   (btrfs ? st.stx_ino == BTRFS_SUBVOLUME_ROOT : strcmp(line->root, "/") == 0);
     return place;
 }
 
 static GPtrArray *find_places(struct scan *scan)
 {
     GPtrArray *places = g_ptr_array_new_with_free_func(place_free);
-    g_autofree char *text = NULL;
+    g_autoptr(GPtrArray) lines = mounts_read();
 
-    if (!g_file_get_contents("/proc/self/mountinfo", &text, NULL, NULL)) {
-        return places;
-    }
-    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
-    for (char **line = lines; *line != NULL; line++) {
-        struct place *place = place_of(scan, *line);
+    for (guint i = 0; i < lines->len; i++) {
+        struct place *place = place_of(scan, lines->pdata[i]);
         if (place != NULL) {
             g_ptr_array_add(places, place);
             scan->mounts += place->fs == scan->fs ? 1 : 0;

@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <linux/magic.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -18,9 +19,6 @@
 
 #include "tools/cmd.h"
 #include "tools/sight.h"
-
-/* st_ino of directories that stand for a subvolume. */
-#define BTRFS_PLACEHOLDER 2
 
 struct override {
     gboolean usable; /* the path exists and could be identified */
@@ -115,26 +113,33 @@ const guint8 *sight_override(const sight *s, const struct qidmap_identity *ident
     return NULL;
 }
 
-int sight_of(sight *s, int fd, guint32 *fs, struct qidmap_identity *identity,
-             struct qidmap_error *error)
+int sight_identify(const sight *s, int fd, const char *tree, struct qidmap_identity *identity,
+                   struct qidmap_error *error)
 {
-    struct qidmap_identify_options options = {.size = sizeof options};
-    int code;
+    struct qidmap_identify_options options = {.size = sizeof options, .tree = tree};
 
     memset(identity, 0, sizeof *identity);
     identity->size = sizeof *identity;
-    code = qidmap_identify(fd, NULL, identity, error);
+    int code = qidmap_identify(fd, &options, identity, error);
     if (code < 0) {
         return code;
     }
     options.override_uuid = sight_override(s, identity);
-    if (options.override_uuid != NULL) {
-        code = qidmap_identify(fd, &options, identity, error);
-        if (code < 0) {
-            return code;
-        }
-    }
-    return qidmap_recognise(s->store, identity, 1, fs, error);
+    return options.override_uuid != NULL ? qidmap_identify(fd, &options, identity, error) : 0;
+}
+
+int sight_of(sight *s, int fd, guint32 *fs, struct qidmap_identity *identity,
+             struct qidmap_error *error)
+{
+    int code = sight_identify(s, fd, NULL, identity, error);
+    return code < 0 ? code : qidmap_recognise(s->store, identity, 1, fs, error);
+}
+
+gboolean sight_wants_handle(guint32 policy, const struct qidmap_identity *identity, guint64 st_dev)
+{
+    guint64 own = makedev((guint)(identity->superblock >> 32), (guint)identity->superblock);
+    return policy == QIDMAP_POLICY_HANDLE || (policy == QIDMAP_POLICY_AFFIX && st_dev != own &&
+                                              strcmp(identity->hints.type, "overlay") == 0);
 }
 
 /* d_ino of the entry `name` in the open directory; 0 where there is none. */
@@ -166,7 +171,7 @@ int sight_placeholder(int fd, const struct stat *st, struct qidmap_object *objec
     struct stat parent_st;
     char link[PATH_MAX];
 
-    if (st->st_ino != BTRFS_PLACEHOLDER || !S_ISDIR(st->st_mode) || fstatfs(fd, &sfs) < 0 ||
+    if (st->st_ino != SIGHT_PLACEHOLDER || !S_ISDIR(st->st_mode) || fstatfs(fd, &sfs) < 0 ||
         sfs.f_type != BTRFS_SUPER_MAGIC) {
         return -1;
     }
@@ -189,4 +194,13 @@ int sight_placeholder(int fd, const struct stat *st, struct qidmap_object *objec
     object->ino = parent_st.st_ino;
     object->ino2 = ino;
     return parent;
+}
+
+gboolean sight_placeholder_at(int parent, const char *name, guint64 parent_ino,
+                              struct qidmap_object *object)
+{
+    object->kind = QIDMAP_OBJECT_PLACEHOLDER;
+    object->ino = parent_ino;
+    object->ino2 = entry_ino(parent, name);
+    return object->ino2 != 0;
 }

@@ -28,9 +28,8 @@
 #define AT_HANDLE_FID 0x200
 #endif
 
-#define BTRFS_PLACEHOLDER 2
-#define DEPTH_LIMIT       100000
-#define FILES_LIMIT       0x7ffffffe
+#define DEPTH_LIMIT 100000
+#define FILES_LIMIT 0x7ffffffe
 /* Inodes from here on are likely to be hashes, which need rows in the full map. */
 #define HASHED_FROM (G_GUINT64_CONSTANT(1) << 40)
 
@@ -173,7 +172,7 @@ static gboolean is_btrfs(const struct walk *walk, guint32 fs)
 /* TRUE where the file may stand for a subvolume that a snapshot does not show. */
 static gboolean may_be_placeholder(const struct walk *walk, const struct met *met)
 {
-    return met->st.stx_ino == BTRFS_PLACEHOLDER && S_ISDIR(met->st.stx_mode) &&
+    return met->st.stx_ino == SIGHT_PLACEHOLDER && S_ISDIR(met->st.stx_mode) &&
            is_btrfs(walk, met->parent_fs);
 }
 
@@ -229,17 +228,10 @@ static guint32 fs_of(struct walk *walk, const struct met *met)
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-/* TRUE where files are known by their handles: by policy, and those files of an overlay that show
- * the device of a layer. */
 static gboolean has_handle_keys(const struct survey_fs *fs)
 {
-    if (fs->identity == NULL) {
-        return FALSE;
-    }
-    guint64 own = makedev((guint)(fs->identity->superblock >> 32), (guint)fs->identity->superblock);
-    return fs->identity->policy == QIDMAP_POLICY_HANDLE ||
-           (fs->identity->policy == QIDMAP_POLICY_AFFIX && fs->st_dev != own &&
-            strcmp(fs->identity->hints.type, "overlay") == 0);
+    return fs->identity != NULL &&
+           sight_wants_handle(fs->identity->policy, fs->identity, fs->st_dev);
 }
 
 /* The file handle, where the ids of the filesystem are made from it. */

@@ -6,7 +6,7 @@ _qidmapctl() {
     local words= options="--store --export --config --json --help"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup survey fs --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup manifest preflight survey fs --help --version" -- "$cur")
         return
     fi
     case $prev in
@@ -15,7 +15,7 @@ _qidmapctl() {
         compopt -o nospace
         return
         ;;
-    --config)
+    --config | --output | -o)
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
@@ -41,6 +41,12 @@ _qidmapctl() {
         ;;
     survey)
         options="--json --help"
+        ;;
+    manifest)
+        options="$options --output --fs-id"
+        ;;
+    preflight)
+        options="$options --fs-id"
         ;;
     load)
         options="$options --latest --replace --yes"
@@ -75,7 +81,7 @@ _qidmapctl() {
     *)
         if [ -n "$words" ]; then
             mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
-        elif [ "$verb" = survey ]; then
+        elif [ "$verb" = survey ] || [ "$verb" = manifest ] || [ "$verb" = preflight ]; then
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         elif [ "$verb" = lookup ] || [ "$verb" = load ] || [ "$verb" = backup ] ||
