@@ -175,15 +175,16 @@ void conn_gather(struct conn *conn, const uint8_t *bytes, size_t size)
     bool alive = true;
 
     pthread_mutex_lock(&conn->out_lock);
-    if (conn->gathered == NULL && limit_take(&conn->account, LIMIT_MEMORY, GATHER_ROOM, NULL) == 0)
+    if (conn->gathered == NULL) { /* nothing that a client asks for; connections are limited */
+        limit_force(&conn->account, LIMIT_MEMORY, GATHER_ROOM);
         conn->gathered = g_malloc(GATHER_ROOM);
+    }
     if (size > GATHER_ROOM - conn->gathered_size)
         alive = send_all_gathered(conn);
-    if (conn->gathered != NULL && alive) {
+    if (alive) {
         memcpy(conn->gathered + conn->gathered_size, bytes, size);
         conn->gathered_size += size;
-    } else
-        alive = alive && send_or_queue(conn, bytes, size);
+    }
     pthread_mutex_unlock(&conn->out_lock);
     if (!alive)
         conn_hang_up(conn, SHUT_RDWR);

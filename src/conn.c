@@ -24,8 +24,8 @@
 
 /* Messages that came together are answered by one thread, one after the other, while they are
  * quick. After one that was not, so many are run beside each other. */
-#define SLOW_NS 1000000u
-#define APART   64u
+#define SLOW_NS 100000u /* more than what is in memory takes */
+#define APART   16u
 
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t registry_empty = PTHREAD_COND_INITIALIZER;
