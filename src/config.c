@@ -77,6 +77,7 @@ void settings_free(struct settings *settings)
 {
     if (settings == NULL)
         return;
+    g_free(settings->control);
     g_ptr_array_free(settings->exports, TRUE);
     if (settings->listen != NULL)
         g_ptr_array_free(settings->listen, TRUE);
@@ -165,6 +166,13 @@ static gboolean parse_access(const char *text, bool *trusted, GError **error)
     else
         return fail_usage(error, "access: '%s' is none of client, trusted", text);
     return TRUE;
+}
+
+static gboolean check_control(const char *control, GError **error)
+{
+    if (control == NULL || control[0] == '/' || strcmp(control, "none") == 0)
+        return TRUE;
+    return fail_usage(error, "control: '%s' is neither an absolute path nor none", control);
 }
 
 static gboolean parse_isolate(const char *isolate, const char *seccomp, struct settings *settings,
@@ -298,7 +306,7 @@ static gboolean add_export(struct settings *settings, const char *name, const ch
 /* ---- the file -------------------------------------------------------------------------------- */
 
 struct file_values {
-    char *store, *access, *isolate, *seccomp;
+    char *store, *access, *isolate, *seccomp, *control;
     char *modes[MODE_COUNT];
     char **listen, **fs_ids, **limits, **traces;
     gint64 threads, msize, idle, stall, descriptors;
@@ -315,6 +323,7 @@ static void file_values_clear(struct file_values *values)
     g_free(values->store);
     g_free(values->access);
     g_free(values->isolate);
+    g_free(values->control);
     g_free(values->seccomp);
     modes_clear(values->modes);
     g_strfreev(values->listen);
@@ -402,11 +411,12 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
                           const char *store, char *const modes[MODE_COUNT], GError **error)
 {
     static const char *const known[] = {
-        "listen",      "store",    "access",       "multidevs",     "on-duplicate", "bind",
-        "weak",        "markers",  "threads",      "msize-max",     "fs-id",        "limit",
-        "subdirs",     "allow",    "idle-timeout", "stall-timeout", "trace",        "isolate",
-        "seccomp",     "security", "squash",       "squash-user",   "xattrs",       "qid-version",
-        "descriptors", NULL};
+        "listen",        "store",       "access",  "multidevs",   "on-duplicate",
+        "bind",          "weak",        "markers", "threads",     "msize-max",
+        "fs-id",         "limit",       "subdirs", "allow",       "idle-timeout",
+        "stall-timeout", "trace",       "isolate", "seccomp",     "security",
+        "squash",        "squash-user", "xattrs",  "qid-version", "descriptors",
+        "control",       NULL};
     char *defaults[MODE_COUNT];
     struct config_lines *lines;
     const char *current = "daemon";
@@ -425,6 +435,7 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
     values->access = get_string(file, "daemon", "access");
     values->isolate = get_string(file, "daemon", "isolate");
     values->seccomp = get_string(file, "daemon", "seccomp");
+    values->control = get_string(file, "daemon", "control");
     get_modes(file, "daemon", values->modes);
     merge_modes(defaults, modes, values->modes);
     values->listen = get_list(file, "listen");
@@ -440,6 +451,7 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
     if (!check_modes(values->modes, error) ||
         !parse_access(values->access, &checked.trusted, error) ||
         !parse_isolate(values->isolate, values->seccomp, &checked, error) ||
+        !check_control(values->control, error) ||
         !check_numbers(values->threads, values->msize, &checked, error) ||
         !check_descriptors(values->descriptors, &checked, error) ||
         !check_seconds("idle-timeout", values->idle, &checked.idle_seconds, error) ||
@@ -472,7 +484,7 @@ bad:
 /* ---- the command line ------------------------------------------------------------------------ */
 
 struct arguments {
-    char *config, *store, *access, *isolate, *seccomp;
+    char *config, *store, *access, *isolate, *seccomp, *control;
     char *modes[MODE_COUNT];
     char **exports, **listen, **fs_ids, **connected, **limits, **traces;
     gint64 msize, idle, stall, descriptors;
@@ -487,6 +499,7 @@ static void arguments_clear(struct arguments *args)
     modes_clear(args->modes);
     g_free(args->access);
     g_free(args->isolate);
+    g_free(args->control);
     g_free(args->seccomp);
     g_strfreev(args->exports);
     g_strfreev(args->connected);
@@ -544,6 +557,9 @@ static gboolean parse_arguments(int *argc, char ***argv, struct arguments *args,
          "MODE"},
         {"seccomp", 0, 0, G_OPTION_ARG_STRING, &args->seccomp,
          "With isolation, give up system calls too: yes (default), no", "MODE"},
+        {"control", 0, 0, G_OPTION_ARG_FILENAME, &args->control,
+         "Socket for qidmapctl: an absolute path, or none (default: one in the run directory)",
+         "PATH"},
         {"threads", 0, 0, G_OPTION_ARG_INT, &args->threads, "At most N threads (default 64)", "N"},
         {"msize-max", 0, 0, G_OPTION_ARG_INT64, &args->msize,
          "Largest message in bytes (default 1 MiB and its header)", "BYTES"},
@@ -648,6 +664,7 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
         !parse_access(args.access != NULL ? args.access : file.access, &settings->trusted, error) ||
         !parse_isolate(args.isolate != NULL ? args.isolate : file.isolate,
                        args.seccomp != NULL ? args.seccomp : file.seccomp, settings, error) ||
+        !check_control(args.control, error) ||
         !check_numbers(args.threads != G_MININT ? args.threads : file.threads,
                        args.msize != G_MININT64 ? args.msize : file.msize, settings, error) ||
         !check_descriptors(args.descriptors != G_MININT64 ? args.descriptors : file.descriptors,
@@ -669,6 +686,7 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
         !config_check_fs_ids(args.fs_ids, error) || !check_traces(args.traces, error))
         goto out;
     settings->traces = g_strdupv(args.traces != NULL ? args.traces : file.traces);
+    settings->control = g_strdup(args.control != NULL ? args.control : file.control);
     settings->fs_ids = g_strdupv(args.fs_ids != NULL ? args.fs_ids : file.fs_ids);
     if (settings->listen->len == 0 && settings->connected->len == 0 &&
         getenv("LISTEN_FDS") == NULL) {

@@ -646,6 +646,64 @@ static void hang_up_all(GPtrArray *held, int how)
     g_ptr_array_free(held, TRUE);
 }
 
+bool conn_disconnect(uint64_t id)
+{
+    GPtrArray *held = g_ptr_array_new();
+    struct conn *conn;
+    bool found;
+
+    pthread_mutex_lock(&registry_lock);
+    conn = registry != NULL ? g_hash_table_lookup(registry, &id) : NULL;
+    if (conn != NULL) {
+        pthread_mutex_lock(&conn->lock);
+        if (conn->holders > 0) {
+            conn->holders++;
+            g_ptr_array_add(held, conn);
+        }
+        pthread_mutex_unlock(&conn->lock);
+    }
+    pthread_mutex_unlock(&registry_lock);
+    found = held->len > 0;
+    hang_up_all(held, SHUT_RD);
+    return found;
+}
+
+/* ---- exports that it attached to ------------------------------------------------------------- */
+
+int conn_attach(struct conn *conn, struct qid_export *exp)
+{
+    bool known;
+    int error;
+
+    /* A client may attach as often as it likes. */
+    pthread_mutex_lock(&conn->lock);
+    known = conn->attached != NULL && g_ptr_array_find(conn->attached, exp, NULL);
+    pthread_mutex_unlock(&conn->lock);
+    error = known ? 0 : qid_attach(exp, conn->id);
+    if (known || error != 0)
+        return error;
+    pthread_mutex_lock(&conn->lock);
+    if (conn->attached == NULL)
+        conn->attached = g_ptr_array_new();
+    g_ptr_array_add(conn->attached, exp);
+    pthread_mutex_unlock(&conn->lock);
+    return 0;
+}
+
+void conn_detach_all(struct conn *conn)
+{
+    GPtrArray *attached;
+
+    pthread_mutex_lock(&conn->lock);
+    attached = conn->attached;
+    conn->attached = NULL;
+    pthread_mutex_unlock(&conn->lock);
+    for (guint i = 0; attached != NULL && i < attached->len; i++)
+        qid_detach(g_ptr_array_index(attached, i), conn->id);
+    if (attached != NULL)
+        g_ptr_array_unref(attached);
+}
+
 /* ---- who keeps us waiting -------------------------------------------------------------------- */
 
 /* Whether what is watched did not move by `step` for `seconds`. */

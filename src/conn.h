@@ -125,10 +125,11 @@ struct conn {
     bool want_out; /* replies are waiting for room in the socket */
     uint32_t msize;
     bool versioned;
-    GHashTable *fids;   /* number -> struct fid */
-    uint64_t messages;  /* taken out of the input */
-    uint64_t out_count; /* bytes sent from the queue */
-    bool partial;       /* parked in mid-message; `parked_count` bytes had come by then */
+    GHashTable *fids;    /* number -> struct fid */
+    GPtrArray *attached; /* struct qid_export that were attached to; NULL: none */
+    uint64_t messages;   /* taken out of the input */
+    uint64_t out_count;  /* bytes sent from the queue */
+    bool partial;        /* parked in mid-message; `parked_count` bytes had come by then */
     uint64_t parked_count;
     struct conn_watch quiet, half, unread; /* the sweep's */
 
@@ -155,6 +156,15 @@ void conn_run_ready(struct request *request, struct worker *worker);
 
 /* An event of epoll for the connection `id`. */
 void conn_event(uint64_t id, uint32_t events, struct worker *worker);
+
+/* Ends the connection `id` in order: requests in flight are answered. False: there is none. */
+bool conn_disconnect(uint64_t id);
+
+/* Before a Tattach gives ids of the export: qid_attach(), which counts until conn_detach_all(). */
+int conn_attach(struct conn *conn, struct qid_export *exp);
+
+/* All fids are gone. */
+void conn_detach_all(struct conn *conn);
 
 /* Cuts off who keeps the daemon waiting longer than server->idle_seconds or stall_seconds. */
 void conn_sweep(void);

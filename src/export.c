@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
+#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -22,7 +23,11 @@ struct subdir {
     struct path_export export;
     int refs; /* atomic */
     struct limit_account *account;
+    struct subdir *next, *prev; /* subdirs_lock */
 };
+
+static pthread_mutex_t subdirs_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct subdir *subdirs;
 
 static char *all_names(const struct server *server)
 {
@@ -203,8 +208,23 @@ int export_subdir(const struct path_export *whole, const char *rest, struct limi
     subdir->export.whole = whole;
     subdir->refs = 1;
     subdir->account = account;
+    pthread_mutex_lock(&subdirs_lock);
+    subdir->next = subdirs;
+    if (subdirs != NULL)
+        subdirs->prev = subdir;
+    subdirs = subdir;
+    pthread_mutex_unlock(&subdirs_lock);
     *result = &subdir->export;
     return 0;
+}
+
+void export_each_subdir(void (*visit)(const struct path_export *exp, uint64_t session, void *data),
+                        void *data)
+{
+    pthread_mutex_lock(&subdirs_lock);
+    for (const struct subdir *s = subdirs; s != NULL; s = s->next)
+        visit(&s->export, s->account->id, data);
+    pthread_mutex_unlock(&subdirs_lock);
 }
 
 const struct path_export *export_ref(const struct path_export *exp)
@@ -223,6 +243,14 @@ void export_unref(const struct path_export *exp)
     subdir = (struct subdir *)exp;
     if (__atomic_sub_fetch(&subdir->refs, 1, __ATOMIC_ACQ_REL) > 0)
         return;
+    pthread_mutex_lock(&subdirs_lock);
+    if (subdir->next != NULL)
+        subdir->next->prev = subdir->prev;
+    if (subdir->prev != NULL)
+        subdir->prev->next = subdir->next;
+    else
+        subdirs = subdir->next;
+    pthread_mutex_unlock(&subdirs_lock);
     close(subdir->export.root_fd);
     limit_give(subdir->account, LIMIT_FILES, 1);
     g_free(subdir);

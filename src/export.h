@@ -40,4 +40,9 @@ void export_unref(const struct path_export *exp);
 /* Whether two trees are of one export: names can be moved and linked between them. */
 bool export_same(const struct path_export *a, const struct path_export *b);
 
+/* Calls `visit` for each subdirectory that is attached to, with the list locked, and the session
+ * whose it is. */
+void export_each_subdir(void (*visit)(const struct path_export *exp, uint64_t session, void *data),
+                        void *data);
+
 #endif

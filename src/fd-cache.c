@@ -684,9 +684,23 @@ static bool is_at_or_below(int fd, const char *path, char *full)
            strcmp(path, "/") == 0;
 }
 
-static void tell_busy(GPtrArray *busy, const char *path, const char *why)
+void fd_busy_free(void *data)
 {
-    g_ptr_array_add(busy, g_strdup_printf("%s: %s", path, why));
+    struct fd_busy *one = data;
+
+    g_free(one->path);
+    g_free(one);
+}
+
+/* `fid` may be NULL. */
+static void tell_busy(GPtrArray *busy, const struct fid *fid, const char *path, const char *why)
+{
+    struct fd_busy *one = g_new0(struct fd_busy, 1);
+
+    one->path = g_strdup(path);
+    one->why = why;
+    one->session = fid != NULL ? fid->account->id : 0;
+    g_ptr_array_add(busy, one);
 }
 
 /* The fids of a shard that may be closed. `*waiting`: some are at work just now. */
@@ -728,7 +742,8 @@ static void list_fixed(struct shard *shard, const char *path, GPtrArray *busy)
     for (struct fd_slot *slot = shard->fixed.head; slot != NULL; slot = slot->next)
         /* Whoever closes it takes it out of the list first. */
         if (is_at_or_below(fid_of(slot)->fd, path, full))
-            tell_busy(busy, full, fid_of(slot)->open ? "open" : "could not be found again");
+            tell_busy(busy, fid_of(slot), full,
+                      fid_of(slot)->open ? "open" : "could not be found again");
     pthread_mutex_unlock(&shard->lock);
 }
 
@@ -747,7 +762,7 @@ uint64_t fd_cache_drain(const char *path, GPtrArray *busy)
             wait_a_little(&times);
     }
     if (waiting)
-        tell_busy(busy, path, "a request is at work, maybe here");
+        tell_busy(busy, NULL, path, "a request is at work, maybe here");
     for (unsigned i = 0; i < SHARDS; i++)
         list_fixed(&shards[i], path, busy);
     locator_let_go(path);

@@ -93,10 +93,18 @@ void fd_cache_guard_begin(struct fd_guard *guard);
 int fd_cache_guard(struct fd_guard *guard, int dir_fd, const char *name);
 void fd_cache_unguard(struct fd_guard *guard);
 
+/* A file that had to stay open. */
+struct fd_busy {
+    char *path;
+    const char *why;  /* static storage */
+    uint64_t session; /* whose it is; 0: not known */
+};
+void fd_busy_free(void *busy);
+
 /* Closes the descriptors of all fids whose file is at or below the absolute `path` on the host, and
  * what is held of mounts there, so that they can be unmounted; fids are found again if that does
- * not happen. Adds to `busy`, for people, the path of each file that had to stay, and why. How many
- * were closed. */
+ * not happen. Adds to `busy` (struct fd_busy, for fd_busy_free()) each file that had to stay. How
+ * many were closed. */
 uint64_t fd_cache_drain(const char *path, GPtrArray *busy);
 
 /* How many descriptors fids have that may be closed. */

@@ -133,6 +133,7 @@ void fid_drop_all(struct conn *conn)
         g_hash_table_iter_remove(&iter);
         fid_free(value);
     }
+    conn_detach_all(conn);
 }
 
 void fid_set(struct fid *to, const struct fid *from, int fd, mode_t type)

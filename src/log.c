@@ -10,12 +10,17 @@
 #include <string.h>
 #include <unistd.h>
 
-static bool debug_on;
+static bool debug_on; /* atomic */
 static bool to_journal;
+
+void log_set_debug(bool debug)
+{
+    __atomic_store_n(&debug_on, debug, __ATOMIC_RELAXED);
+}
 
 void log_init(bool debug)
 {
-    debug_on = debug;
+    log_set_debug(debug);
     to_journal = getenv("JOURNAL_STREAM") != NULL && !isatty(STDERR_FILENO);
 }
 
@@ -62,7 +67,7 @@ void log_debug(const char *format, ...)
 {
     va_list args;
 
-    if (!debug_on)
+    if (!__atomic_load_n(&debug_on, __ATOMIC_RELAXED))
         return;
     va_start(args, format);
     emit(7, format, args);

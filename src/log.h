@@ -11,6 +11,9 @@
 
 void log_init(bool debug);
 
+/* Whether log_debug() says anything; any thread, any time. */
+void log_set_debug(bool debug);
+
 void log_error(const char *format, ...) G_GNUC_PRINTF(1, 2);
 void log_warning(const char *format, ...) G_GNUC_PRINTF(1, 2);
 void log_info(const char *format, ...) G_GNUC_PRINTF(1, 2);

@@ -19,6 +19,8 @@
 
 #include "src/accept.h"
 #include "src/conn.h"
+#include "src/control-verbs.h"
+#include "src/control.h"
 #include "src/fail.h"
 #include "src/fd-cache.h"
 #include "src/limit.h"
@@ -156,7 +158,8 @@ static gboolean open_listeners(const struct settings *settings, struct listen_se
     return TRUE;
 }
 
-static gboolean serve(const struct settings *settings, struct listen_set *listeners, GError **error)
+static gboolean serve(const struct settings *settings, struct listen_set *listeners,
+                      struct control *control, GError **error)
 {
     bool all_mapped = true;
     int failed = worker_pool_start(settings->threads, (const int *)(void *)listeners->fds->data,
@@ -174,6 +177,11 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
     for (size_t i = 0; i < server.export_count; i++) {
         log_info("export '%s': %s", server.exports[i].name, server.exports[i].dir);
         all_mapped &= server.exports[i].security->mode == SECURITY_MAPPED_XATTR;
+    }
+    if (!control_start(control, error)) {
+        conn_close_all(CLOSE_SECONDS);
+        worker_pool_stop();
+        return FALSE;
     }
     security_tell_limits(all_mapped);
     log_info("%s", sandbox_status());
@@ -199,6 +207,7 @@ int main(int argc, char **argv)
     struct settings *settings = NULL;
     struct listen_set listeners = {NULL, NULL, false};
     struct qid_map *map = NULL;
+    struct control *control = NULL;
     GError *error = NULL;
     int status = EXIT_FAILURE, failed;
 
@@ -227,7 +236,8 @@ int main(int argc, char **argv)
         trace_all(true);
     /* Descriptors of the parent before any of ours, sockets before the exports. */
     if (!accept_check(settings->connected, &error) ||
-        !open_listeners(settings, &listeners, &error)) {
+        !open_listeners(settings, &listeners, &error) ||
+        !control_open(settings->control, &control, &error)) {
         fail(error);
         goto out;
     }
@@ -249,11 +259,17 @@ int main(int argc, char **argv)
     server.trusted = settings->trusted;
     set_limits(settings);
     map = qid_map_new(settings->fs_ids, &error);
+    if (control != NULL) {
+        qid_set_contact(control_path(control));
+        control_verbs_add(&server, map);
+    }
     if (map == NULL || !open_exports(settings, map, &error) || !qid_map_start(map, &error) ||
-        !serve(settings, &listeners, &error)) {
+        !serve(settings, &listeners, control, &error)) {
         fail(error);
         goto out;
     }
+    /* What is at work on a store ends before the store is closed. */
+    g_clear_pointer(&control, control_stop);
     if (!conn_close_all(CLOSE_SECONDS)) {
         /* A request hangs in the kernel: what it uses must not be freed. Mappings that were given
          * out are stored; only the mark of a clean stop is not. */
@@ -264,6 +280,7 @@ int main(int argc, char **argv)
     worker_pool_stop();
     status = EXIT_SUCCESS;
 out:
+    control_stop(control);
     listen_close(&listeners);
     qid_map_free(map);
     for (size_t i = 0; i < server.export_count; i++) {

@@ -85,6 +85,27 @@ void mount_registry_renew(struct mount_registry *registry, const GPtrArray *scan
     }
 }
 
+void mount_registry_note(struct mount_registry *registry)
+{
+    for (guint i = 0; i < registry->stores->len; i++) {
+        const struct served *served = g_ptr_array_index(registry->stores, i);
+        struct qidmap_error error;
+
+        if (qidmap_seen(served->store, (const struct qidmap_live *)(const void *)served->live->data,
+                        served->live->len, &error) < 0)
+            log_debug("%s: the time served cannot be noted", error.text);
+    }
+}
+
+const struct qidmap_live *mount_registry_live(struct mount_registry *registry, qidmap_store *store,
+                                              gsize *n)
+{
+    const struct served *served = served_of(registry, store);
+
+    *n = served->live->len;
+    return (const struct qidmap_live *)(const void *)served->live->data;
+}
+
 gboolean mount_registry_check(const GPtrArray *scans, GError **error)
 {
     for (guint i = 0; i < scans->len; i++) {
@@ -165,6 +186,19 @@ static void tell_refused(struct mount_registry *registry, const struct mount_sca
                     scan->name, live->label, twin != NULL ? twin : "another filesystem");
 }
 
+static void tell_superseded(struct mount_registry *registry, const struct mount_scan *scan,
+                            const struct mount_live *live)
+{
+    char *key = g_strdup_printf("%s superseded %u", scan->name, live->fs);
+
+    if (g_hash_table_add(registry->told, key))
+        log_warning(
+            "export %s: %s is refused: it is filesystem %u, whose files moved to another "
+            "one and took their ids along ('qidmapctl adopt'); serve that one, or 'qidmapctl "
+            "fs retire %u' to let this one begin anew with new ids",
+            scan->name, live->label, live->fs, live->fs);
+}
+
 /* ---- registering ----------------------------------------------------------------------------- */
 
 static void take(struct mount_registry *registry, const struct mount_scan *scan,
@@ -183,6 +217,8 @@ static void take(struct mount_registry *registry, const struct mount_scan *scan,
         live->policy = one->identity.policy;
         if (qidmap_fs_get(scan->store, one->fs, &row, NULL) == 0)
             live->policy = row.policy;
+        if (row.superseded)
+            tell_superseded(registry, scan, live);
         if (one->flags & QIDMAP_MOUNTED_POLICY) {
             log_warning(
                 "export %s: %s cannot keep the policy of its filesystem, number %u, as it is "

@@ -511,6 +511,23 @@ int mount_scan_all(struct mount_scan *scan, const GPtrArray *lines, struct mount
     return rc;
 }
 
+void mount_scan_forget(struct mount_scan *scan, guint32 fs)
+{
+    guint kept = 0;
+
+    for (guint i = 0; i < scan->lives->len; i++) {
+        struct mount_live *live = g_ptr_array_index(scan->lives, i);
+
+        if (fs == 0 || live->fs == fs || (live->refused && scan->mode == MOUNT_REGISTER)) {
+            g_hash_table_remove(scan->by_key, live);
+            g_ptr_array_remove(scan->fresh, live);
+            live_free(live);
+        } else
+            scan->lives->pdata[kept++] = live;
+    }
+    g_ptr_array_set_size(scan->lives, (gint)kept);
+}
+
 /* ---- the table ------------------------------------------------------------------------------- */
 
 struct mount_table *mount_scan_table(const struct mount_scan *scan, guint generation)

@@ -53,6 +53,10 @@ int mount_scan_all(struct mount_scan *scan, const GPtrArray *lines, struct mount
 /* A job that finds out what the file `fd` with `stx` is on; NULL where no descriptor is left. */
 struct mount_job *mount_scan_job(const struct mount_scan *scan, int fd, const struct statx *stx);
 
+/* Forgets the lives with the number `fs`, and those that were refused; 0: all. Their mounts are
+ * looked at anew by the next mount_scan_all(). */
+void mount_scan_forget(struct mount_scan *scan, guint32 fs);
+
 /* Whether the mount of the file is one that did not answer. */
 gboolean mount_scan_is_silent(const struct mount_scan *scan, const struct statx *stx);
 

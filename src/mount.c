@@ -52,7 +52,8 @@
 #include "src/mount-scan.h"
 #include "src/mount-table.h"
 
-#define SHARDS 32
+#define SHARDS     32
+#define NOTE_PAUSE (60 * 60 * 1000) /* ms between notes that filesystems are served */
 
 struct mount_export {
     struct mount_watch *watch;
@@ -91,6 +92,7 @@ struct mount_watch {
     pthread_cond_t answered;
     struct request *requests;
     gboolean stop;
+    gboolean failed; /* the last renewal, so that the next look is one. Lock: work */
 };
 
 /* Waits until nobody reads what was read before the call. Readers are quick. */
@@ -358,10 +360,11 @@ static void answer(struct mount_watch *watch, struct request *requests)
 static gpointer watch_main(gpointer data)
 {
     struct mount_watch *watch = data;
-    gboolean changed = FALSE, failed = FALSE;
+    gint64 noted = g_get_monotonic_time();
+    gboolean changed = FALSE;
 
     for (;;) {
-        changed = has_changed(watch, changed ? 0 : -1) || changed;
+        changed = has_changed(watch, changed ? 0 : NOTE_PAUSE) || changed;
         pthread_mutex_lock(&watch->lock);
         gboolean stop = watch->stop;
         struct request *requests = watch->requests;
@@ -373,12 +376,16 @@ static gpointer watch_main(gpointer data)
         if (stop && requests == NULL)
             return NULL;
         pthread_mutex_lock(&watch->work);
-        if (mount_prober_has_late(watch->prober) || failed)
+        if (mount_prober_has_late(watch->prober) || watch->failed)
             changed = TRUE;
         if (changed)
-            failed = renew(watch) < 0;
+            watch->failed = renew(watch) < 0;
         changed = FALSE;
         answer(watch, requests);
+        if (g_get_monotonic_time() - noted >= NOTE_PAUSE * (gint64)1000) {
+            mount_registry_note(watch->registry);
+            noted = g_get_monotonic_time();
+        }
         pthread_mutex_unlock(&watch->work);
 
         if (requests != NULL) {
@@ -460,6 +467,18 @@ char *mount_describe(struct mount_export *exp, const struct statx *stx)
                         : g_strdup_printf("device %u:%u", stx->stx_dev_major, stx->stx_dev_minor);
 }
 
+GArray *mount_watch_live(struct mount_watch *watch, qidmap_store *store)
+{
+    GArray *copy = g_array_new(FALSE, FALSE, sizeof(struct qidmap_live));
+    const struct qidmap_live *live;
+    gsize n;
+
+    live = mount_registry_live(watch->registry, store, &n);
+    if (n > 0)
+        g_array_append_vals(copy, live, (guint)n);
+    return copy;
+}
+
 /* ---- life ------------------------------------------------------------------------------------ */
 
 static void export_free(gpointer data)
@@ -509,6 +528,48 @@ void mount_export_set_store(struct mount_export *exp, qidmap_store *store)
     exp->scan.store = store;
 }
 
+/* ---- for an administrator's verbs ------------------------------------------------------------ */
+
+void mount_watch_hold(struct mount_watch *watch)
+{
+    pthread_mutex_lock(&watch->work);
+}
+
+void mount_watch_resume(struct mount_watch *watch)
+{
+    pthread_mutex_unlock(&watch->work);
+}
+
+gboolean mount_export_serves(const struct mount_export *exp, guint32 fs)
+{
+    for (guint i = 0; fs != 0 && i < exp->scan.lives->len; i++) {
+        const struct mount_live *live = g_ptr_array_index(exp->scan.lives, i);
+
+        if (live->fs == fs)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+void mount_export_forget(struct mount_export *exp, guint32 fs)
+{
+    mount_scan_forget(&exp->scan, fs);
+}
+
+void mount_export_change_store(struct mount_export *exp, qidmap_store *store)
+{
+    mount_scan_forget(&exp->scan, 0);
+    exp->scan.store = store;
+}
+
+int mount_watch_renew(struct mount_watch *watch)
+{
+    int rc = renew(watch);
+
+    watch->failed = watch->failed || rc < 0;
+    return rc;
+}
+
 gboolean mount_watch_start(struct mount_watch *watch, GError **error)
 {
     watch->mountinfo_fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
@@ -552,6 +613,7 @@ void mount_watch_free(struct mount_watch *watch)
         pthread_mutex_unlock(&watch->lock);
         eventfd_write(watch->wake_fd, 1);
         g_thread_join(watch->thread);
+        mount_registry_note(watch->registry);
     }
     if (watch->mountinfo_fd >= 0)
         close(watch->mountinfo_fd);

@@ -77,8 +77,30 @@ void mount_export_set_store(struct mount_export *exp, qidmap_store *store);
 /* Resolves all mounts below all exports and begins to watch. */
 gboolean mount_watch_start(struct mount_watch *watch, GError **error);
 
+/* For an administrator's verb, any thread: between the two nothing is registered, and what is met
+ * on mounts that are not in the table waits. */
+void mount_watch_hold(struct mount_watch *watch);
+void mount_watch_resume(struct mount_watch *watch);
+
+/* While held: whether files of the filesystem `fs` can be met below the export. */
+gboolean mount_export_serves(const struct mount_export *exp, guint32 fs);
+
+/* While held: forgets which number the filesystem `fs` has below the export (0: all of them). It is
+ * found out anew by mount_watch_renew(). */
+void mount_export_forget(struct mount_export *exp, guint32 fs);
+
+/* While held: the export has another store, of which nothing is known yet; NULL: none. */
+void mount_export_change_store(struct mount_export *exp, qidmap_store *store);
+
+/* While held: looks at all mounts, and registers what has no number. 0 or a negative errno: the
+ * watch tries again. */
+int mount_watch_renew(struct mount_watch *watch);
+
 /* Ends the watch. NULL is allowed. Exports are freed with it. */
 void mount_watch_free(struct mount_watch *watch);
+
+/* What is served from `store` now: struct qidmap_live, to be freed. With the watch held. */
+GArray *mount_watch_live(struct mount_watch *watch, qidmap_store *store);
 
 /* Looks up the file that `stx` (STATX_MNT_ID included) describes: `name` in the directory `fd`, or
  * `fd` itself where it is "". FALSE where it is not in the table, or the table is being renewed.

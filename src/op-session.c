@@ -63,6 +63,11 @@ int op_attach(struct request *request)
         fid->export = NULL;
         return error;
     }
+    error = conn_attach(conn, fid->export->qids);
+    if (error != 0) {
+        fid->export = NULL;
+        return error;
+    }
     error = privs_become(NULL); /* the user is looked up by the daemon itself */
     if (error != 0)
         return error;

@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <glib.h>
+#include <pthread.h>
 #include <sys/stat.h>
 
 #include "src/mount.h"
@@ -17,6 +18,35 @@
 /* A qid is made of what never changes: a server that does not answer need not be asked. */
 #define LOOK_FLAGS (AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC)
 
+struct qid_export;
+
+/* A client that may have seen ids. */
+struct qid_session {
+    guint64 id;
+    const struct qid_export *exp;
+};
+
+/* A store that the daemon has open, for all exports that share it. */
+struct qid_store {
+    char *uri;             /* with the real path */
+    pthread_mutex_t admin; /* held by a verb that changes rows, or closes it */
+    pthread_rwlock_t use;  /* for reading: the handle is used by a verb; for writing: it is
+                              closed */
+    qidmap_store *handle;  /* NULL: closed, or lost */
+    pthread_mutex_t lock;  /* the rest: the gate (qid-gate.c) */
+    pthread_cond_t opened;
+    gboolean closed; /* who would attach waits */
+    gboolean lost;   /* it could not be opened again */
+    guint waiting;
+    GArray *sessions; /* struct qid_session */
+};
+
+struct qid_map {
+    struct mount_watch *watch;
+    GPtrArray *exports; /* struct qid_export */
+    GPtrArray *stores;  /* struct qid_store */
+};
+
 struct qid_export {
     char *name;
     char *root_path;
@@ -25,7 +55,8 @@ struct qid_export {
     enum qid_multidevs multidevs;
     enum qid_versions versions;
     struct mount_export *mounts;
-    qidmap_store *store; /* borrowed from the map */
+    struct qid_store *home; /* borrowed from the map; NULL with multidevs=warn */
+    qidmap_store *store;    /* its handle; nobody attached: it may change */
     struct statx root_stx;
     int warned;           /* atomic */
     int trouble;          /* atomic: the error of new mappings that was told last; 0: they go on */
@@ -55,8 +86,23 @@ gboolean qid_store_check_outside(const char *root_path, const char *uri, GError 
 
 /* The store of this URI, opened once however many exports share it: `stores` has those that are
  * open, and is to free its elements with qid_store_free(). Borrowed. */
-qidmap_store *qid_store_open_once(GPtrArray *stores, const char *uri, GError **error);
+struct qid_store *qid_store_open_once(GPtrArray *stores, const char *uri, GError **error);
 void qid_store_free(gpointer data);
+
+/* The directory that a URI names, or NULL. */
+const char *qid_store_dir(const char *uri);
+
+/* ---- qid-gate.c: any thread ------------------------------------------------------------------ */
+
+void qid_gate_init(struct qid_store *store);
+void qid_gate_clear(struct qid_store *store);
+
+/* From now on whoever would attach waits, or is told to come again; until it is opened. */
+void qid_gate_close(struct qid_store *store);
+void qid_gate_open(struct qid_store *store, gboolean lost);
+
+/* While closed: adds the sessions of the export (NULL: of all) to `names`; how many there are. */
+guint qid_gate_sessions(struct qid_store *store, const struct qid_export *exp, GString *names);
 
 /* ---- qid-tell.c: from any thread ------------------------------------------------------------- */
 
@@ -70,6 +116,11 @@ void qid_watch_store(struct qid_export *exp, int rc);
 
 /* multidevs=warn: once for each export, which two filesystems share the space of inode numbers. */
 void qid_warn_once(struct qid_export *exp, const struct statx *stx);
+
+/* ---- qid-count.c: from any thread ------------------------------------------------------------ */
+
+/* The map is asked for the ids of so many objects. */
+void qid_count(uint64_t objects);
 
 /* ---- qid-placeholder.c ----------------------------------------------------------------------- */
 

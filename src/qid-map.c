@@ -14,12 +14,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-struct qid_map {
-    struct mount_watch *watch;
-    GPtrArray *exports; /* struct qid_export */
-    GPtrArray *stores;  /* of qid-store.c */
-};
-
 static void export_free(gpointer data)
 {
     struct qid_export *exp = data;
@@ -38,6 +32,11 @@ gboolean qid_keep_mounts(GError **error)
     if (rc < 0)
         g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-rc), "%s", problem.text);
     return rc == 0;
+}
+
+void qid_set_contact(const char *path)
+{
+    qidmap_set_contact(path);
 }
 
 struct qid_map *qid_map_new(char *const *overrides, GError **error)
@@ -114,9 +113,10 @@ gboolean qid_map_start(struct qid_map *map, GError **error)
         struct qid_export *exp = g_ptr_array_index(map->exports, i);
         if (exp->store_uri == NULL)
             continue;
-        exp->store = qid_store_open_once(map->stores, exp->store_uri, error);
-        if (exp->store == NULL)
+        exp->home = qid_store_open_once(map->stores, exp->store_uri, error);
+        if (exp->home == NULL)
             return FALSE;
+        exp->store = exp->home->handle;
         mount_export_set_store(exp->mounts, exp->store);
         exp->little_room = g_str_has_prefix(exp->store_uri, "xattr:");
     }

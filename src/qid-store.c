@@ -12,16 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct open_store {
-    char *uri;
-    qidmap_store *store;
-};
-
 void qid_store_free(gpointer data)
 {
-    struct open_store *store = data;
+    struct qid_store *store = data;
 
-    qidmap_store_close(store->store);
+    qidmap_store_close(store->handle);
+    qid_gate_clear(store);
+    pthread_rwlock_destroy(&store->use);
+    pthread_mutex_destroy(&store->admin);
     g_free(store->uri);
     g_free(store);
 }
@@ -52,8 +50,7 @@ static char *real_path(const char *path)
     }
 }
 
-/* The directory that a URI names, or NULL. */
-static const char *store_dir(const char *uri)
+const char *qid_store_dir(const char *uri)
 {
     static const char *const schemes[] = {"lmdb:", "xattr:"};
 
@@ -69,9 +66,9 @@ gboolean qid_store_check_outside(const char *root_path, const char *uri, GError 
 {
     gboolean xattr = g_str_has_prefix(uri, "xattr:");
 
-    if (store_dir(uri) == NULL)
+    if (qid_store_dir(uri) == NULL)
         return TRUE;
-    g_autofree char *store = real_path(store_dir(uri));
+    g_autofree char *store = real_path(qid_store_dir(uri));
     g_autofree char *root = real_path(root_path);
     gsize size = strlen(root);
 
@@ -90,23 +87,23 @@ gboolean qid_store_check_outside(const char *root_path, const char *uri, GError 
 }
 
 /* The store of this URI, opened once however many exports share it. */
-qidmap_store *qid_store_open_once(GPtrArray *stores, const char *uri, GError **error)
+struct qid_store *qid_store_open_once(GPtrArray *stores, const char *uri, GError **error)
 {
     struct qidmap_error problem;
     qidmap_store *opened;
     g_autofree char *key = g_strdup(uri);
 
-    if (store_dir(uri) != NULL) {
-        g_autofree char *real = real_path(store_dir(uri));
-        key[store_dir(uri) - uri] = '\0';
+    if (qid_store_dir(uri) != NULL) {
+        g_autofree char *real = real_path(qid_store_dir(uri));
+        key[qid_store_dir(uri) - uri] = '\0';
         char *whole = g_strconcat(key, real, NULL);
         g_free(key);
         key = whole;
     }
     for (guint i = 0; i < stores->len; i++) {
-        struct open_store *store = g_ptr_array_index(stores, i);
+        struct qid_store *store = g_ptr_array_index(stores, i);
         if (strcmp(store->uri, key) == 0)
-            return store->store;
+            return store;
     }
     int rc =
         qidmap_store_open(uri, QIDMAP_OPEN_WRITE | QIDMAP_OPEN_CREATE, NULL, &opened, &problem);
@@ -114,9 +111,12 @@ qidmap_store *qid_store_open_once(GPtrArray *stores, const char *uri, GError **e
         g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-rc), "%s", problem.text);
         return NULL;
     }
-    struct open_store *store = g_new(struct open_store, 1);
+    struct qid_store *store = g_new0(struct qid_store, 1);
     store->uri = g_steal_pointer(&key);
-    store->store = opened;
+    store->handle = opened;
+    pthread_mutex_init(&store->admin, NULL);
+    pthread_rwlock_init(&store->use, NULL);
+    qid_gate_init(store);
     g_ptr_array_add(stores, store);
-    return opened;
+    return store;
 }

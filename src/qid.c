@@ -48,6 +48,7 @@ void qid_export_set_versions(struct qid_export *exp, enum qid_versions versions)
 
 static int map_inode(struct qid_export *exp, uint32_t fs, uint64_t ino, uint64_t *path)
 {
+    qid_count(1);
     int rc = qidmap_find(exp->store, fs, ino, path);
 
     if (rc != -ENOENT)
@@ -65,6 +66,7 @@ static int map_inode(struct qid_export *exp, uint32_t fs, uint64_t ino, uint64_t
 
 int qid_map_object(struct qid_export *exp, const struct qidmap_object *object, uint64_t *path)
 {
+    qid_count(1);
     int rc = qidmap_find_object(exp->store, object, path);
 
     if (rc != -ENOENT)

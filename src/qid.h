@@ -5,8 +5,9 @@
  * Owns the stores that the daemon has open, and the cache from (mount id, st_dev) to fs number with
  * the watch on mountinfo that keeps it true (mount.c). Knows nothing of fids or messages.
  *
- * Threads: qid_from_stat() and qid_from_dirents() may be called from all workers at once; the
- * others from the main thread, before the workers start or after they ended.
+ * Threads: qid_from_stat() and qid_from_dirents() may be called from all workers at once, and what
+ * says so from any thread; the others from the main thread, before the workers start or after they
+ * ended.
  */
 #ifndef QID_H
 #define QID_H
@@ -52,6 +53,10 @@ struct qid_export;     /* one export */
  * of now, so that they stay the same ones at each start. */
 gboolean qid_keep_mounts(GError **error);
 
+/* What others are told who find a store that the daemon has open: where its control socket is.
+ * Before stores are opened. */
+void qid_set_contact(const char *path);
+
 /* A new, empty map. `overrides`: "PATH=UUID" strings of fs-id, NULL-terminated, may be NULL;
  * copied. */
 struct qid_map *qid_map_new(char *const *overrides, GError **error);
@@ -73,6 +78,15 @@ gboolean qid_map_start(struct qid_map *map, GError **error);
 
 /* Stops watching, closes the stores (clean stop). NULL is allowed. */
 void qid_map_free(struct qid_map *map);
+
+/* A client is about to attach: from now on it may see ids, and these do not change until
+ * qid_detach(), as often as this was called. Waits while an administrator changes the store, and
+ * gives up with -EAGAIN; -EIO: the store could not be opened again. */
+int qid_attach(struct qid_export *exp, uint64_t session);
+void qid_detach(struct qid_export *exp, uint64_t session);
+
+/* How often all stores were asked for the id of an object. From any thread. */
+uint64_t qid_counted(void);
 
 /* The qid of the file open as `fd` (O_PATH is enough), whose statx result with QID_STATX_MASK is
  * `stx`. Returns 0 or a negative errno: -ENODEV (multidevs=forbid, on-duplicate=refuse), -EPERM

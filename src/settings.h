@@ -52,6 +52,7 @@ struct settings {
     bool trusted; /* access=trusted */
     bool debug;
     char **traces; /* for trace_add() */
+    char *control; /* for control_open() */
     bool seccomp;
     enum settings_isolate isolate;
     unsigned threads;

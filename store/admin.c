@@ -209,22 +209,42 @@ static void plan_retire(struct qidmap_store *store, GArray *plans, struct qm_fs 
     store->swept = FALSE; /* where that is more than fits one transaction */
 }
 
-int qm_store_retire(struct qidmap_store *store, uint32_t fs, GError **error)
+static int retire_leading(struct qidmap_store *store, struct qm_fs *fs, GError **error)
 {
     g_autoptr(GArray) plans = qm_plans_new();
+    int e;
+
+    if (is_retired(fs))
+        return qm_set_error(error, EINVAL, "filesystem %u is retired already", fs->number);
+    plan_retire(store, plans, fs);
+    e = qm_plans_commit(store, plans, &store->meta, error);
+    return e == 0 ? qm_rows_sweep(store, error) : e;
+}
+
+int qm_store_retire(struct qidmap_store *store, uint32_t fs, GError **error)
+{
     struct qm_fs *found;
     int e = -ENOENT;
 
     qm_store_lead(store);
     found = find(store, fs, error);
-    if (found && is_retired(found)) {
-        e = qm_set_error(error, EINVAL, "filesystem %u is retired already", fs);
-    } else if (found) {
-        plan_retire(store, plans, found);
-        e = qm_plans_commit(store, plans, &store->meta, error);
-    }
-    if (e == 0)
-        e = qm_rows_sweep(store, error);
+    if (found)
+        e = retire_leading(store, found, error);
+    qm_store_unlead(store);
+    return e;
+}
+
+int qm_store_retire_unseen(struct qidmap_store *store, uint32_t fs, uint64_t seen, gboolean *done,
+                           GError **error)
+{
+    struct qm_fs *found;
+    int e = 0;
+
+    qm_store_lead(store);
+    found = qm_map_fs(&store->map, fs);
+    *done = found && !is_retired(found) && found->row.seen == seen;
+    if (*done)
+        e = retire_leading(store, found, error);
     qm_store_unlead(store);
     return e;
 }
@@ -301,6 +321,7 @@ static int policy_leading(struct qidmap_store *store, uint32_t number, uint32_t 
     row.chosen = 1;
     row.alias = row.retired = row.left_budget = row.has_bound = row.affix_rows = 0;
     row.first_session = row.last_session = store->session;
+    row.seen = qm_store_served(store);
     row.hints.first_seen = row.hints.last_seen = g_get_real_time() / G_USEC_PER_SEC;
     e = set_instance(&row, &meta, error);
     if (e != 0)

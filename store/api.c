@@ -10,17 +10,21 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "store/adopt.h"
 #include "store/bind.h"
 #include "store/compact.h"
 #include "store/copy.h"
 #include "store/dump.h"
 #include "store/error.h"
+#include "store/holder.h"
 #include "store/identity.h"
 #include "store/iter.h"
 #include "store/load.h"
 #include "store/marker.h"
 #include "store/object.h"
+#include "store/prune-scan.h"
 #include "store/prune.h"
 #include "store/reset.h"
 #include "store/store.h"
@@ -73,6 +77,25 @@ EXPORT int qidmap_store_open(const char *uri, unsigned flags, const struct qidma
 EXPORT void qidmap_store_close(qidmap_store *store)
 {
     qm_store_close(store);
+}
+
+EXPORT int qidmap_store_holder(const char *uri, struct qidmap_holder *holder,
+                               struct qidmap_error *error)
+{
+    struct qidmap_holder found = {.size = sizeof(found)};
+    GError *e = NULL;
+
+    if (!uri || !holder || holder->size != sizeof(*holder))
+        return refuse(error, uri, "the holder needs a URI, and a struct with its size");
+    if (qm_store_holder(uri, &found, &e) != 0)
+        return qm_error_export(e, uri, error);
+    *holder = found;
+    return 0;
+}
+
+EXPORT int qidmap_set_contact(const char *contact)
+{
+    return contact ? qm_set_contact(contact, NULL) : -EINVAL;
 }
 
 EXPORT int qidmap_store_health(qidmap_store *store, struct qidmap_error *error)
@@ -673,6 +696,74 @@ EXPORT int qidmap_prune(qidmap_store *store, const struct qidmap_prune_options *
     return r == 0 ? 0 : qm_error_export(e, store->uri, error);
 }
 
+EXPORT int qidmap_open_bare(int mounted, int *bare, struct qidmap_error *error)
+{
+    gboolean is_bare = FALSE;
+    GError *e = NULL;
+    int fd;
+
+    if (mounted < 0 || !bare)
+        return refuse(error, NULL, "open_bare needs an open directory");
+    fd = qm_scan_open(mounted, &is_bare, &e);
+    if (fd >= 0 && !is_bare) {
+        close(fd);
+        fd = qm_set_error(&e, EPERM,
+                          "what is mounted upon it cannot be set aside: that needs CAP_SYS_ADMIN");
+    }
+    if (fd < 0)
+        return qm_error_export(e, NULL, error);
+    *bare = fd;
+    return 0;
+}
+
+EXPORT int qidmap_prune_missing(qidmap_store *store, const struct qidmap_missing_options *options,
+                                struct qidmap_prune_result *result, struct qidmap_error *error)
+{
+    struct qidmap_prune_result made = {.size = sizeof(made)};
+    GError *e = NULL;
+    int r;
+
+    if (!store || !options || options->size != sizeof(*options) ||
+        (options->root < 0 && options->bare < 0) || (options->flags & ~(uint32_t)QIDMAP_DRY_RUN) ||
+        (result && result->size != sizeof(*result)))
+        return refuse(error, store ? store->uri : NULL,
+                      "prune needs a store, an open root, and structs with their size");
+    r = qm_prune_missing(store, options, &made, &e);
+    if (result)
+        *result = made; /* as for qidmap_prune() */
+    return r == 0 ? 0 : qm_error_export(e, store->uri, error);
+}
+
+EXPORT int qidmap_seen(qidmap_store *store, const struct qidmap_live *live, size_t n_live,
+                       struct qidmap_error *error)
+{
+    GError *e = NULL;
+
+    if (!store || (n_live > 0 && !live))
+        return refuse(error, store ? store->uri : NULL, "seen needs a store and filesystems");
+    if (qm_store_seen(store, live, n_live, &e) != 0)
+        return qm_error_export(e, store->uri, error);
+    return 0;
+}
+
+EXPORT int qidmap_prune_fs(qidmap_store *store, const struct qidmap_prune_fs_options *options,
+                           struct qidmap_prune_result *result, struct qidmap_error *error)
+{
+    struct qidmap_prune_result made = {.size = sizeof(made)};
+    GError *e = NULL;
+    int r;
+
+    if (!store || !options || options->size != sizeof(*options) ||
+        (options->n_mounted > 0 && !options->mounted) || (options->n_live > 0 && !options->live) ||
+        (options->flags & ~(uint32_t)QIDMAP_DRY_RUN) || (result && result->size != sizeof(*result)))
+        return refuse(error, store ? store->uri : NULL,
+                      "prune needs a store, and structs with their size");
+    r = qm_prune_fs(store, options, &made, &e);
+    if (result)
+        *result = made; /* as for qidmap_prune() */
+    return r == 0 ? 0 : qm_error_export(e, store->uri, error);
+}
+
 EXPORT int qidmap_reset(const char *uri, const struct qidmap_reset_options *options,
                         struct qidmap_load_result *result, struct qidmap_error *error)
 {
@@ -711,7 +802,45 @@ EXPORT int qidmap_bind(const char *uri, const struct qidmap_bind_options *option
         (options->n_superseded > 0 && !options->superseded) ||
         (result && result->size != sizeof(*result)))
         return refuse(error, uri, "bind needs a URI, bindings, and structs with their size");
-    r = qm_bind(uri, options, &made, &e);
+    r = qm_bind(uri, options, NULL, &made, &e);
+    if (result)
+        *result = made;
+    return r == 0 ? 0 : qm_error_export(e, uri, error);
+}
+
+EXPORT int qidmap_bindings_write(int fd, const struct qidmap_bindings *bindings,
+                                 struct qidmap_error *error)
+{
+    GError *e = NULL;
+    int r;
+
+    if (fd < 0 || !bindings || bindings->size != sizeof(*bindings) || bindings->reserved ||
+        !bindings->next || bindings->n_to < 1 || bindings->n_to > QM_ADOPT_FS_MAX ||
+        bindings->n_from > QM_ADOPT_FS_MAX || !bindings->to ||
+        (bindings->n_from > 0 && !bindings->from))
+        return refuse(error, NULL, "bindings need a file, filesystems, and structs with their size");
+    for (size_t i = 0; i < bindings->n_to; i++) {
+        if (!identity_is_valid(&bindings->to[i]))
+            return refuse(error, NULL, "an identity that qidmap_identify() did not make");
+    }
+    r = qm_bindings_write(fd, bindings, &e);
+    return r == 0 ? 0 : qm_error_export(e, NULL, error);
+}
+
+EXPORT int qidmap_adopt(const char *uri, int fd, const struct qidmap_adopt_options *options,
+                        struct qidmap_bind_result *result, struct qidmap_error *error)
+{
+    const struct qidmap_adopt_options plain = {.size = sizeof(plain)};
+    struct qidmap_bind_result made = {.size = sizeof(made)};
+    GError *e = NULL;
+    int r;
+
+    if (!uri || fd < 0 ||
+        (options && (options->size != sizeof(*options) || options->reserved ||
+                     (options->flags & ~(uint32_t)QIDMAP_DRY_RUN))) ||
+        (result && result->size != sizeof(*result)))
+        return refuse(error, uri, "adopt needs a URI, a file, and structs with their size");
+    r = qm_adopt(uri, fd, options ? options : &plain, &made, &e);
     if (result)
         *result = made;
     return r == 0 ? 0 : qm_error_export(e, uri, error);

@@ -40,6 +40,7 @@
 
 #include "store/affix.h"
 #include "store/error.h"
+#include "store/holder.h"
 #include "store/place.h"
 #include "store/xattr-record.h"
 #include "store/xattr-slot.h"
@@ -366,8 +367,7 @@ static void stop_thread(struct xattr_backend *b)
 
 /* ---- the directory and its lock -------------------------------------------------------------- */
 
-/* "NAME (pid N)" of the process that has the lock, or NULL where /proc does not show it. */
-static char *find_holder(int fd)
+gboolean qm_flock_holder(int fd, long *holder, char **holder_name)
 {
     g_autofree char *text = NULL;
     g_auto(GStrv) lines = NULL;
@@ -375,7 +375,7 @@ static char *find_holder(int fd)
     guint i;
 
     if (fstat(fd, &st) != 0 || !g_file_get_contents("/proc/locks", &text, NULL, NULL))
-        return NULL;
+        return FALSE;
     lines = g_strsplit(text, "\n", -1);
     for (i = 0; lines[i]; i++) {
         g_autofree char *path = NULL, *name = NULL;
@@ -393,10 +393,23 @@ static char *find_holder(int fd)
             name = g_strdup("?");
         g_strcanon(g_strchomp(name),
                    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-", '?');
-        return pid == (long)getpid() ? g_strdup("this process")
-                                     : g_strdup_printf("%s (pid %ld)", name, pid);
+        *holder = pid;
+        *holder_name = g_steal_pointer(&name);
+        return TRUE;
     }
-    return NULL;
+    return FALSE;
+}
+
+/* "NAME (pid N)" of the process that has the lock, or NULL where /proc does not show it. */
+static char *find_holder(int fd)
+{
+    g_autofree char *name = NULL;
+    long pid;
+
+    if (!qm_flock_holder(fd, &pid, &name))
+        return NULL;
+    return pid == (long)getpid() ? g_strdup("this process")
+                                 : g_strdup_printf("%s (pid %ld)", name, pid);
 }
 
 static int take_lock(struct xattr_backend *b, GError **error)

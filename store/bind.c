@@ -41,6 +41,7 @@ struct plan {
     struct qidmap_bind_result *result;
     GHashTable *superseded; /* numbers, those of aliases as well */
     GHashTable *targets;    /* numbers of filesystems that get bindings */
+    GHashTable *coming;     /* DRY_RUN: number -> policy of those without a row yet; or NULL */
     uint64_t next_serial, next_affix;
     uint64_t full_rows;
     GError **error;
@@ -85,23 +86,32 @@ static int note_superseded(struct plan *plan, struct qidmap_store *store)
     return 0;
 }
 
+/* The policy of a filesystem that is to get its row, or 0. */
+static uint32_t coming_policy(const struct plan *plan, uint32_t fs)
+{
+    return plan->coming ? GPOINTER_TO_UINT(g_hash_table_lookup(plan->coming, GUINT_TO_POINTER(fs)))
+                        : 0;
+}
+
 /* Why the object cannot be bound at all, or NULL. */
 static const char *judge_object(const struct plan *plan, struct qidmap_store *store,
                                 const struct qidmap_object *object)
 {
+    uint32_t policy = coming_policy(plan, object->fs);
     struct qm_fs *fs;
 
     if (!qm_object_is_valid(object))
         return "no such object can be";
     fs = qm_map_fs(&store->map, object->fs);
-    if (!fs)
+    if (!fs && policy == 0)
         return "its filesystem is not in the store";
-    if ((atomic_load(&fs->state) & (QM_STATE_RETIRED | QM_STATE_SUPERSEDED)) ||
-        is_superseded(plan, object->fs))
+    if (is_superseded(plan, object->fs) ||
+        (fs && (atomic_load(&fs->state) & (QM_STATE_RETIRED | QM_STATE_SUPERSEDED))))
         return "its filesystem is retired or superseded";
-    if (fs->policy != QIDMAP_POLICY_AFFIX && fs->policy != QIDMAP_POLICY_HANDLE)
+    policy = fs ? fs->policy : policy;
+    if (policy != QIDMAP_POLICY_AFFIX && policy != QIDMAP_POLICY_HANDLE)
         return "its filesystem has no ids that last";
-    if (!qm_policy_takes(fs->policy, object->kind))
+    if (!qm_policy_takes(policy, object->kind))
         return "under the policy of its filesystem it is known by another key";
     return NULL;
 }
@@ -194,8 +204,9 @@ static void tell_conflict(struct plan *plan, const struct qidmap_binding *b, con
 static const char *judge_alias(struct qidmap_store *store, struct qm_txn *txn,
                                const struct qidmap_binding *b, int *error)
 {
+    struct qm_fs *fs = qm_map_fs(&store->map, b->object.fs);
     uint64_t id;
-    int e = qm_store_ask_aliases(store, txn, qm_map_fs(&store->map, b->object.fs), &b->object, &id);
+    int e = fs ? qm_store_ask_aliases(store, txn, fs, &b->object, &id) : -ENOENT;
 
     *error = e == -ENOENT ? 0 : e;
     return e == 0 ? "an alias of its filesystem has an id for it" : NULL;
@@ -516,7 +527,7 @@ static int prepare(const char *uri, struct plan *plan, char **backup, uint64_t *
     return e;
 }
 
-int qm_bind(const char *uri, const struct qidmap_bind_options *options,
+int qm_bind(const char *uri, const struct qidmap_bind_options *options, GHashTable *coming,
             struct qidmap_bind_result *result, GError **error)
 {
     g_autoptr(GHashTable) superseded = g_hash_table_new(NULL, NULL);
@@ -525,6 +536,7 @@ int qm_bind(const char *uri, const struct qidmap_bind_options *options,
                         .result = result,
                         .superseded = superseded,
                         .targets = targets,
+                        .coming = coming,
                         .error = error};
     g_autofree char *backup = NULL;
     uint64_t epoch = 0;

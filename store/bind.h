@@ -7,7 +7,9 @@
 
 #include "store/qidmap.h"
 
-int qm_bind(const char *uri, const struct qidmap_bind_options *options,
+/* `coming`: for QIDMAP_DRY_RUN, filesystems that have no row yet and would get one before: number
+ * -> policy; or NULL. */
+int qm_bind(const char *uri, const struct qidmap_bind_options *options, GHashTable *coming,
             struct qidmap_bind_result *result, GError **error);
 
 /* Order of object keys. */

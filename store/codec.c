@@ -110,6 +110,7 @@ void qm_record_meta(struct qm_record *r, const struct qm_meta *meta)
     value_le(r, (uint64_t)meta->created, 8);
     value_le(r, (uint64_t)meta->last_clean_stop, 8);
     value_le(r, meta->transaction, 8);
+    value_le(r, meta->served, 8);
     seal(r, QM_TABLE_META);
 }
 
@@ -144,6 +145,7 @@ void qm_record_fs(struct qm_record *r, const struct qidmap_fs *fs, gboolean has_
     value_bytes(r, h->marker, 16);
     value_le(r, fs->first_session, 8);
     value_le(r, fs->last_session, 8);
+    value_le(r, fs->seen, 8);
     for (i = 0; i < count; i++) {
         size_t size = MIN(fs->fsid[i].size, QIDMAP_FSID_BYTES);
 
@@ -342,6 +344,7 @@ int qm_parse_meta(struct qm_bytes key, struct qm_bytes value, struct qm_meta *me
     m.created = (int64_t)take_le(&v, 8);
     m.last_clean_stop = (int64_t)take_le(&v, 8);
     m.transaction = take_le(&v, 8);
+    m.served = take_le(&v, 8);
     if (!all_taken(&v) || m.affix_budget < 1 || m.affix_budget > 65535)
         return -EUCLEAN;
     *meta = m;
@@ -377,6 +380,7 @@ int qm_parse_fs(struct qm_bytes key, struct qm_bytes value, struct qidmap_fs *fs
     take_bytes(&v, h->marker, 16);
     f.first_session = take_le(&v, 8);
     f.last_session = take_le(&v, 8);
+    f.seen = take_le(&v, 8);
     if (v.short_of || !all_taken(&k) || f.fs == 0 || f.fs > QM_FS_LAST || (state & ~QM_STATE_ALL) ||
         f.policy < QIDMAP_POLICY_AFFIX || f.policy > QIDMAP_POLICY_DENY ||
         f.fsid_count > QIDMAP_FSID_COUNT || f.alias == f.fs || f.alias > QM_FS_LAST ||

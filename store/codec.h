@@ -33,6 +33,7 @@ struct qm_meta {
     uint64_t fs_rows, fsid_rows, affix_rows, full_rows;
     int64_t created, last_clean_stop;
     uint64_t transaction;
+    uint64_t served; /* seconds */
 };
 
 /* A row, encoded. */

@@ -15,10 +15,12 @@
 #include "config.h"
 
 #include "store/error.h"
+#include "store/prune-marks.h"
 #include "store/store.h"
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 /* What one thread wants. */
 struct qm_work {
@@ -320,6 +322,22 @@ int qm_store_check_meta(struct qidmap_store *store, struct qm_txn *txn)
 /* ---- transactions ------------------------------------------------------------------------------
  */
 
+uint64_t qm_store_served(const struct qidmap_store *store)
+{
+    if (!store->writable)
+        return store->meta.served;
+    return store->served_before +
+           (uint64_t)((g_get_monotonic_time() - store->opened_at) / G_USEC_PER_SEC);
+}
+
+static uint64_t nanoseconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 int qm_store_commit(struct qidmap_store *store, struct qm_txn *txn, struct qm_meta *meta)
 {
     int e = qm_store_commit_added(store, txn, meta);
@@ -333,9 +351,11 @@ int qm_store_commit_added(struct qidmap_store *store, struct qm_txn *txn, struct
 {
     const struct qm_backend_ops *ops = store->backend->ops;
     struct qm_record r;
+    uint64_t begun, took;
     int e;
 
     meta->epoch++;
+    meta->served = qm_store_served(store);
     meta->transaction = ops->number(txn);
     qm_record_meta(&r, meta);
     e = qm_txn_put(txn, QM_TABLE_META, &r);
@@ -343,7 +363,9 @@ int qm_store_commit_added(struct qidmap_store *store, struct qm_txn *txn, struct
         ops->abort(txn);
         return e;
     }
+    begun = nanoseconds();
     e = ops->commit(txn);
+    took = nanoseconds() - begun;
     if (e == QM_GROW || e == -ENOSPC)
         return e;
     if (e != 0) {
@@ -351,6 +373,9 @@ int qm_store_commit_added(struct qidmap_store *store, struct qm_txn *txn, struct
         return e;
     }
     pthread_mutex_lock(&store->lock);
+    store->commits++;
+    store->commit_nanoseconds += took;
+    store->commit_slowest = MAX(store->commit_slowest, took);
     store->meta = *meta;
     pthread_mutex_unlock(&store->lock);
     atomic_store(&store->given, meta->next_serial);
@@ -383,10 +408,15 @@ static int run_once(struct qidmap_store *store, struct qm_work *list)
     if (e != 0 || !ch.dirty) {
         ops->abort(ch.txn);
     } else {
+        uint64_t made =
+            ch.meta.affix_rows - store->meta.affix_rows + ch.meta.full_rows - store->meta.full_rows;
+
         ch.meta.last_clean_stop = 0;
         e = qm_store_commit_added(store, ch.txn, &ch.meta);
-        if (e == 0)
+        if (e == 0) {
+            atomic_fetch_add(&store->made, made);
             publish(&ch);
+        }
     }
     g_hash_table_destroy(ch.staged);
     return e;
@@ -406,6 +436,12 @@ static void run(struct qidmap_store *store, struct qm_work *list)
     }
     if (e == -EUCLEAN)
         qm_store_damaged(store);
+    for (w = list; e == 0 && w; w = w->next) {
+        for (i = 0; i < w->count; i++) {
+            if (w->wants[i].result == 0)
+                qm_marks_touch(store, &w->wants[i].object);
+        }
+    }
     if (e == 0)
         return;
     for (w = list; w; w = w->next) {
@@ -465,7 +501,7 @@ void qm_store_lead(struct qidmap_store *store)
 void qm_store_wait(struct qidmap_store *store)
 {
     pthread_mutex_lock(&store->lock);
-    while (store->leading && atomic_load(&store->pruning))
+    while (store->leading && (atomic_load(&store->pruning) & 1))
         pthread_cond_wait(&store->changed, &store->lock);
     pthread_mutex_unlock(&store->lock);
 }

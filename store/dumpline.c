@@ -37,6 +37,7 @@ void qm_line_store(GString *out, const struct qm_meta *meta)
     qm_json_u64(out, "affix_rows", meta->affix_rows);
     qm_json_u64(out, "full_rows", meta->full_rows);
     qm_json_int(out, "created", meta->created);
+    qm_json_u64(out, "served", meta->served);
     qm_json_end(out);
 }
 
@@ -102,6 +103,7 @@ void qm_line_fs(GString *out, const struct qidmap_fs *fs, gboolean has_full)
     qm_json_int(out, "instance", fs->instance);
     qm_json_u64(out, "first_session", fs->first_session);
     qm_json_u64(out, "last_session", fs->last_session);
+    qm_json_u64(out, "seen", fs->seen);
     qm_json_name(out, "type", h->type);
     qm_json_name(out, "source", h->source);
     qm_json_name(out, "backing", h->backing);
@@ -217,6 +219,7 @@ static int read_store(struct qm_json *json, struct qm_line *line, GError **error
     m->affix_rows = qm_json_take_u64(json, "affix_rows");
     m->full_rows = qm_json_take_u64(json, "full_rows");
     m->created = qm_json_take_int(json, "created", G_MININT64 + 1, G_MAXINT64);
+    m->served = qm_json_take_u64(json, "served");
     return 0;
 }
 
@@ -306,6 +309,7 @@ static void read_fs(struct qm_json *json, struct qm_line *line)
     fs->instance = (uint32_t)qm_json_take_int(json, "instance", 0, G_MAXUINT32);
     fs->first_session = qm_json_take_u64(json, "first_session");
     fs->last_session = qm_json_take_u64(json, "last_session");
+    fs->seen = qm_json_take_u64(json, "seen");
     TAKE_NAME(json, "type", h->type);
     TAKE_NAME(json, "source", h->source);
     TAKE_NAME(json, "backing", h->backing);

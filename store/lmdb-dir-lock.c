@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "store/error.h"
+#include "store/holder.h"
 
 /* ---- in this process ------------------------------------------------------------------------- */
 
@@ -66,13 +67,13 @@ static int take_flock(int fd, int how)
 
 static int busy(struct qm_lmdb_dir *dir, GError **error)
 {
-    char owner[128];
+    char owner[512];
     ssize_t size = pread(dir->lock_fd, owner, sizeof(owner) - 1, 0);
 
     owner[MAX(size, 0)] = '\0';
     owner[strcspn(owner, "\n")] = '\0';
     g_strcanon(g_strchomp(owner),
-               "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-", '?');
+               "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-/", '?');
     return qm_set_error(error, EBUSY,
                         "another process has it open for writing (pid and name: %s); stop it, or "
                         "name another store",
@@ -81,13 +82,16 @@ static int busy(struct qm_lmdb_dir *dir, GError **error)
 
 static char *owner_line(void)
 {
-    return g_strdup_printf("%ld %s\n", (long)getpid(), program_invocation_short_name);
+    const char *contact = qm_contact();
+
+    return g_strdup_printf("%ld %s%s%s\n", (long)getpid(), program_invocation_short_name,
+                           contact[0] ? " " : "", contact);
 }
 
 /* What the last writer left behind its own line. */
 static void read_note(struct qm_lmdb_dir *dir)
 {
-    char text[256];
+    char text[512];
     ssize_t size = pread(dir->lock_fd, text, sizeof(text) - 1, 0);
     const char *line;
 

@@ -5,6 +5,7 @@
  */
 #include "config.h"
 
+#include "store/prune-marks.h"
 #include "store/store.h"
 
 #include <errno.h>
@@ -62,9 +63,23 @@ static __attribute__((noinline)) int ask_full_inode(struct qidmap_store *store, 
     return ask_full(store, &object, path);
 }
 
+/* What was answered stays, also where somebody looks for rows that nobody needs. */
+static __attribute__((noinline)) void touch(struct qidmap_store *store,
+                                            const struct qm_hits_key *key,
+                                            const struct qidmap_object *object)
+{
+    struct qidmap_object inode = {.kind = QIDMAP_OBJECT_INODE};
+
+    if (!object) {
+        inode.fs = (uint32_t)(key->word[0] >> 32);
+        inode.ino = key->word[1];
+        object = &inode;
+    }
+    qm_marks_touch(store, object);
+}
+
 /* What is found while rows are being deleted may be gone a moment later: it is asked for again
- * afterwards. (prune.c has the reason why it is enough to look behind the answer: at the flag, and
- * whether rows changed meanwhile.)
+ * afterwards (prune.c), as is what was found while rows changed.
  *
  * What was found is kept for the next one who asks, until rows of the full map change or go, or
  * damage is met. Its generation is read before the transaction begins: what a transaction saw from
@@ -75,12 +90,14 @@ static __attribute__((noinline)) int ask_full_inode(struct qidmap_store *store, 
 static inline int find_key(struct qidmap_store *store, const struct qm_hits_key *key,
                            const struct qidmap_object *object, uint64_t *path)
 {
+    unsigned before, after;
     int e;
 
     for (;;) {
         uint64_t generation = atomic_load(&store->rewrites);
         gboolean keep = atomic_load(&store->broken) == 0;
 
+        before = atomic_load(&store->pruning);
         if (!keep || !qm_hits_get(&store->hits, key, generation, path)) {
             e = object ? ask_full(store, object, path)
                        : ask_full_inode(store, (uint32_t)(key->word[0] >> 32), key->word[1], path);
@@ -90,7 +107,10 @@ static inline int find_key(struct qidmap_store *store, const struct qm_hits_key 
             if (keep && (!(*path & 1) || *path >> 1 < atomic_load(&store->given)))
                 qm_hits_put(&store->hits, key, generation, *path);
         }
-        if (atomic_load(&store->pruning))
+        if (atomic_load(&store->marking))
+            touch(store, key, object);
+        after = atomic_load(&store->pruning);
+        if (before != after || (after & 1))
             qm_store_wait(store);
         else if (atomic_load(&store->rewrites) == generation)
             return 0;

@@ -5,11 +5,11 @@
  * An object that is missing when it is looked for may be back a moment later, with the same key,
  * and somebody may ask for its id and get that of the row. Deleting the row then would give a
  * living object a second id. So a step (1) collects rows and asks `look` which of them are missing,
- * with no lock; (2) takes the leader's role and raises the flag `pruning`; (3) asks again about the
- * missing ones; (4) deletes those that are missing still, commits, and lowers the flag. A reader
- * looks at the flag after it found a row. Where the flag was down, the reader had its answer before
- * (3), for an object that existed then: either (3) sees it, or it has died since. Where the flag
- * was up, the reader waits for the end of the step and asks again.
+ * with no lock; (2) takes the leader's role and makes the number `pruning` odd; (3) asks again
+ * about the missing ones; (4) deletes those that are missing still, commits, and makes the number
+ * even. A reader looks at the number before it looks for a row, and after it found one. Where it is
+ * the same even one, the reader had its answer before (3), for an object that existed then: either
+ * (3) sees it, or it has died since. Else the reader waits for the end of the step and asks again.
  *
  * An even id was bound by migration, and its row stays: it keeps the id from being bound again.
  *
@@ -181,14 +181,14 @@ static int delete_step(struct pruner *p)
     qm_store_lead(p->store);
     e = qm_store_blocked(p->store, p->error);
     if (e == 0) {
-        atomic_store(&p->store->pruning, 1);
+        atomic_fetch_add(&p->store->pruning, 1);
         e = keep_missing(p);
         if (e == 0 && p->rows->len > 0) {
             e = write_step(p);
             if (e != 0)
                 qm_set_error(p->error, e, "cannot delete rows: %s", g_strerror(-e));
         }
-        atomic_store(&p->store->pruning, 0);
+        atomic_fetch_add(&p->store->pruning, 1);
     }
     qm_store_unlead(p->store);
     return e;

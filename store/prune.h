@@ -11,4 +11,14 @@
 int qm_prune(struct qidmap_store *store, const struct qidmap_prune_options *options,
              struct qidmap_prune_result *result, GError **error);
 
+/* prune-missing.c */
+int qm_prune_missing(struct qidmap_store *store, const struct qidmap_missing_options *options,
+                     struct qidmap_prune_result *result, GError **error);
+
+/* prune-fs.c */
+int qm_store_seen(struct qidmap_store *store, const struct qidmap_live *live, size_t n_live,
+                  GError **error);
+int qm_prune_fs(struct qidmap_store *store, const struct qidmap_prune_fs_options *options,
+                struct qidmap_prune_result *result, GError **error);
+
 #endif

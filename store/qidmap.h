@@ -122,6 +122,23 @@ void qidmap_store_close(qidmap_store *store);
  * well. */
 int qidmap_store_health(qidmap_store *store, struct qidmap_error *error);
 
+/* A process that has a store open for writing. */
+struct qidmap_holder {
+    size_t size; /* in: sizeof (struct qidmap_holder) */
+    int64_t pid; /* 0: not known */
+    char name[64];
+    char contact[256]; /* what it said with qidmap_set_contact(), or "" */
+};
+
+/* Who has the store open for writing now; by the time of the answer that may have changed. An
+ * xattr: store does not tell the contact. -ENOENT: nobody, as far as can be seen. */
+int qidmap_store_holder(const char *uri, struct qidmap_holder *holder, struct qidmap_error *error);
+
+/* What a process that will have stores open for writing tells others: where it is reached, for
+ * example the path of a socket. Less than 256 bytes, no control characters (-EINVAL). Before stores
+ * are opened. */
+int qidmap_set_contact(const char *contact);
+
 /* Numbers about a store. Sizes in bytes. */
 struct qidmap_stats {
     size_t size;     /* in: sizeof (struct qidmap_stats) */
@@ -144,6 +161,12 @@ struct qidmap_stats {
     int64_t last_clean_stop; /* 0: never, or open for writing now, or not stopped cleanly */
     char uri[512];
     char backend[16]; /* "lmdb", "xattr", "memory" */
+    uint64_t made;    /* since this handle was opened: affix entries and rows of the full map that
+                         were made for objects that were new */
+    uint64_t commits; /* since then; all of them */
+    uint64_t commit_nanoseconds; /* they took, all together, until they were on stable storage */
+    uint64_t commit_slowest;     /* nanoseconds */
+    uint64_t served;  /* seconds that it was open for writing, in all */
 };
 int qidmap_store_stats(qidmap_store *store, struct qidmap_stats *stats, struct qidmap_error *error);
 
@@ -371,6 +394,14 @@ int qidmap_register_mounted(qidmap_store *store, struct qidmap_mounted *mounted,
                             const struct qidmap_register_options *options,
                             struct qidmap_error *error);
 
+/*
+ * For a server, about hourly and before it closes the store: these filesystems are mounted still.
+ * Notes the time served in their rows, by which qidmap_prune_fs() judges. A row that was noted
+ * within the last minute is left as it is. Errors: those of a commit.
+ */
+int qidmap_seen(qidmap_store *store, const struct qidmap_live *live, size_t n_live,
+                struct qidmap_error *error);
+
 /* As qidmap_register(), but makes and changes nothing: *fs_numbers are 0 where no row fits. For
  * tools. */
 int qidmap_recognise(qidmap_store *store, const struct qidmap_identity *identities, size_t count,
@@ -406,6 +437,7 @@ struct qidmap_fs {
     uint32_t reserved;
     uint64_t first_session; /* first and last time that a store was open for writing and the */
     uint64_t last_session;  /* filesystem was registered: the epoch at which that time began */
+    uint64_t seen; /* time served (qidmap_stats) when it was last known to be mounted, seconds */
 };
 /* -ENOENT where no such row is. */
 int qidmap_fs_get(qidmap_store *store, uint32_t fs, struct qidmap_fs *row,
@@ -776,6 +808,64 @@ struct qidmap_prune_result {
 int qidmap_prune(qidmap_store *store, const struct qidmap_prune_options *options,
                  struct qidmap_prune_result *result, struct qidmap_error *error);
 
+/*
+ * The root directory of the filesystem that is mounted at the open directory `mounted` (O_PATH is
+ * enough), without what is mounted upon it, for the caller to close. Errors: -EXDEV the mount shows
+ * a part of the filesystem only, -EPERM (open_tree(2) needs CAP_SYS_ADMIN), -ENODEV.
+ */
+int qidmap_open_bare(int mounted, int *bare, struct qidmap_error *error);
+
+struct qidmap_missing_options {
+    size_t size;    /* sizeof (struct qidmap_missing_options) */
+    uint32_t flags; /* QIDMAP_DRY_RUN */
+    uint32_t fs;    /* whose rows of the full map are looked at */
+    int root;       /* the mount point of the filesystem, open; O_PATH is enough. The caller has seen
+                       to it that it is `fs`, by qidmap_identify() and qidmap_recognise() */
+    int bare;       /* -1; or what qidmap_open_bare() gave, perhaps to another process: then `root`
+                       is not used */
+    qidmap_progress_func progress; /* may be NULL; names looked at, of an unknown total */
+    void *data;
+};
+
+/*
+ * qidmap_prune() of what the mounted filesystem no longer has. All of it is read, also what mounts
+ * hide, twice or more until nothing has been renamed meanwhile; where something cannot be read, or
+ * may be hidden, nothing is deleted. The store may be in use meanwhile, and the filesystem too:
+ * what lives, is born, moved or asked for stays. Files without a name stay where this process has
+ * them open. Rows with an even id, bound by migration, stay. Errors: those of qidmap_prune(), -EXDEV
+ * the mount shows a part only, -EBUSY the filesystem changes all the time, or is hidden by others,
+ * or rows are being looked for already, -EACCES.
+ */
+int qidmap_prune_missing(qidmap_store *store, const struct qidmap_missing_options *options,
+                         struct qidmap_prune_result *result, struct qidmap_error *error);
+
+struct qidmap_prune_fs_options {
+    size_t size;         /* sizeof (struct qidmap_prune_fs_options) */
+    uint32_t flags;      /* QIDMAP_DRY_RUN */
+    uint32_t fs;         /* this one alone; 0: all */
+    uint64_t unseen_for; /* seconds of time served */
+    /* Whatever is mounted now, as qidmap_identify() says it. One that cannot be identified: count
+     * 0, and the type in the hints: then no filesystem of that type goes. */
+    const struct qidmap_identity *mounted;
+    size_t n_mounted;
+    const struct qidmap_live *live; /* what is served now */
+    size_t n_live;
+    /* May be NULL. A filesystem that goes, and for how many seconds served it was not seen. */
+    void (*retired)(void *data, uint32_t fs, uint64_t unseen);
+    void *data;
+};
+
+/*
+ * Retires filesystems that were not seen for so much time served, as qidmap_fs_retire() does, one
+ * after the other. Time served is measured by a clock that nobody can set, while a writer has the
+ * store open. Never one that is mounted or served, or shares an identity (on btrfs: a superblock)
+ * with one that is; nor one whose policy was chosen by the operator, or that is superseded.
+ * result->rows: filesystems that were looked at; missing: that went. Errors: -EROFS, those of a
+ * commit.
+ */
+int qidmap_prune_fs(qidmap_store *store, const struct qidmap_prune_fs_options *options,
+                    struct qidmap_prune_result *result, struct qidmap_error *error);
+
 /* ---- ids given elsewhere --------------------------------------------------------------------- */
 
 /* The order in which objects are to be bound: less than, equal to or greater than 0. */
@@ -828,6 +918,61 @@ struct qidmap_bind_result {
  */
 int qidmap_bind(const char *uri, const struct qidmap_bind_options *options,
                 struct qidmap_bind_result *result, struct qidmap_error *error);
+
+/* A filesystem whose files have moved away. */
+struct qidmap_moved_fs {
+    uint32_t fs; /* its number in the store, which gave the ids; 0: another store gave them */
+    uint32_t reserved;
+    struct qidmap_fsid fsid; /* its identity; kind 0: not known */
+    char type[32];
+};
+
+/* Bindings that are kept in a file, with the filesystems that they are about. */
+struct qidmap_bindings {
+    size_t size;       /* sizeof (struct qidmap_bindings) */
+    uint32_t reserved; /* 0 */
+    uint32_t n_to;     /* filesystems that files have moved to; 1 ... 65,536 */
+    uint32_t n_from;   /* that they have moved from */
+    uint32_t unused;
+    const struct qidmap_identity *to;
+    const struct qidmap_moved_fs *from;
+    /* The bindings: 1 and one, 0 at the end, or a negative errno. object.fs is the place in `to`, 0,
+     * 1 ...; ascending by object, none twice. */
+    int (*next)(void *data, struct qidmap_binding *binding);
+    qidmap_progress_func progress; /* may be NULL */
+    void *data;
+};
+
+/* Writes bindings to the start of the open file `fd`, which has to be empty. They can be adopted by
+ * this version of the library on this machine only: the file is to be kept for a while, or handed
+ * to another process. Errors: -EINVAL, -ECANCELED, those of `next` and of pwrite(2). */
+int qidmap_bindings_write(int fd, const struct qidmap_bindings *bindings,
+                          struct qidmap_error *error);
+
+struct qidmap_adopt_options {
+    size_t size;    /* sizeof (struct qidmap_adopt_options) */
+    uint32_t flags; /* QIDMAP_DRY_RUN */
+    uint32_t reserved;
+    /* May be NULL: a binding that is not possible, and why; object.fs is the place in `to`. */
+    void (*conflict)(void *data, const struct qidmap_binding *binding, const char *text);
+    const char *backup;            /* as for qidmap_bind() */
+    qidmap_progress_func progress; /* may be NULL; `total` is 0 at first: not known */
+    void *data;
+};
+
+/*
+ * Does what qidmap_bind() does with the bindings of the open file `fd`, whose offset stays as it is:
+ * gives the filesystems that files have moved to their rows first, in a store that is made where it
+ * is absent; and supersedes those that they have moved from. One of these that has no row, since
+ * another store gave the ids, gets one, so that it is refused where it comes; but not one that is
+ * known by names only. `options` and `result` may be NULL. Where bindings are refused, rows of
+ * filesystems may have been made, as at the start of a server, and nothing else. QIDMAP_DRY_RUN
+ * changes nothing, and works while another process writes. Errors: those of qidmap_bind(),
+ * -EBADMSG the file is damaged, or was written by another version; -EINVAL a filesystem is in `to`
+ * and `from`; -ENODEV a number in `from` is that of another filesystem.
+ */
+int qidmap_adopt(const char *uri, int fd, const struct qidmap_adopt_options *options,
+                 struct qidmap_bind_result *result, struct qidmap_error *error);
 
 /* ---- beginning anew -------------------------------------------------------------------------- */
 

@@ -24,6 +24,7 @@ static void fill_row(const struct work *w, size_t i, gboolean fresh, struct qidm
                      gboolean *changed)
 {
     gint64 now = g_get_real_time() / G_USEC_PER_SEC;
+    uint64_t served = qm_store_served(w->store);
     const struct qidmap_identity *id = &w->reg->identities[i];
     size_t by = 0;
     gboolean wants = qm_work_wants_marker(w, i, &by);
@@ -35,8 +36,9 @@ static void fill_row(const struct work *w, size_t i, gboolean fresh, struct qidm
     }
     if (qm_resolve_update(row, id, fresh, now))
         *changed = TRUE;
-    if (row->last_session != w->store->session) {
+    if (row->last_session != w->store->session || row->seen + QM_SEEN_FRESH <= served) {
         row->last_session = w->store->session;
+        row->seen = served;
         *changed = TRUE;
     }
     /* A marker that is going to be replaced no longer speaks against its filesystem. It stays: as

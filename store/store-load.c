@@ -257,6 +257,8 @@ int qm_store_load(struct qidmap_store *store, GError **error)
     if (e == 0) {
         atomic_store(&store->given, store->meta.next_serial);
         store->session = store->meta.epoch + 1;
+        store->served_before = store->meta.served;
+        store->opened_at = g_get_monotonic_time();
     }
     return e;
 }

@@ -88,6 +88,7 @@ static struct qidmap_store *new_store(const char *uri, gboolean writable,
     store->pause_first = config ? config->retry_pause : 0;
     store->queue_end = &store->queue;
     pthread_mutex_init(&store->lock, NULL);
+    pthread_mutex_init(&store->marks_lock, NULL);
     pthread_cond_init(&store->changed, NULL);
     qm_map_init(&store->map);
     qm_hits_init(&store->hits, store->map.seed);
@@ -211,6 +212,7 @@ void qm_store_close(struct qidmap_store *store)
     qm_hits_clear(&store->hits);
     pthread_cond_destroy(&store->changed);
     pthread_mutex_destroy(&store->lock);
+    pthread_mutex_destroy(&store->marks_lock);
     g_free(store->trouble);
     g_free(store->uri);
     g_free(store);
@@ -225,8 +227,12 @@ void qm_store_stats(struct qidmap_store *store, struct qidmap_stats *stats)
 
     pthread_mutex_lock(&store->lock);
     m = store->meta;
-    pthread_mutex_unlock(&store->lock);
     memset(stats, 0, sizeof(*stats));
+    stats->made = atomic_load(&store->made);
+    stats->commits = store->commits;
+    stats->commit_nanoseconds = store->commit_nanoseconds;
+    stats->commit_slowest = store->commit_slowest;
+    pthread_mutex_unlock(&store->lock);
     stats->size = size;
     stats->format = QM_FORMAT_VERSION;
     stats->affix_budget = m.affix_budget;
@@ -243,6 +249,7 @@ void qm_store_stats(struct qidmap_store *store, struct qidmap_stats *stats)
     if (store->backend->ops->rows_room)
         stats->rows_room = store->backend->ops->rows_room(store->backend);
     stats->created = m.created;
+    stats->served = store->writable ? qm_store_served(store) : m.served;
     stats->last_clean_stop = store->writable ? 0 : m.last_clean_stop;
     g_strlcpy(stats->uri, store->uri, sizeof(stats->uri));
     g_strlcpy(stats->backend, store->backend->ops->name, sizeof(stats->backend));

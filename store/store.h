@@ -24,6 +24,7 @@
 #include "store/qidmap.h"
 
 struct qm_work;
+struct qm_marks;
 
 /* What the counters must at least be before anything new is mapped: ids below may have been seen by
  * somebody. */
@@ -45,7 +46,8 @@ struct qidmap_store {
     struct qm_work *queue;  /* new mappings that nobody has taken yet */
     struct qm_work **queue_end;
     struct qm_meta meta; /* as on stable storage; written by the leader */
-    char *trouble;       /* why nothing new is mapped, or NULL; written by the leader */
+    uint64_t commits, commit_nanoseconds, commit_slowest; /* as in struct qidmap_stats */
+    char *trouble; /* why nothing new is mapped, or NULL; written by the leader */
 
     /* Of the leader alone. */
     uint64_t session; /* number of this time of writing */
@@ -55,12 +57,20 @@ struct qidmap_store {
     uint64_t opened; /* epoch at the opening */
     int blocked;     /* what qm_store_ready() gave when the role was taken */
     struct qm_floor floor;
+    uint64_t served_before;    /* seconds, at the opening */
+    gint64 opened_at;          /* monotonic time, us; constant, as the former */
     gint64 retry_at;           /* monotonic time, us: nothing is tried again before */
     gint64 pause, pause_first; /* us */
 
-    _Atomic int broken;  /* 0, or the errno that ended all writing, or interrupted it */
-    _Atomic int pruning; /* the leader is deleting rows of the full map of a live filesystem */
-    struct qm_hits hits; /* rows of the full map that readers found */
+    pthread_mutex_t marks_lock; /* of `marks`; the last of all locks */
+    struct qm_marks *marks;     /* or NULL */
+
+    _Atomic int broken;       /* 0, or the errno that ended all writing, or interrupted it */
+    _Atomic unsigned pruning; /* odd: the leader is deleting rows of the full map of a live
+                                 filesystem; larger by one at each beginning and end of that */
+    _Atomic int marking;      /* answers from the full map leave marks: see prune-marks.h */
+    _Atomic uint64_t made;    /* as in struct qidmap_stats */
+    struct qm_hits hits;      /* rows of the full map that readers found */
     /* How often rows that were there may have changed or gone, after each time: the generation of
      * what `hits` knows. */
     _Atomic uint64_t rewrites;
@@ -150,6 +160,10 @@ int qm_store_commit(struct qidmap_store *store, struct qm_txn *txn, struct qm_me
 /* The same for a transaction that adds rows and changes none of the full map: what readers found
  * there stays true. */
 int qm_store_commit_added(struct qidmap_store *store, struct qm_txn *txn, struct qm_meta *meta);
+/* A row that was noted as seen so many seconds ago is not written again for that alone. */
+#define QM_SEEN_FRESH 60u
+/* Seconds of time served, with those of now. */
+uint64_t qm_store_served(const struct qidmap_store *store);
 int qm_txn_put(struct qm_txn *txn, enum qm_table table, const struct qm_record *record);
 /* -EUCLEAN where the counters that `txn` sees are not those in RAM. */
 int qm_store_check_meta(struct qidmap_store *store, struct qm_txn *txn);
@@ -190,6 +204,9 @@ int qm_store_register_mounted(struct qidmap_store *store, struct qidmap_mounted 
 /* admin.c */
 int qm_store_alias(struct qidmap_store *store, uint32_t old_fs, uint32_t new_fs, GError **error);
 int qm_store_retire(struct qidmap_store *store, uint32_t fs, GError **error);
+/* The same where it was last seen at `seen`; else nothing is done, and *done is FALSE. */
+int qm_store_retire_unseen(struct qidmap_store *store, uint32_t fs, uint64_t seen, gboolean *done,
+                           GError **error);
 int qm_store_set_policy(struct qidmap_store *store, uint32_t fs, uint32_t policy, gboolean renumber,
                         uint32_t *new_fs, GError **error);
 

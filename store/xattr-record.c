@@ -7,8 +7,9 @@
  *   num     7 bits in each byte, lowest first, the high bit says that more follow; as short as can
  *           be. snum: i64 as num: 2 x for x >= 0, -2 x - 1 below
  *   image   u8 version: 1, u8[16] uuid, num affix budget, epoch, next_fs, next_affix, next_serial,
- *           next_instance, snum created, last clean stop, u64 home: digest of what tells the
- *           directory from a copy (0: nothing does), num fs rows, affix rows, then the rows
+ *           next_instance, snum created, last clean stop, num served, u64 home: digest of what
+ *           tells the directory from a copy (0: nothing does), num fs rows, affix rows, then the
+ *           rows
  *   fs      num number less that of the row before (0), u24 fields, then those that are there:
  *     bit  0 num flags         6 u32 root_gen             11 snum last_seen - first_seen
  *          1 num state         7 num root_ino             12 type        17 part_uuid
@@ -18,7 +19,7 @@
  *          5 num partition    10 snum first_seen -        16 wwid        21 machine_id
  *                                created
  *     bits 22 and 23: policy - 1. Then num number of identities, each num kind, num size, bytes;
- *     num first session, snum last session - first; rows met: num m; even: m / 2 numbers follow,
+ *     num first session, snum last session - first, num seen; rows met: num m; even: m / 2 numbers follow,
  *     each as num less that before (0); odd: num first, then (m - 1) / 2 bytes, of which bit i
  *     (lowest first) is number first + 1 + i
  *   string  num t: 0: the digest of a longer one, 8 bytes; 1: 16 bytes, shown as a uuid; 2: 16
@@ -189,6 +190,7 @@ struct qm_image_writer *qm_image_writer_new(const struct qm_meta *meta, uint64_t
     put_num(w, meta->next_instance);
     put_snum(w, meta->created);
     put_snum(w, meta->last_clean_stop);
+    put_num(w, meta->served);
     put_le(w, home, 8);
     put_num(w, meta->fs_rows);
     put_num(w, meta->affix_rows);
@@ -318,6 +320,7 @@ void qm_image_put_fs(struct qm_image_writer *w, const struct qidmap_fs *fs)
     }
     put_num(w, fs->first_session);
     put_snum(w, minus((int64_t)fs->last_session, (int64_t)fs->first_session));
+    put_num(w, fs->seen);
     put_met(w, fs->met, fs->met_count);
 }
 
@@ -568,6 +571,7 @@ static void take_fs(struct reader *r, uint32_t before, int64_t created, struct q
     }
     fs->first_session = take_num(r);
     fs->last_session = (uint64_t)plus(take_snum(r), (int64_t)fs->first_session);
+    fs->seen = take_num(r);
     take_met(r, fs);
     /* What is 0 or empty is not there: else two images would mean the same. */
     if (fs->fs == before || (!r->bad && fields_of(fs, state, created) != fields))
@@ -626,6 +630,7 @@ int qm_image_read(struct qm_bytes bytes, const struct qm_image_sink *sink)
     m.next_instance = take_num(&r);
     m.created = take_snum(&r);
     m.last_clean_stop = take_snum(&r);
+    m.served = take_num(&r);
     home = take_le(&r, 8);
     m.fs_rows = take_num(&r);
     m.affix_rows = take_num(&r);

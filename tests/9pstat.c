@@ -5,13 +5,16 @@
  * One line for each path: qid path, the inode number that a Linux guest shows (qid path + 2), the
  * type (d, l or -), the path.  With -R each directory is followed down through Treaddir, and the
  * ids seen by Treaddir, Twalk and Tgetattr are compared: exit status 1 where two differ.  Entries
- * that vanish meanwhile are passed over.  It knows the protocol only, nothing of qidmap.
+ * that vanish meanwhile are passed over.  With -w it keeps the session, and a fid for each PATH,
+ * until the end of its input; with -o the last PATH is open meanwhile.  It knows the protocol only,
+ * nothing of qidmap.
  */
 #include "config.h"
 
 #include "tests/lib/client.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,6 +23,8 @@
 
 static struct client *conn;
 static int failures;
+static gboolean hold;
+static guint32 last; /* fid of the last path that is kept */
 
 static void fail(const char *path, const char *what, int rc)
 {
@@ -98,14 +103,20 @@ static void stat_at(guint32 dfid, const char *name, const char *shown, gboolean 
     show(shown, &qid);
     if (recurse && rc == 0 && (qid.type & QTDIR))
         list_below(fid, shown, &qid);
-    client_clunk(conn, fid);
+    if (hold && dfid == ROOT)
+        last = fid;
+    else
+        client_clunk(conn, fid);
 }
 
 int main(int argc, char **argv)
 {
-    gboolean recurse = FALSE;
+    gboolean recurse = FALSE, open_last = FALSE;
+    struct client_qid qid;
     GOptionEntry options[] = {
         {"recursive", 'R', 0, G_OPTION_ARG_NONE, &recurse, "Follow directories down", NULL},
+        {"wait", 'w', 0, G_OPTION_ARG_NONE, &hold, "Stay until the input ends", NULL},
+        {"open", 'o', 0, G_OPTION_ARG_NONE, &open_last, "Open the last PATH", NULL},
         {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
     g_autoptr(GOptionContext) context = g_option_context_new("ADDR ANAME [PATH...]");
@@ -134,6 +145,11 @@ int main(int argc, char **argv)
         stat_at(ROOT, "", "/", recurse, NULL);
     for (int i = 3; rc == 0 && i < argc; i++)
         stat_at(ROOT, argv[i], argv[i], recurse, NULL);
+    if (rc == 0 && open_last && (rc = client_lopen(conn, last, O_RDONLY, &qid)) != 0)
+        fail(argv[argc - 1], "open", rc);
+    fflush(stdout);
+    while (hold && rc == 0 && getchar() != EOF)
+        ;
     client_close(conn);
     return failures > 0;
 }

@@ -71,3 +71,24 @@ $err"
 member() { # NAME: of the JSON line on stdin, a string or a number
     sed -nE "s/.*\"$1\":\"?([^,\"}]*).*/\1/p"
 }
+
+# hold PATH...: a client that stays attached, with a fid for each PATH, until release; -o: the last
+# one is open
+hold() {
+    rm -f "$tmp/held" "$tmp/held.out"
+    mkfifo "$tmp/held"
+    "$stat9p" "$address" tree -w "$@" <"$tmp/held" >"$tmp/held.out" 2>&1 &
+    held_pid=$!
+    exec 8>"$tmp/held"
+    wait_until 20 test -s "$tmp/held.out" || bail_out "no client stays attached"
+}
+
+release() { # and waits until the daemon of control socket $control, if any, knows
+    exec 8>&-
+    wait "$held_pid"
+    [ -z "${control:-}" ] || wait_until 20 no_sessions || bail_out "the session does not end"
+}
+
+no_sessions() {
+    "$builddir/tests/control-call" "$control" '{"verb":"sessions"}' | grep -q '"sessions":\[\]'
+}

@@ -36,9 +36,13 @@ start_qidmapd --export "tree=$tree" --store "lmdb:$tmp/copy" --listen "$address"
     bail_out "qidmapd does not take the loaded store: $(cat "$qidmapd_log")"
 "$stat9p" "$address" tree -R >"$tmp/ids2"
 is "$(cat "$tmp/ids2")" "$(cat "$tmp/ids")" "a client sees the same ids"
-run load "$tmp/dump" --store "lmdb:$tmp/copy" --replace --yes
+run load "$tmp/dump" --store "lmdb:$tmp/copy"
 exits 3 "load into a store that a daemon has open"
-complains "$qidmapd_pid" "and the daemon is named"
+hold one
+run load "$tmp/dump" --store "lmdb:$tmp/copy" --replace --yes
+exits 3 "and with --replace, while a client is attached"
+complains "1 session is attached" "and its session is named"
+release
 stop_qidmapd
 
 # what is there is not overwritten

@@ -35,7 +35,6 @@ says 'new\\x0aline' "which is shown in one line"
 
 serve_tree
 meet_all
-pid=$qidmapd_pid
 run fs list --store "$store"
 exits 0 "fs list while the server runs"
 says '^1 +[^ ]+ +[a-z]+ +(sure|weak|ephemeral)' "says how sure"
@@ -50,13 +49,15 @@ says '^  in store +filesystem 1$' "finds the number"
 run fs identify --store "$store" --json "$tree"
 is "$(member fs <<<"$out" | tail -n 1)" 1 "and as JSON"
 
-for verb in "retire 1" "policy 1 deny" "alias 1 2"; do
+hold one
+for verb in "retire 1" "policy 1 deny --renumber"; do
     # shellcheck disable=SC2086 # words
     run fs $verb --yes --store "$store"
-    exits 3 "fs ${verb%% *} while a server has the store"
-    complains "$pid" "names its pid"
-    complains "stop" "and says what to do"
+    exits 1 "fs ${verb%% *} while a client is attached"
+    complains "1 session is attached" "names the session"
+    complains "unmount" "and says what to do"
 done
+release
 stop_qidmapd
 cp -r "$tmp/store" "$tmp/kept"
 

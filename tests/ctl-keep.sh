@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # Promise: compact, copy, backup, restore and reset lose no mapping. Ids of all files are the same after
-# compact, copy and restore; after reset no file has an id that any file had. They work beside a daemon
-# or are refused with its name. Each of them, killed at 50 random points, leaves the old state or the new
+# compact, copy and restore; after reset no file has an id that any file had. They work beside a daemon, or through it;
+# what changes ids is refused while a client is attached, with the number of its session. Each of them, killed at 50 random points, leaves the old state or the new
 # one, whole.
 
 . "$(dirname "$0")/lib.sh"
@@ -37,12 +37,20 @@ exits 0 "copy while a daemon runs"
 is "$(rows "lmdb:$tmp/live")" "$(rows "$store")" "and all rows are there"
 run compact --store "$store" --dry-run
 exits 0 "compact --dry-run while a daemon runs"
-for verb in "compact" "restore $tmp/backup --yes" "reset --yes" "reset --fs 1 --yes"; do
+hold one sub/deep
+for verb in "restore $tmp/backup --yes" "reset --yes" "reset --fs 1 --yes"; do
     # shellcheck disable=SC2086 # words
     run $verb --store "$store"
-    exits 3 "$verb is refused while a daemon runs"
-    complains "$qidmapd_pid" "and the daemon is named"
+    exits 3 "$verb is refused while a client is attached"
+    complains "1 session is attached .* [0-9]+ \(export tree\)" "and its session is named"
 done
+before=$(rows "$store")
+run compact --store "$store"
+exits 0 "compact while a daemon runs, and a client is attached"
+is "$(rows "$store")" "$before" "no row has changed"
+"$stat9p" "$address" tree -R >"$tmp/ids2"
+is "$(cat "$tmp/ids2")" "$(cat "$tmp/ids")" "nor any id"
+release
 run copy "lmdb:$tmp/live" "$store" --replace --yes
 exits 3 "copy onto a store that a daemon uses is refused"
 stop_qidmapd

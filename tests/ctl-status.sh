@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # Promise: qidmapctl status, dump and fs show what is in a store, while a daemon has it open and
-# after that, by --store and by --export, as tables and as JSON whose counts agree.
+# after that, by --store and by --export, as tables and as JSON whose counts agree; status draws how the
+# ids are divided on a terminal, and tells the same in numbers elsewhere.
 
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/ctl-common.sh"
@@ -57,6 +58,35 @@ for when in "while the daemon runs" "after it"; do
 
     [ "$when" = "after it" ] || stop_qidmapd
 done
+
+# the picture: the four parts are all of the numbers, and those of affix entries are divided
+run status --store "$store"
+says '^FS +TYPE' "status shows the filesystems"
+says "^1 .* sure" "and how sure each is"
+parts=$(sed -n '/^id space/,/^$/p' <<<"$out" | sed -n 's/.* \([0-9.]*\) %.*/\1/p')
+is "$(awk '{ sum += $1 } END { print sum, NR }' <<<"$parts")" "100 4" "the parts of the id space are all of it"
+is "$(sed -n '/^affix entries by/,/^$/p' <<<"$out" | sed -n 's/.* \([0-9.]*\) %.*/\1/p' |
+    awk '{ sum += $1 } END { print sum, NR }')" "25 2" "the affix entries of filesystems, and what is left, are a quarter"
+LC_ALL=C grep -q '[#|]\|[^ -~]' <<<"$out" && not_ok "no bars in a pipe" "$out" || ok "no bars in a pipe"
+grep -q ' $' <<<"$out" && not_ok "no blanks at the end of lines" "$out" || ok "no blanks at the end of lines"
+run status --store "$store" --json
+entries=$(member affix_rows <<<"${out%%\"filesystems\"*}")
+is "$(member id_share <<<"$out")" "$(awk -v n="$entries" 'BEGIN { print n / 32 }')" \
+    "each of the first four affix entries has 1/32 of all numbers"
+if command -v script >/dev/null; then
+    script -qec "stty cols 100; LC_ALL=C '$ctl' status --store '$store'" /dev/null </dev/null | tr -d '\r' >"$tmp/drawn"
+    full=$(grep '^  full map' "$tmp/drawn" | tr -cd '#' | wc -c)
+    affix=$(grep '^  affix entries' "$tmp/drawn" | tr -cd '#' | wc -c)
+    [ "$full" -ge 20 ] && [ "$affix" = $(((full + 1) / 2)) -o "$affix" = $((full / 2)) ] &&
+        ok "bars on a terminal have the length of their shares" ||
+        not_ok "bars on a terminal have the length of their shares" "$(cat "$tmp/drawn")"
+    given=$(sed -n '/^affix entries by/,$p' "$tmp/drawn" | tr -cd '#' | wc -c)
+    [ "$given" -ge $((2 * full - 3)) ] && ok "what filesystems have, and what is left, fill a whole bar" ||
+        not_ok "what filesystems have, and what is left, fill a whole bar" "$(cat "$tmp/drawn")"
+    is "$(awk 'length($0) > 100 && /%/' "$tmp/drawn")" "" "the picture fits the terminal"
+else
+    skip "bars on a terminal" "no script (util-linux)"
+fi
 
 # by the name of an export
 cat >"$tmp/qidmapd.conf" <<END

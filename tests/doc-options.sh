@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # Promise: --help, the man page and the completion of each program name the same verbs and options,
-# and every page of the manual is valid POD.
+# for each verb by itself, and the same exit statuses; and every page of the manual is valid POD.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -50,14 +50,34 @@ ctl_help=$({
 same "$ctl_help" "$(page_items "$man/qidmapctl.8.pod")" "qidmapctl: --help and the man page"
 same "$ctl_help" "$(options <"$completion/qidmapctl.bash")" "qidmapctl: --help and the completion"
 
+# completion in action
+complete_words() { # FUNCTION WORD...: the last word is to be completed
+    bash -c '. "$1"; shift; f=$1; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); compopt() { :; }
+        $f; printf "%s\n" "${COMPREPLY[@]}"' - "$completion/${1#_}.bash" "$@"
+}
+
 # the synopsis of each verb has just the options that the verb takes
 while read -r verb; do
     # shellcheck disable=SC2086 # two words
-    of_help=$("$ctl" $verb --help | sed -nE 's/^ +(-[a-z], )?(--[a-z-]+).*/\2/p' |
-        grep -v -e '^--help$' -e '^--config$' | sort -u)
+    with_config=$("$ctl" $verb --help | sed -nE 's/^ +(-[a-z], )?(--[a-z-]+).*/\2/p' | sort -u)
+    of_help=$(grep -v -e '^--help$' -e '^--config$' <<<"$with_config")
     of_page=$(sed -n "/^B<qidmapctl> B<$verb>/,/^\$/p" "$man/qidmapctl.8.pod" | options)
     same "$of_help" "$of_page" "qidmapctl $verb: --help and the synopsis"
+    # shellcheck disable=SC2086
+    same "$with_config" "$(complete_words _qidmapctl qidmapctl $verb -- | sort -u)" \
+        "qidmapctl $verb: --help and what is completed"
+    # shellcheck disable=SC2086 # each option is read: an unknown one is wrong usage, its help is not
+    is "$("$ctl" $verb --no-such-option >/dev/null 2>&1; echo $?)" 2 "qidmapctl $verb: an unknown option"
 done <<<"$verbs"
+
+# exit statuses: those of the page, of --help, and of the table that the programs return
+statuses=$(sed -n '/^=head1 EXIT STATUS/,/^=head1 SEE/s/^=item B<\([0-9]*\)>$/\1/p' "$man/qidmapctl.8.pod")
+is "$statuses" "$(sed -n '/^enum {$/,/^};$/s/^ *CMD_[A-Z]* = \([0-9]*\).*/\1/p' "$top_srcdir/tools/cmd.h" |
+    head -n 4)" "qidmapctl: the exit statuses of the man page and of the program"
+is "$statuses" "$("$ctl" --help | sed -n '/^Exit status:/,$p' | grep -oE '(^|[ ,])[0-9] [a-z]' |
+    grep -oE '[0-9]')" "qidmapctl: the exit statuses of the man page and of --help"
+is "$("$ctl" no-such-verb >/dev/null 2>&1; echo $?)" 2 "an unknown verb is wrong usage"
+is "$("$ctl" status --store lmdb:/nonexistent/store >/dev/null 2>&1; echo $?)" 3 "no store: cannot"
 
 # keys of qidmapd.conf: an item for each that the daemon reads, and the example is accepted
 keys=$(sed -n '/known\[\] = {/,/NULL}/p' "$top_srcdir/src/config.c" | grep -oE '"[a-z-]+"' | tr -d '"' | sort -u)
@@ -73,11 +93,6 @@ for script in "$completion"/*.bash; do
     check "bash reads $(basename "$script")" bash -n "$script"
 done
 
-# completion in action
-complete_words() { # FUNCTION WORD...: the last word is to be completed
-    bash -c '. "$1"; shift; f=$1; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); compopt() { :; }
-        $f; printf "%s\n" "${COMPREPLY[@]}"' - "$completion/${1#_}.bash" "$@"
-}
 is "$(complete_words _qidmapctl qidmapctl st)" status "the completion of a verb"
 is "$(complete_words _qidmapctl qidmapctl fs l)" list "the completion of its second word"
 is "$(complete_words _qidmapctl qidmapctl fs policy 3 eph)" ephemeral "the completion of a policy"

@@ -377,6 +377,33 @@ static void test_retire_many(struct fixture *f, gconstpointer data G_GNUC_UNUSED
     g_assert_cmpuint(row_of(f, fs).retired, ==, 1);
 }
 
+/* What a handle counts of itself: what was new, and the commits that it took; nothing else. */
+static void test_counts(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    struct qidmap_stats a = {.size = sizeof(a)}, b = a;
+    uint32_t fs = fixture_register(f->store, 1, QIDMAP_POLICY_AFFIX);
+
+    qidmap_store_stats(f->store, &a, NULL);
+    g_assert_cmpuint(a.made, ==, 0); /* a filesystem is no mapping */
+    for (unsigned i = 0; i < 30; i++)
+        map(f, fs, inode_of(i));
+    qidmap_store_stats(f->store, &b, NULL);
+    g_assert_cmpuint(b.made, ==, b.affix_rows + b.full_rows);
+    g_assert_cmpuint(b.made, >, 0);
+    g_assert_cmpuint(b.commits - a.commits, ==, b.epoch - a.epoch);
+    g_assert_cmpuint(b.commit_nanoseconds, >=, b.commit_slowest);
+    g_assert_cmpuint(b.commit_slowest, >, 0);
+    for (unsigned i = 0; i < 30; i++)
+        map(f, fs, inode_of(i));
+    qidmap_store_stats(f->store, &a, NULL);
+    g_assert_true(a.made == b.made && a.commits == b.commits);
+    if (f->dir == NULL)
+        return;
+    restart(f);
+    qidmap_store_stats(f->store, &a, NULL);
+    g_assert_true(a.made == 0 && a.affix_rows == b.affix_rows);
+}
+
 static void test_policy(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
 {
     uint32_t fs = fixture_register(f->store, 1, QIDMAP_POLICY_AFFIX), other, tmp;
@@ -500,6 +527,7 @@ int main(int argc, char **argv)
     add("alias-handles", test_alias_handles);
     add("retire", test_retire);
     add("retire-many", test_retire_many);
+    add("counts", test_counts);
     add("policy", test_policy);
     g_test_add_func("/admin/damage", test_damage);
     return g_test_run();

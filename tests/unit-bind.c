@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <glib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "store/backend.h"
 #include "store/dump.h"
@@ -66,7 +67,7 @@ static void list_add(struct list *list, uint32_t fs, uint64_t ino, uint64_t path
 }
 
 struct fixture {
-    char *dir, *uri;
+    char *dir, *uri, *file;
     qidmap_store *store;
     uint32_t from, to;
     uint64_t ids[FILES]; /* of the files on `from` */
@@ -314,6 +315,141 @@ static void test_refused(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
     assert_whole(f->store);
 }
 
+/* ---- bindings in a file ---------------------------------------------------------------------- */
+
+static int to_next(void *data, struct qidmap_binding *binding)
+{
+    int r = list_next(data, binding);
+
+    binding->object.fs -= 100; /* by_object() is by numbers, and here it is by place */
+    return r;
+}
+
+/* A file with the first `count` ids for two filesystems, of which the second is not known yet. */
+static int bindings_file(struct fixture *f, uint32_t from, unsigned count)
+{
+    struct qidmap_identity to[2] = {fixture_identity(7, QIDMAP_POLICY_AFFIX),
+                                    fixture_identity(2, QIDMAP_POLICY_AFFIX)};
+    struct qidmap_moved_fs moved = {.fs = from,
+                                    .fsid = fixture_identity(1, QIDMAP_POLICY_AFFIX).fsid[0]};
+    struct qidmap_bindings all = {.size = sizeof(all),
+                                  .n_to = 2,
+                                  .n_from = 1,
+                                  .to = to,
+                                  .from = &moved,
+                                  .next = to_next,
+                                  .data = &f->list};
+    int fd = g_file_open_tmp("qidmap-bindings-XXXXXX", &f->file, NULL);
+
+    g_array_set_size(f->list.bindings, 0);
+    for (unsigned i = 0; i < count; i++) {
+        struct qidmap_binding b;
+
+        memset(&b, 0, sizeof(b));
+        b.object.fs = 100 + i % 2;
+        b.object.ino = new_inode(i);
+        b.path = f->ids[i];
+        g_array_append_val(f->list.bindings, b);
+    }
+    g_array_sort(f->list.bindings, by_object);
+    f->list.at = 0;
+    g_assert_cmpint(fd, >=, 0);
+    if (qidmap_bindings_write(fd, &all, &f->error) != 0)
+        g_error("%s", f->error.text);
+    return fd;
+}
+
+static void file_done(struct fixture *f, int fd)
+{
+    g_assert_cmpint(close(fd), ==, 0);
+    g_assert_cmpint(g_unlink(f->file), ==, 0);
+    g_clear_pointer(&f->file, g_free);
+}
+
+/* In the store that gave the ids, and in another one, which did not exist. */
+static void test_adopt(struct fixture *f, gconstpointer data)
+{
+    gboolean other = data != NULL;
+    struct qidmap_adopt_options dry = {.size = sizeof(dry), .flags = QIDMAP_DRY_RUN};
+    struct qidmap_fs row = {.size = sizeof(row)};
+    uint32_t a, b, old;
+    uint64_t path;
+    int fd;
+
+    /* number 2 is the second one in the file: sections are read in another order than written */
+    if (!other)
+        f->to = fixture_register(f->store, 2, QIDMAP_POLICY_AFFIX);
+    close_store(f);
+    if (other) {
+        g_free(f->uri);
+        f->uri = g_strconcat("lmdb:", f->dir, "/other", NULL);
+    }
+    fd = bindings_file(f, other ? 0 : f->from, FILES);
+    if (qidmap_adopt(f->uri, fd, &dry, &f->result, &f->error) != 0)
+        g_error("%s", f->error.text);
+    g_assert_cmpuint(f->result.bound, ==, FILES);
+    if (qidmap_adopt(f->uri, fd, NULL, &f->result, &f->error) != 0)
+        g_error("%s", f->error.text);
+    g_assert_cmpuint(f->result.bound, ==, FILES);
+    /* As after a kill between the commit and what comes behind it. */
+    g_assert_cmpint(qidmap_adopt(f->uri, fd, NULL, &f->result, &f->error), ==, 0);
+    g_assert_cmpuint(f->result.known, ==, FILES);
+    f->store = fixture_open(f->uri, QIDMAP_OPEN_WRITE, 0);
+    a = fixture_register(f->store, 7, QIDMAP_POLICY_AFFIX);
+    b = fixture_register(f->store, 2, QIDMAP_POLICY_AFFIX);
+    for (unsigned i = 0; i < FILES; i++) {
+        g_assert_cmpint(qidmap_find(f->store, i % 2 ? b : a, new_inode(i), &path), ==, 0);
+        g_assert_cmpuint(path, ==, f->ids[i]);
+    }
+    old = fixture_register(f->store, 1, QIDMAP_POLICY_AFFIX);
+    g_assert_cmpint(qidmap_fs_get(f->store, old, &row, NULL), ==, 0);
+    g_assert_cmpuint(row.superseded, ==, 1);
+    g_assert_cmpint(qidmap_map(f->store, old, old_inode(0), &path), ==, -EPERM);
+    assert_whole(f->store);
+    file_done(f, fd);
+}
+
+/* Each byte of the file counts; a file of another store is refused; nothing is changed then. */
+static void test_adopt_damaged(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
+{
+    uint64_t path;
+    off_t size;
+    int fd;
+
+    close_store(f);
+    fd = bindings_file(f, f->from, 40);
+    size = lseek(fd, 0, SEEK_END);
+    for (off_t at = 0; at < size; at += at < 300 ? 1 : 61) {
+        uint8_t byte, other;
+
+        g_assert_cmpint(pread(fd, &byte, 1, at), ==, 1);
+        other = byte ^ (uint8_t)(1 + at % 255);
+        g_assert_cmpint(pwrite(fd, &other, 1, at), ==, 1);
+        g_assert_cmpint(qidmap_adopt(f->uri, fd, NULL, NULL, NULL), ==, -EBADMSG);
+        g_assert_cmpint(pwrite(fd, &byte, 1, at), ==, 1);
+    }
+    for (off_t shorter = size - 1; shorter >= 0; shorter -= shorter < 200 ? 1 : 97) {
+        g_assert_cmpint(ftruncate(fd, shorter), ==, 0);
+        g_assert_cmpint(qidmap_adopt(f->uri, fd, NULL, NULL, NULL), ==, -EBADMSG);
+    }
+    file_done(f, fd);
+    f->store = fixture_open(f->uri, QIDMAP_OPEN_WRITE, 0);
+    f->to = fixture_register(f->store, 5, QIDMAP_POLICY_AFFIX);
+    close_store(f);
+    fd = bindings_file(f, f->to, 40); /* says that number is the filesystem 1 */
+    g_assert_cmpint(qidmap_adopt(f->uri, fd, NULL, NULL, NULL), ==, -ENODEV);
+    file_done(f, fd);
+    fd = bindings_file(f, 77, 40);
+    g_assert_cmpint(qidmap_adopt(f->uri, fd, NULL, NULL, NULL), ==, -ENOENT);
+    file_done(f, fd);
+    f->store = fixture_open(f->uri, QIDMAP_OPEN_WRITE, 0);
+    for (unsigned i = 0; i < FILES; i++) {
+        g_assert_cmpint(qidmap_find(f->store, f->from, old_inode(i), &path), ==, 0);
+        g_assert_cmpuint(path, ==, f->ids[i]);
+    }
+    assert_whole(f->store);
+}
+
 /* An alias gives its ids on and on: none of them is bound, and none that is bound is told by one.
  */
 static void test_alias(struct fixture *f, gconstpointer data G_GNUC_UNUSED)
@@ -402,5 +538,8 @@ int main(int argc, char **argv)
     g_test_add("/bind/alias", struct fixture, NULL, setup, test_alias, teardown);
     g_test_add("/bind/damaged", struct fixture, NULL, setup, test_damaged, teardown);
     g_test_add("/bind/refused", struct fixture, NULL, setup, test_refused, teardown);
+    g_test_add("/adopt/own-store", struct fixture, NULL, setup, test_adopt, teardown);
+    g_test_add("/adopt/other-store", struct fixture, "other", setup, test_adopt, teardown);
+    g_test_add("/adopt/damaged", struct fixture, NULL, setup, test_adopt_damaged, teardown);
     return g_test_run();
 }

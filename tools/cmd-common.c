@@ -7,12 +7,14 @@
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "tools/cmd.h"
+#include "tools/daemon.h"
 
 #define DEFAULT_CONFIG SYSCONFDIR "/qidmap/qidmapd.conf"
 
@@ -63,6 +65,7 @@ void cmd_options_clear(struct cmd_options *options)
     g_clear_pointer(&options->store, g_free);
     g_clear_pointer(&options->export_name, g_free);
     g_clear_pointer(&options->config, g_free);
+    g_clear_pointer(&options->control, g_free);
     g_clear_pointer(&options->fs_ids, g_strfreev);
     g_clear_pointer(&options->rest, g_strfreev);
 }
@@ -111,6 +114,11 @@ gboolean cmd_parse(const struct cmd *cmd, struct cmd_options *options, const GOp
          "read FILE in place of " DEFAULT_CONFIG, "FILE"},
         {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
+    const GOptionEntry daemons[] = {
+        {"control", 0, 0, G_OPTION_ARG_FILENAME, &options->control,
+         "the control socket of the daemon that has the store open", "PATH"},
+        {NULL, 0, 0, 0, NULL, NULL, NULL},
+    };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);
     g_autoptr(GError) error = NULL;
 
@@ -122,6 +130,9 @@ gboolean cmd_parse(const struct cmd *cmd, struct cmd_options *options, const GOp
     }
     if (options->use != CMD_STORE_NONE) {
         g_option_context_add_main_entries(context, stores, NULL);
+    }
+    if (options->writes) {
+        g_option_context_add_main_entries(context, daemons, NULL);
     }
     g_option_context_add_main_entries(context, common, NULL);
     if (extra != NULL) {
@@ -258,6 +269,51 @@ int cmd_open(struct cmd_options *options, qidmap_store **store)
 int cmd_open_write(struct cmd_options *options, qidmap_store **store)
 {
     return open_store(options, QIDMAP_OPEN_WRITE, store);
+}
+
+int cmd_daemon(const struct cmd_options *options, const char *uri, char **path)
+{
+    struct qidmap_error error;
+    int code;
+
+    *path = NULL;
+    if (options->control != NULL) {
+        *path = g_strdup(options->control);
+        return CMD_OK;
+    }
+    code = daemon_find(uri, path, &error);
+    return code == -EBUSY ? cmd_fail(&error) : CMD_OK; /* others are told by who opens the store */
+}
+
+int cmd_ask(const char *path, const char *uri, const char *verb, JsonObject *arguments,
+            const int *fds, gsize n_fds, struct progress *line, JsonObject **result,
+            struct qidmap_error *error)
+{
+    g_autofree char *real = daemon_store_uri(uri);
+
+    if (arguments == NULL) {
+        arguments = json_object_new();
+    }
+    cmd_json_name(arguments, "store", real);
+    return daemon_call(path, verb, arguments, fds, n_fds, line, result, error);
+}
+
+int cmd_beside(const char *uri, const char *what, int *dir, char **name, char **path)
+{
+    g_autofree char *real = daemon_store_uri(uri);
+    const char *place = strchr(real, ':') + 1;
+    g_autofree char *parent = g_path_get_dirname(place);
+    g_autofree char *base = g_path_get_basename(place);
+    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+    g_autofree char *time = g_date_time_format(now, "%Y%m%dT%H%M%SZ");
+
+    *dir = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*dir < 0) {
+        return -errno;
+    }
+    *name = g_strdup_printf("%s.before-%s-%s-%ld.json", base, what, time, (long)getpid());
+    *path = g_build_filename(parent, *name, NULL);
+    return 0;
 }
 
 int cmd_confirm(const struct cmd *cmd, gboolean yes, const char *question)

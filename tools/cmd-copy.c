@@ -8,12 +8,6 @@
 #include "tools/cmd.h"
 #include "tools/progress.h"
 
-static int tell(void *data, uint64_t done, uint64_t total)
-{
-    progress_tell(data, done, total);
-    return 0;
-}
-
 int cmd_copy(const struct cmd *cmd, int argc, char **argv)
 {
     g_auto(cmd_options) options = {0};
@@ -27,7 +21,7 @@ int cmd_copy(const struct cmd *cmd, int argc, char **argv)
         {"yes", 'y', 0, G_OPTION_ARG_NONE, &yes, "do it without asking on the terminal", NULL},
         {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
-    struct qidmap_copy_options how = {.size = sizeof how, .progress = tell, .data = line};
+    struct qidmap_copy_options how = {.size = sizeof how, .progress = progress_step, .data = line};
     struct qidmap_load_result result = {.size = sizeof result};
     struct qidmap_error error;
     int status;
@@ -88,7 +82,7 @@ int cmd_backup(const struct cmd *cmd, int argc, char **argv)
         return status;
     }
     progress_begin(line, "writing", "rows");
-    int code = qidmap_backup(store, options.rest[0], replace, tell, line, NULL, &error);
+    int code = qidmap_backup(store, options.rest[0], replace, progress_step, line, NULL, &error);
     progress_hide(line);
     return code < 0 ? cmd_fail(&error) : CMD_OK;
 }

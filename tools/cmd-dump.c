@@ -81,23 +81,28 @@ static int text_row(qidmap_store *store, const struct qidmap_row *row, struct co
     return CMD_OK;
 }
 
-static int dump_text(qidmap_store *store)
+static int dump_text(qidmap_store *store, progress *line)
 {
     g_autoptr(qidmap_iter) iter = NULL;
     struct counts counts = {0, 0, 0};
     struct qidmap_error error;
+    struct qidmap_stats stats = {.size = sizeof stats};
     struct qidmap_row row;
+    guint64 done = 0;
     int more;
 
-    if (qidmap_iter_open(store, &iter, &error) < 0) {
+    if (qidmap_iter_open(store, &iter, &error) < 0 ||
+        qidmap_store_stats(store, &stats, &error) < 0) {
         return cmd_fail(&error);
     }
     while ((more = qidmap_iter_next(iter, &row, &error)) > 0) {
+        progress_tell(line, done++, stats.fs_rows + stats.affix_rows + stats.full_rows);
         int status = text_row(store, &row, &counts);
         if (status != CMD_OK) {
             return status;
         }
     }
+    progress_hide(line);
     if (more < 0) {
         return cmd_fail(&error);
     }
@@ -114,12 +119,6 @@ static int write_out(void *data G_GNUC_UNUSED, const void *bytes, size_t size)
     if (fwrite(bytes, 1, size, stdout) != size) {
         return errno != 0 ? -errno : -EIO;
     }
-    return 0;
-}
-
-static int tell(void *data, uint64_t done, uint64_t total)
-{
-    progress_tell(data, done, total);
     return 0;
 }
 
@@ -141,11 +140,14 @@ int cmd_dump(const struct cmd *cmd, int argc, char **argv)
     if (status != CMD_OK) {
         return status;
     }
-    if (!options.json) {
-        return dump_text(store);
+    if (isatty(STDOUT_FILENO)) {
+        g_clear_pointer(&line, progress_free); /* the rows are there to be seen */
     }
     progress_begin(line, "dumping", "rows");
-    if (qidmap_dump(store, write_out, isatty(STDOUT_FILENO) ? NULL : tell, line, &error) < 0) {
+    if (!options.json) {
+        return dump_text(store, line);
+    }
+    if (qidmap_dump(store, write_out, progress_step, line, &error) < 0) {
         progress_hide(line);
         return cmd_fail(&error);
     }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * `qidmapctl fs alias`, `fs policy` and `fs retire`: the verbs that change the row of a filesystem.
- * The library judges whether that may be; this file asks, and tells what was done. It opens the
- * store as its one writer, so that no server can be using the row meanwhile.
+ * The library judges whether that may be; this file asks, and tells what was done. Where a daemon
+ * has the store, it does the work, and refuses where a client would see ids change; else the store
+ * is opened here, as its one writer.
  */
 #include "config.h"
 
@@ -11,6 +12,7 @@
 #include <string.h>
 
 #include "tools/cmd.h"
+#include "tools/daemon.h"
 
 /* Reads a row; tells what is wrong. */
 static int get_row(qidmap_store *store, guint32 fs, struct qidmap_fs *row)
@@ -45,12 +47,62 @@ static int refused(const struct qidmap_error *error)
     }
 }
 
+/* Reads a row of the store that the options name; tells what is wrong. */
+static int look_at(struct cmd_options *options, guint32 fs, struct qidmap_fs *row)
+{
+    g_autoptr(qidmap_store) store = NULL;
+    int status = cmd_open(options, &store);
+
+    return status == CMD_OK ? get_row(store, fs, row) : status;
+}
+
+/* A change of rows: as the daemon is asked for it, and as it is done here. */
+struct change {
+    const char *verb;
+    JsonObject *arguments; /* owned until it is asked */
+    int (*work)(qidmap_store *store, const struct change *change, guint32 *now,
+                struct qidmap_error *error);
+    guint32 fs[2];
+    guint32 policy;
+    gboolean renumber;
+};
+
+/* Returns an exit status, and tells errors, but for *error.code where the library refused. */
+static int make_change(struct cmd_options *options, struct change *change, guint32 *now,
+                       struct qidmap_error *error)
+{
+    g_autoptr(JsonObject) arguments = change->arguments;
+    g_autoptr(qidmap_store) store = NULL;
+    g_autofree char *uri = NULL, *socket = NULL;
+    int status = cmd_uri(options, &uri);
+
+    error->code = 0;
+    if (status == CMD_OK) {
+        status = cmd_daemon(options, uri, &socket);
+    }
+    if (status == CMD_OK && socket != NULL) {
+        g_autoptr(JsonObject) reply = NULL;
+        if (cmd_ask(socket, uri, change->verb, g_steal_pointer(&arguments), NULL, 0, NULL, &reply,
+                    error) == 0) {
+            *now = (guint32)daemon_u64(reply, "fs");
+            error->code = 0;
+        }
+        return CMD_OK;
+    }
+    if (status == CMD_OK) {
+        status = cmd_open_write(options, &store);
+    }
+    if (status == CMD_OK && change->work(store, change, now, error) == 0) {
+        error->code = 0;
+    }
+    return status;
+}
+
 /* Says what the row is now. */
-static int show(const struct cmd_options *options, qidmap_store *store, guint32 fs,
-                const char *done)
+static int show(struct cmd_options *options, guint32 fs, const char *done)
 {
     struct qidmap_fs row;
-    int status = get_row(store, fs, &row);
+    int status = look_at(options, fs, &row);
 
     if (status != CMD_OK) {
         return status;
@@ -71,10 +123,18 @@ static const GOptionEntry *yes_entries(gboolean *yes)
     return entries;
 }
 
+static int work_alias(qidmap_store *store, const struct change *change, guint32 *now,
+                      struct qidmap_error *error)
+{
+    *now = change->fs[1];
+    return qidmap_fs_alias(store, change->fs[0], change->fs[1], error);
+}
+
 int cmd_fs_alias(const struct cmd *cmd, int argc, char **argv)
 {
-    g_auto(cmd_options) options = {0};
-    g_autoptr(qidmap_store) store = NULL;
+    g_auto(cmd_options) options = {.writes = TRUE};
+    struct change change = {.verb = "fs-alias", .work = work_alias};
+    guint32 now = 0;
     struct qidmap_error error;
     struct qidmap_fs old_row, new_row;
     guint32 old_fs, new_fs;
@@ -88,12 +148,9 @@ int cmd_fs_alias(const struct cmd *cmd, int argc, char **argv)
         !cmd_fs_number(options.rest[1], &new_fs)) {
         return cmd_usage(cmd, "fs alias needs two numbers of filesystems, the old and the new one");
     }
-    status = cmd_open_write(&options, &store);
+    status = look_at(&options, old_fs, &old_row);
     if (status == CMD_OK) {
-        status = get_row(store, old_fs, &old_row);
-    }
-    if (status == CMD_OK) {
-        status = get_row(store, new_fs, &new_row);
+        status = look_at(&options, new_fs, &new_row);
     }
     if (status != CMD_OK) {
         return status;
@@ -108,20 +165,33 @@ int cmd_fs_alias(const struct cmd *cmd, int argc, char **argv)
     if (status != CMD_OK) {
         return status;
     }
-    if (qidmap_fs_alias(store, old_fs, new_fs, &error) < 0) {
-        return refused(&error);
+    change.fs[0] = old_fs;
+    change.fs[1] = new_fs;
+    change.arguments = json_object_new();
+    json_object_set_int_member(change.arguments, "old", old_fs);
+    json_object_set_int_member(change.arguments, "new", new_fs);
+    status = make_change(&options, &change, &now, &error);
+    if (status != CMD_OK || error.code != 0) {
+        return status != CMD_OK ? status : refused(&error);
     }
     g_autofree char *done = g_strdup_printf("filesystem %u now has the ids of %u", new_fs, old_fs);
-    return show(&options, store, new_fs, done);
+    return show(&options, new_fs, done);
+}
+
+static int work_retire(qidmap_store *store, const struct change *change, guint32 *now,
+                       struct qidmap_error *error)
+{
+    *now = change->fs[0];
+    return qidmap_fs_retire(store, change->fs[0], error);
 }
 
 int cmd_fs_retire(const struct cmd *cmd, int argc, char **argv)
 {
-    g_auto(cmd_options) options = {0};
-    g_autoptr(qidmap_store) store = NULL;
+    g_auto(cmd_options) options = {.writes = TRUE};
+    struct change change = {.verb = "fs-retire", .work = work_retire};
     struct qidmap_error error;
     struct qidmap_fs row;
-    guint32 fs;
+    guint32 fs, now = 0;
     gboolean yes = FALSE;
     int status;
 
@@ -131,10 +201,7 @@ int cmd_fs_retire(const struct cmd *cmd, int argc, char **argv)
     if (g_strv_length(options.rest) != 1 || !cmd_fs_number(options.rest[0], &fs)) {
         return cmd_usage(cmd, "fs retire needs one number of a filesystem, as fs list prints them");
     }
-    status = cmd_open_write(&options, &store);
-    if (status == CMD_OK) {
-        status = get_row(store, fs, &row);
-    }
+    status = look_at(&options, fs, &row);
     if (status != CMD_OK) {
         return status;
     }
@@ -146,11 +213,15 @@ int cmd_fs_retire(const struct cmd *cmd, int argc, char **argv)
     if (status != CMD_OK) {
         return status;
     }
-    if (qidmap_fs_retire(store, fs, &error) < 0) {
-        return refused(&error);
+    change.fs[0] = fs;
+    change.arguments = json_object_new();
+    json_object_set_int_member(change.arguments, "fs", fs);
+    status = make_change(&options, &change, &now, &error);
+    if (status != CMD_OK || error.code != 0) {
+        return status != CMD_OK ? status : refused(&error);
     }
     g_autofree char *done = g_strdup_printf("filesystem %u is retired", fs);
-    return show(&options, store, fs, done);
+    return show(&options, fs, done);
 }
 
 static gboolean policy_of(const char *name, guint32 *policy)
@@ -164,10 +235,16 @@ static gboolean policy_of(const char *name, guint32 *policy)
     return FALSE;
 }
 
+static int work_policy(qidmap_store *store, const struct change *change, guint32 *now,
+                       struct qidmap_error *error)
+{
+    return qidmap_fs_set_policy(store, change->fs[0], change->policy, change->renumber, now, error);
+}
+
 int cmd_fs_policy(const struct cmd *cmd, int argc, char **argv)
 {
-    g_auto(cmd_options) options = {0};
-    g_autoptr(qidmap_store) store = NULL;
+    g_auto(cmd_options) options = {.writes = TRUE};
+    struct change change = {.verb = "fs-policy", .work = work_policy};
     gboolean yes = FALSE, renumber = FALSE;
     const GOptionEntry extra[] = {
         {"renumber", 0, 0, G_OPTION_ARG_NONE, &renumber,
@@ -177,7 +254,7 @@ int cmd_fs_policy(const struct cmd *cmd, int argc, char **argv)
     };
     struct qidmap_error error;
     struct qidmap_fs row;
-    guint32 fs, policy, now;
+    guint32 fs, policy, now = 0;
     int status;
 
     if (!cmd_parse(cmd, &options, extra, argc, argv, &status)) {
@@ -189,10 +266,7 @@ int cmd_fs_policy(const struct cmd *cmd, int argc, char **argv)
     if (!policy_of(options.rest[1], &policy)) {
         return cmd_usage(cmd, "the policies are affix, handle, ephemeral and deny");
     }
-    status = cmd_open_write(&options, &store);
-    if (status == CMD_OK) {
-        status = get_row(store, fs, &row);
-    }
+    status = look_at(&options, fs, &row);
     if (status != CMD_OK) {
         return status;
     }
@@ -206,19 +280,29 @@ int cmd_fs_policy(const struct cmd *cmd, int argc, char **argv)
             return status;
         }
     }
-    int code = qidmap_fs_set_policy(store, fs, policy, renumber, &now, &error);
-    if (code == -ENOTEMPTY && !renumber) {
+    change.fs[0] = fs;
+    change.policy = policy;
+    change.renumber = renumber;
+    change.arguments = json_object_new();
+    json_object_set_int_member(change.arguments, "fs", fs);
+    json_object_set_string_member(change.arguments, "policy", options.rest[1]);
+    json_object_set_boolean_member(change.arguments, "renumber", renumber);
+    status = make_change(&options, &change, &now, &error);
+    if (status != CMD_OK) {
+        return status;
+    }
+    if (error.code == -ENOTEMPTY && !renumber) {
         cmd_error("filesystem %u has given ids, which would change; --renumber says that this is "
                   "meant",
                   fs);
         return CMD_TROUBLE;
     }
-    if (code < 0) {
+    if (error.code != 0) {
         return refused(&error);
     }
     g_autofree char *done =
         now == fs ? g_strdup_printf("filesystem %u has the policy %s", fs, options.rest[1])
                   : g_strdup_printf("filesystem %u is retired; %u has the policy %s in its place",
                                     fs, now, options.rest[1]);
-    return show(&options, store, now, done);
+    return show(&options, now, done);
 }

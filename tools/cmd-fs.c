@@ -5,11 +5,11 @@
  */
 #include "config.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "tools/cmd.h"
+#include "tools/fs-rows.h"
 
 /* Strongest of what tells two filesystems with one identity apart, in words; NULL: only names. */
 static const char *discriminator(const struct qidmap_hints *hints)
@@ -31,8 +31,7 @@ static const char *sureness(const struct qidmap_fs *row)
     return cmd_certainty(row->fsid_count > 0 ? row->fsid[0].kind : 0, row->flags, row->policy);
 }
 
-/* How sure the identity is, and what else sets this row apart; words for a table. */
-static char *certainty(const struct qidmap_fs *row)
+char *cmd_fs_certainty(const struct qidmap_fs *row)
 {
     GString *out = g_string_new(sureness(row));
     if (row->flags & QIDMAP_IDENTITY_DUPLICATE) {
@@ -51,35 +50,9 @@ static char *certainty(const struct qidmap_fs *row)
     return g_string_free(out, FALSE);
 }
 
-/* Reads the numbers of all fs rows, and counts the rows that each has in the full map. */
-static int count_rows(qidmap_store *store, GArray *numbers, GHashTable *full)
-{
-    g_autoptr(qidmap_iter) iter = NULL;
-    struct qidmap_error error;
-    struct qidmap_row row;
-    guint64 *count;
-    int more;
-
-    if (qidmap_iter_open(store, &iter, &error) < 0) {
-        return cmd_fail(&error);
-    }
-    while ((more = qidmap_iter_next(iter, &row, &error)) > 0) {
-        if (row.kind == QIDMAP_ROW_FS) {
-            g_array_append_val(numbers, row.fs);
-            g_hash_table_insert(full, GUINT_TO_POINTER(row.fs), g_new0(guint64, 1));
-        } else if (row.kind == QIDMAP_ROW_FULL) {
-            count = g_hash_table_lookup(full, GUINT_TO_POINTER(row.fs));
-            if (count != NULL) {
-                (*count)++;
-            }
-        }
-    }
-    return more < 0 ? cmd_fail(&error) : CMD_OK;
-}
-
 static void print_line(const struct qidmap_fs *row, guint64 full)
 {
-    g_autofree char *sure = certainty(row);
+    g_autofree char *sure = cmd_fs_certainty(row);
     const struct qidmap_fsid *identity = cmd_fs_identity(row);
     g_autofree char *id = identity != NULL ? cmd_fsid_text(identity) : g_strdup("-");
     g_autofree char *type = cmd_escape(row->hints.type, TRUE);
@@ -93,13 +66,22 @@ static void print_line(const struct qidmap_fs *row, guint64 full)
            source[0] != '\0' ? source : "-", mount[0] != '\0' ? mount : "-");
 }
 
+void fs_rows_print(const GPtrArray *rows)
+{
+    printf("%-4s %-9s %-9s %-14s %6s %9s %-9s %s\n", "FS", "TYPE", "POLICY", "CERTAINTY", "AFFIX",
+           "FULL", "IDENTITY", "ID SOURCE MOUNTED");
+    for (guint i = 0; i < rows->len; i++) {
+        const struct fs_rows_one *one = g_ptr_array_index(rows, i);
+        print_line(&one->row, one->full);
+    }
+}
+
 int cmd_fs_list(const struct cmd *cmd, int argc, char **argv)
 {
     g_auto(cmd_options) options = {0};
     g_autoptr(qidmap_store) store = NULL;
-    g_autoptr(GArray) numbers = g_array_new(FALSE, FALSE, sizeof(guint32));
-    g_autoptr(GHashTable) full = g_hash_table_new_full(NULL, NULL, NULL, g_free);
-    struct qidmap_error error;
+    g_autoptr(progress) line = progress_new();
+    g_autoptr(GPtrArray) rows = NULL;
     int status;
 
     if (!cmd_parse(cmd, &options, NULL, argc, argv, &status)) {
@@ -107,27 +89,18 @@ int cmd_fs_list(const struct cmd *cmd, int argc, char **argv)
     }
     status = cmd_open(&options, &store);
     if (status == CMD_OK) {
-        status = count_rows(store, numbers, full);
+        status = fs_rows_read(store, line, &rows);
     }
     if (status != CMD_OK) {
         return status;
     }
     if (!options.json) {
-        printf("%-4s %-9s %-9s %-14s %6s %9s %-9s %s\n", "FS", "TYPE", "POLICY", "CERTAINTY",
-               "AFFIX", "FULL", "IDENTITY", "ID SOURCE MOUNTED");
+        fs_rows_print(rows);
+        return CMD_OK;
     }
-    for (guint i = 0; i < numbers->len; i++) {
-        guint32 number = g_array_index(numbers, guint32, i);
-        const guint64 *count = g_hash_table_lookup(full, GUINT_TO_POINTER(number));
-        struct qidmap_fs row = {.size = sizeof row};
-        if (qidmap_fs_get(store, number, &row, &error) < 0) {
-            return cmd_fail(&error);
-        }
-        if (options.json) {
-            cmd_json_line(cmd_fs_json(&row, count));
-        } else {
-            print_line(&row, *count);
-        }
+    for (guint i = 0; i < rows->len; i++) {
+        const struct fs_rows_one *one = g_ptr_array_index(rows, i);
+        cmd_json_line(cmd_fs_json(&one->row, &one->full));
     }
     return CMD_OK;
 }
@@ -183,7 +156,7 @@ static void print_identity(const char *label, const struct qidmap_fsid *fsid)
 static void print_row(const struct qidmap_fs *row, guint64 full)
 {
     const struct qidmap_hints *hints = &row->hints;
-    g_autofree char *sure = certainty(row);
+    g_autofree char *sure = cmd_fs_certainty(row);
     g_autofree char *first = cmd_time_text(hints->first_seen);
     g_autofree char *last = cmd_time_text(hints->last_seen);
 
@@ -230,12 +203,11 @@ int cmd_fs_show(const struct cmd *cmd, int argc, char **argv)
 {
     g_auto(cmd_options) options = {0};
     g_autoptr(qidmap_store) store = NULL;
-    g_autoptr(GArray) numbers = g_array_new(FALSE, FALSE, sizeof(guint32));
-    g_autoptr(GHashTable) full = g_hash_table_new_full(NULL, NULL, NULL, g_free);
-    struct qidmap_fs row = {.size = sizeof row};
-    const guint64 *count;
+    g_autoptr(progress) line = progress_new();
+    g_autoptr(GPtrArray) rows = NULL;
+    const struct fs_rows_one *one;
     guint32 number;
-    int status, code;
+    int status;
 
     if (!cmd_parse(cmd, &options, NULL, argc, argv, &status)) {
         return status;
@@ -247,24 +219,19 @@ int cmd_fs_show(const struct cmd *cmd, int argc, char **argv)
     if (status != CMD_OK) {
         return status;
     }
-    struct qidmap_error error;
-    code = qidmap_fs_get(store, number, &row, &error);
-    if (code == -ENOENT) {
-        cmd_error("the store has no filesystem %u; see qidmapctl fs list", number);
-        return CMD_TROUBLE;
-    }
-    if (code < 0) {
-        return cmd_fail(&error);
-    }
-    status = count_rows(store, numbers, full);
+    status = fs_rows_read(store, line, &rows);
     if (status != CMD_OK) {
         return status;
     }
-    count = g_hash_table_lookup(full, GUINT_TO_POINTER(number));
+    one = fs_rows_find(rows, number);
+    if (one == NULL) {
+        cmd_error("the store has no filesystem %u; see qidmapctl fs list", number);
+        return CMD_TROUBLE;
+    }
     if (options.json) {
-        cmd_json_line(cmd_fs_json(&row, count));
+        cmd_json_line(cmd_fs_json(&one->row, &one->full));
     } else {
-        print_row(&row, count != NULL ? *count : 0);
+        print_row(&one->row, one->full);
     }
     return CMD_OK;
 }

@@ -7,9 +7,11 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tools/cmd.h"
+#include "tools/daemon.h"
 #include "tools/progress.h"
 
 struct load {
@@ -56,10 +58,97 @@ void cmd_show_load(const char *done, const struct qidmap_load_result *r, gboolea
            r->jumped != 0 ? "; numbers for new files begin far behind the others" : "");
 }
 
+/* A daemon does not wait for a pipe: what comes there is put into a file without a name first. A
+ * descriptor, or a negative errno. */
+static int as_file(int fd)
+{
+    char bytes[65536];
+    struct stat st;
+    FILE *file;
+    int copy;
+
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
+        copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        return copy < 0 ? -errno : copy;
+    }
+    file = tmpfile();
+    if (file == NULL) {
+        return -errno;
+    }
+    for (;;) {
+        ssize_t n = read(fd, bytes, sizeof bytes);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0 || (n > 0 && fwrite(bytes, 1, (size_t)n, file) != (size_t)n)) {
+            int code = errno != 0 ? -errno : -EIO;
+            fclose(file);
+            return code;
+        }
+        if (n == 0) {
+            break;
+        }
+    }
+    copy = fflush(file) == 0 ? fcntl(fileno(file), F_DUPFD_CLOEXEC, 0) : -1;
+    if (copy < 0 || lseek(copy, 0, SEEK_SET) != 0) {
+        int code = errno != 0 ? -errno : -EIO;
+        if (copy >= 0) {
+            close(copy);
+        }
+        fclose(file);
+        return code;
+    }
+    fclose(file);
+    return copy;
+}
+
+static int tell_failed(struct qidmap_error *error, const char *what, int code)
+{
+    error->code = code;
+    g_snprintf(error->text, sizeof error->text, "%s: %s", what, g_strerror(-code));
+    return code;
+}
+
+/* Has the daemon that has the store load it from `fd`. 0 or a negative errno. */
+static int ask(const char *socket, const char *uri, int fd, unsigned flags, progress *line,
+               struct qidmap_load_result *result, struct qidmap_error *error)
+{
+    g_autoptr(JsonObject) reply = NULL;
+    g_autofree char *name = NULL, *path = NULL;
+    JsonObject *arguments;
+    int fds[2] = {as_file(fd), -1}, code;
+
+    if (fds[0] < 0) {
+        return tell_failed(error, "the dump", fds[0]);
+    }
+    code = cmd_beside(uri, "load", &fds[1], &name, &path);
+    if (code < 0) {
+        close(fds[0]);
+        return tell_failed(error, uri, code);
+    }
+    arguments = json_object_new();
+    cmd_json_name(arguments, "backup", name);
+    json_object_set_boolean_member(arguments, "latest", (flags & QIDMAP_LOAD_LATEST) != 0);
+    code = cmd_ask(socket, uri, "load", arguments, fds, 2, line, &reply, error);
+    close(fds[0]);
+    close(fds[1]);
+    if (code < 0) {
+        return code;
+    }
+    result->fs_rows = daemon_u64(reply, "fs_rows");
+    result->affix_rows = daemon_u64(reply, "affix_rows");
+    result->full_rows = daemon_u64(reply, "full_rows");
+    result->jumped = json_object_get_boolean_member_with_default(reply, "jumped", FALSE);
+    if (daemon_text(reply, "backup")[0] != '\0') {
+        g_strlcpy(result->backup, path, sizeof result->backup);
+    }
+    return 0;
+}
+
 /* Makes the store `uri` of the dump `name`, "-" for standard input. Returns an exit status; has
  * told any error, and what was `done`. */
-static int load_dump(const char *uri, const char *name, unsigned flags, const char *done,
-                     gboolean json)
+static int load_dump(const struct cmd_options *options, const char *uri, const char *name,
+                     unsigned flags, const char *done)
 {
     g_autoptr(progress) line = progress_new();
     gboolean is_input = strcmp(name, "-") == 0;
@@ -68,15 +157,26 @@ static int load_dump(const char *uri, const char *name, unsigned flags, const ch
     struct qidmap_load_options how = {
         .size = sizeof how, .flags = flags, .read = read_in, .progress = tell, .data = &l};
     struct qidmap_load_result result = {.size = sizeof result};
+    g_autofree char *socket = NULL;
     struct qidmap_error error;
     int r;
 
+    if ((flags & QIDMAP_LOAD_REPLACE) != 0) {
+        int status = cmd_daemon(options, uri, &socket);
+        if (status != CMD_OK) {
+            if (!is_input && l.fd >= 0) {
+                close(l.fd);
+            }
+            return status;
+        }
+    }
     if (l.fd < 0) {
         cmd_error("%s: %s", shown, g_strerror(errno));
         return CMD_CANNOT;
     }
     progress_begin(line, "loading", "rows");
-    r = qidmap_load(uri, &how, &result, NULL, &error);
+    r = socket != NULL ? ask(socket, uri, l.fd, flags, line, &result, &error)
+                       : qidmap_load(uri, &how, &result, NULL, &error);
     progress_hide(line);
     if (!is_input) {
         close(l.fd);
@@ -89,13 +189,13 @@ static int load_dump(const char *uri, const char *name, unsigned flags, const ch
         cmd_error("%s", error.text);
         return r == -EINVAL ? CMD_USAGE : CMD_CANNOT;
     }
-    cmd_show_load(done, &result, json);
+    cmd_show_load(done, &result, options->json);
     return CMD_OK;
 }
 
 int cmd_load(const struct cmd *cmd, int argc, char **argv)
 {
-    g_auto(cmd_options) options = {0};
+    g_auto(cmd_options) options = {.writes = TRUE};
     gboolean replace = FALSE, latest = FALSE, yes = FALSE;
     const GOptionEntry extra[] = {
         {"replace", 0, 0, G_OPTION_ARG_NONE, &replace,
@@ -124,14 +224,14 @@ int cmd_load(const struct cmd *cmd, int argc, char **argv)
     if (status != CMD_OK) {
         return status;
     }
-    return load_dump(uri, options.rest[0],
+    return load_dump(&options, uri, options.rest[0],
                      (replace ? QIDMAP_LOAD_REPLACE : 0) | (latest ? QIDMAP_LOAD_LATEST : 0),
-                     "loaded", options.json);
+                     "loaded");
 }
 
 int cmd_restore(const struct cmd *cmd, int argc, char **argv)
 {
-    g_auto(cmd_options) options = {0};
+    g_auto(cmd_options) options = {.writes = TRUE};
     gboolean yes = FALSE;
     const GOptionEntry extra[] = {
         {"yes", 'y', 0, G_OPTION_ARG_NONE, &yes, "do it without asking on the terminal", NULL},
@@ -159,5 +259,5 @@ int cmd_restore(const struct cmd *cmd, int argc, char **argv)
     if (status != CMD_OK) {
         return status;
     }
-    return load_dump(uri, options.rest[0], QIDMAP_LOAD_REPLACE, "restored", options.json);
+    return load_dump(&options, uri, options.rest[0], QIDMAP_LOAD_REPLACE, "restored");
 }

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * `qidmapctl status`: what a store is, how much it holds, and how much room it has.
+ * `qidmapctl status`: what a store is, how much it holds and of what, and how much room it has.
  */
 #include "config.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "tools/cmd.h"
+#include "tools/fs-rows.h"
+#include "tools/id-space.h"
+#include "tools/progress.h"
 
 static char *store_uuid(const struct qidmap_stats *stats)
 {
@@ -22,9 +27,10 @@ static gboolean has_few_rows(const struct qidmap_stats *stats)
     return strcmp(stats->backend, "xattr") == 0;
 }
 
-static void print_json(const struct qidmap_stats *stats)
+static void print_json(const struct qidmap_stats *stats, const GPtrArray *rows)
 {
     JsonObject *object = json_object_new();
+    JsonArray *filesystems = json_array_new();
     g_autofree char *uuid = store_uuid(stats);
 
     cmd_json_name(object, "store", stats->uri);
@@ -47,17 +53,36 @@ static void print_json(const struct qidmap_stats *stats)
     if (has_few_rows(stats)) {
         cmd_json_u64(object, "rows_room", stats->rows_room);
     }
+    for (guint i = 0; i < rows->len; i++) {
+        const struct fs_rows_one *one = g_ptr_array_index(rows, i);
+        JsonObject *fs = cmd_fs_json(&one->row, &one->full);
+        json_object_set_double_member(fs, "id_share", one->share);
+        json_array_add_object_element(filesystems, fs);
+    }
+    json_object_set_array_member(object, "filesystems", filesystems);
+    json_object_set_object_member(object, "id_space", id_space_json(rows));
     cmd_json_line(object);
 }
 
-static void print_text(const struct qidmap_stats *stats)
+/* Columns for a picture; 0 where the output is for a program or a file. */
+static guint columns(void)
+{
+    struct winsize size;
+
+    if (!isatty(STDOUT_FILENO)) {
+        return 0;
+    }
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+static void print_text(const struct qidmap_stats *stats, const GPtrArray *rows)
 {
     g_autofree char *uri = cmd_escape(stats->uri, TRUE);
     g_autofree char *uuid = store_uuid(stats);
     g_autofree char *created = cmd_time_text(stats->created);
     g_autofree char *stopped = cmd_time_text(stats->last_clean_stop);
-    g_autofree char *used = g_format_size_full(stats->bytes_used, G_FORMAT_SIZE_IEC_UNITS);
-    g_autofree char *room = g_format_size_full(stats->bytes_room, G_FORMAT_SIZE_IEC_UNITS);
+    g_autofree char *used = cmd_size_text(stats->bytes_used);
+    g_autofree char *room = cmd_size_text(stats->bytes_room);
 
     printf("store            %s\n", uri);
     printf("backend          %s, format %u\n", stats->backend, stats->format);
@@ -88,12 +113,19 @@ static void print_text(const struct qidmap_stats *stats)
                stats->fs_rows + stats->affix_rows, stats->rows_room,
                stats->rows_room == 0 ? "; only an lmdb: store has more room" : "");
     }
+    if (rows->len > 0) {
+        putchar('\n');
+        fs_rows_print(rows);
+    }
+    id_space_print(stats, rows, columns());
 }
 
 int cmd_status(const struct cmd *cmd, int argc, char **argv)
 {
     g_auto(cmd_options) options = {0};
     g_autoptr(qidmap_store) store = NULL;
+    g_autoptr(progress) line = progress_new();
+    g_autoptr(GPtrArray) rows = NULL;
     struct qidmap_stats stats = {.size = sizeof stats};
     struct qidmap_error error;
     int status;
@@ -108,10 +140,14 @@ int cmd_status(const struct cmd *cmd, int argc, char **argv)
     if (qidmap_store_stats(store, &stats, &error) < 0) {
         return cmd_fail(&error);
     }
+    status = fs_rows_read(store, line, &rows);
+    if (status != CMD_OK) {
+        return status;
+    }
     if (options.json) {
-        print_json(&stats);
+        print_json(&stats, rows);
     } else {
-        print_text(&stats);
+        print_text(&stats, rows);
     }
     return CMD_OK;
 }

@@ -42,7 +42,9 @@ struct cmd_options {
     char *store;
     char *export_name;
     char *config;
-    char **fs_ids; /* PATH=UUID; only verbs that look at files take them */
+    char **fs_ids;   /* PATH=UUID; only verbs that look at files take them */
+    gboolean writes; /* in: the verb changes the store, and has the daemon do it that has it open */
+    char *control;   /* its control socket, where that was named */
     gboolean json;
     char **rest; /* what is left: never NULL after cmd_parse() */
 };
@@ -62,6 +64,22 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(cmd_options, cmd_options_clear)
 int cmd_open(struct cmd_options *options, qidmap_store **store);
 /* The same for writing, for verbs that change a store. */
 int cmd_open_write(struct cmd_options *options, qidmap_store **store);
+
+/* Who is to change the store `uri`: *path is the control socket of the daemon that has it open, or
+ * NULL: nobody has, the tool opens it itself. Returns an exit status; has told any error. */
+int cmd_daemon(const struct cmd_options *options, const char *uri, char **path);
+
+struct progress;
+
+/* Has the daemon at `path` change the store `uri`: daemon_call() with that as the member "store".
+ * 0 or a negative errno, for cmd_fail(). */
+int cmd_ask(const char *path, const char *uri, const char *verb, JsonObject *arguments,
+            const int *fds, gsize n_fds, struct progress *line, JsonObject **result,
+            struct qidmap_error *error);
+
+/* A place beside the store `uri` for the dump of what is there, for the daemon, whose own mounts do
+ * not show it: *dir is a descriptor, *name a name in it, *path both. A negative errno. */
+int cmd_beside(const char *uri, const char *what, int *dir, char **name, char **path);
 
 /* TRUE where the options name a store. */
 gboolean cmd_has_store(const struct cmd_options *options);
@@ -94,6 +112,10 @@ gboolean cmd_number(const char *text, guint64 *number);
  * becomes \xHH. With `terminal`, control characters become \xHH too. Free with g_free(). */
 char *cmd_escape(const char *name, gboolean terminal);
 
+/* What is escaped already, as names in JSON, fit for a terminal: only what would act on one is
+ * written as \xHH. Free with g_free(). */
+char *cmd_terminal(const char *text);
+
 /* An identity for people: uuids joined by '/', or hex where it is no sequence of uuids. */
 char *cmd_fsid_text(const struct qidmap_fsid *fsid);
 
@@ -107,8 +129,15 @@ const struct qidmap_fsid *cmd_fs_identity(const struct qidmap_fs *row);
 /* How sure an identity is: "sure", "weak", "untested" or "ephemeral"; static storage. */
 const char *cmd_certainty(guint32 kind, guint32 flags, guint32 policy);
 
+/* The same for a row, with what else sets it apart, for a table: "sure,duplicate". Free with
+ * g_free(). */
+char *cmd_fs_certainty(const struct qidmap_fs *row);
+
 /* "ext4 on /dev/sda1", as far as it is known, for terminals. Free with g_free(). */
 char *cmd_fs_what(const struct qidmap_hints *hints);
+
+/* "60.0 KiB". */
+char *cmd_size_text(guint64 bytes);
 
 /* "2026-11-21T14:00:00Z"; "-" for 0. */
 char *cmd_time_text(gint64 seconds);
@@ -136,14 +165,18 @@ int cmd_backup(const struct cmd *cmd, int argc, char **argv);
 int cmd_restore(const struct cmd *cmd, int argc, char **argv);
 int cmd_reset(const struct cmd *cmd, int argc, char **argv);
 int cmd_lookup(const struct cmd *cmd, int argc, char **argv);
+int cmd_adopt(const struct cmd *cmd, int argc, char **argv);
 int cmd_manifest(const struct cmd *cmd, int argc, char **argv);
 int cmd_preflight(const struct cmd *cmd, int argc, char **argv);
+int cmd_drain(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_list(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_show(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_identify(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_alias(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_policy(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_retire(const struct cmd *cmd, int argc, char **argv);
+int cmd_top(const struct cmd *cmd, int argc, char **argv);
+int cmd_metrics(const struct cmd *cmd, int argc, char **argv);
 int cmd_survey(const struct cmd *cmd, int argc, char **argv);
 
 /* The number of a filesystem, from 1, the whole string. */

@@ -32,7 +32,10 @@ static const struct cmd commands[] = {
      "is not, 3 it could not be looked at.\n",
      cmd_verify},
     {"compact", "", "rewrite a store without the space that nobody uses",
-     "All ids stay. --dry-run works while a daemon uses the store.\n", cmd_compact},
+     "All ids stay. --dry-run works while a daemon uses the store. --prune-missing deletes the\n"
+     "rows of files that are gone from mounted filesystems, and nothing where that is not sure.\n"
+     "Time for --unseen-for counts while a daemon has the store open.\n",
+     cmd_compact},
     {"copy", "FROM TO", "copy a store to another place or backend",
      "FROM and TO are lmdb:DIR or xattr:DIR. A daemon may use FROM meanwhile. TO is whole\n"
      "afterwards, or as it was. Its numbers for new files begin far ahead of those of FROM,\n"
@@ -64,7 +67,24 @@ static const struct cmd commands[] = {
      "came from another host. Changes nothing. Exit status: 0 where every file keeps its id, 1\n"
      "where a filesystem would be taken for a new one, or cannot be served.\n",
      cmd_preflight},
+    {"adopt", "MANIFEST EXPORT", "give copied files the ids that they had",
+     "MANIFEST was written by qidmapctl manifest where the data was copied from; EXPORT has the\n"
+     "copies. What is found is staged beside the store, and told; --commit makes it valid, all at\n"
+     "once, and the old filesystem is refused from then on. Exit status: 1 where something is\n"
+     "missing, was changed, or cannot have its id.\n",
+     cmd_adopt},
+    {"drain", "PATH", "have the daemon close what it holds below PATH",
+     "Then the host can unmount it. What clients have open there stays open, and is listed. Exit\n"
+     "status: 1 where something is.\n",
+     cmd_drain},
     {"survey", "DIR", "tell what ids an export of DIR would get", SURVEY_DETAILS, cmd_survey},
+    {"top", "", "show what a daemon does, now and again",
+     "The daemon is named by its control socket or its store; where there is only one, it is\n"
+     "found. q ends.\n",
+     cmd_top},
+    {"metrics", "", "print what a daemon did, for Prometheus",
+     "In the text format, for a textfile collector. The daemon is named as for top.\n",
+     cmd_metrics},
     {"fs list", "", "list the filesystems of a store", NULL, cmd_fs_list},
     {"fs show", "N", "show all that is known of filesystem N", NULL, cmd_fs_show},
     {"fs identify", "PATH", "tell how the filesystem of PATH is recognised",

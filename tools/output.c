@@ -28,6 +28,39 @@ gboolean cmd_fs_number(const char *text, guint32 *fs)
     return TRUE;
 }
 
+/* Control characters, and those without a shape that reorder or hide what stands beside them. */
+static gboolean acts_on_terminal(gunichar c)
+{
+    switch (g_unichar_type(c)) {
+    case G_UNICODE_CONTROL:
+    case G_UNICODE_FORMAT:
+    case G_UNICODE_LINE_SEPARATOR:
+    case G_UNICODE_PARAGRAPH_SEPARATOR:
+        return TRUE;
+    default:
+        return FALSE;
+    }
+}
+
+char *cmd_terminal(const char *text)
+{
+    GString *out = g_string_sized_new(strlen(text) + 1);
+
+    for (const char *end; *text != '\0'; text = end) {
+        gunichar c = g_utf8_get_char_validated(text, -1);
+        gboolean valid = c != (gunichar)-1 && c != (gunichar)-2;
+        end = valid ? g_utf8_next_char(text) : text + 1;
+        if (valid && !acts_on_terminal(c)) {
+            g_string_append_len(out, text, end - text);
+            continue;
+        }
+        for (const char *p = text; p < end; p++) {
+            g_string_append_printf(out, "\\x%02x", (unsigned char)*p);
+        }
+    }
+    return g_string_free(out, FALSE);
+}
+
 char *cmd_escape(const char *name, gboolean terminal)
 {
     GString *out = g_string_sized_new(strlen(name) + 1);
@@ -42,7 +75,7 @@ char *cmd_escape(const char *name, gboolean terminal)
         end = g_utf8_next_char(name);
         if (c == '\\') {
             g_string_append(out, "\\\\");
-        } else if (terminal && g_unichar_iscntrl(c)) {
+        } else if (terminal && acts_on_terminal(c)) {
             for (const char *p = name; p < end; p++) {
                 g_string_append_printf(out, "\\x%02x", (unsigned char)*p);
             }
@@ -148,6 +181,14 @@ char *cmd_fs_what(const struct qidmap_hints *hints)
         cmd_escape(hints->backing[0] != '\0' ? hints->backing : hints->source, TRUE);
     return g_strdup_printf("%s%s%s", type[0] != '\0' ? type : "unknown type",
                            source[0] != '\0' ? " on " : "", source);
+}
+
+/* glib puts a blank between number and unit that is no ASCII. */
+char *cmd_size_text(guint64 bytes)
+{
+    g_autofree char *text = g_format_size_full(bytes, G_FORMAT_SIZE_IEC_UNITS);
+    g_auto(GStrv) parts = g_strsplit(text, "\xc2\xa0", -1);
+    return g_strjoinv(" ", parts);
 }
 
 char *cmd_time_text(gint64 seconds)

@@ -58,6 +58,13 @@ static void mount_free(gpointer data)
     g_free(mount);
 }
 
+static void place_free(gpointer data)
+{
+    struct place *place = data;
+    g_free(place->identity);
+    g_free(place);
+}
+
 guint64 places_device(const struct statx *st)
 {
     return makedev(st->stx_dev_major, st->stx_dev_minor);
@@ -218,6 +225,8 @@ static struct place *add_place(places *p, struct key key, const struct qidmap_id
 
     place->fs = fs;
     if (identity != NULL) {
+        place->identity = g_new(struct qidmap_identity, 1);
+        *place->identity = *identity;
         place->policy = identity->policy;
         if (fs != 0 && qidmap_fs_get(p->store, fs, &row, NULL) == 0) {
             place->policy = row.policy;
@@ -308,7 +317,7 @@ places *places_new(qidmap_store *store, sight *sight, int folder, gboolean disti
     p->sight = sight;
     p->mounts = g_ptr_array_new_with_free_func(mount_free);
     p->known = g_hash_table_new_full(key_hash, key_equal, NULL, g_free);
-    p->all = g_ptr_array_new_with_free_func(g_free);
+    p->all = g_ptr_array_new_with_free_func(place_free);
     return find_mounts(p, folder, distinct, error) < 0 ? NULL : g_steal_pointer(&p);
 }
 

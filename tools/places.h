@@ -21,7 +21,8 @@ struct place {
     gboolean handles; /* its files are known by their handles */
     struct qidmap_fsid fsid;
     char type[32];
-    guint32 n; /* the caller's, 0 at first */
+    guint32 n;                        /* the caller's, 0 at first */
+    struct qidmap_identity *identity; /* NULL: could not be identified. Of `places` */
 };
 
 /* A mount, or subvolume, with what was found out about it. */

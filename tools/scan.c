@@ -17,10 +17,12 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "tools/cmd.h"
 #include "tools/mounts.h"
+#include "tools/progress.h"
 #include "tools/scan.h"
 
 #define BTRFS_SUBVOLUME_ROOT 256
@@ -41,10 +43,9 @@ struct walk {
     gboolean d_ino_holds;
     gboolean btrfs;
     guint depth_limit;
-    guint64 directories;
-    guint64 links; /* names that the file has; 0 until it is met */
-    gint64 next_tell;
-    gboolean terminal;
+    guint64 names, expected; /* met so far, and on the whole mount; 0: not known */
+    guint64 links;           /* names that the file has; 0 until it is met */
+    progress *line;
 };
 
 static void place_free(gpointer data)
@@ -107,21 +108,6 @@ static GPtrArray *find_places(struct scan *scan)
         }
     }
     return places;
-}
-
-static void tell(struct walk *walk)
-{
-    gint64 now;
-    walk->directories++;
-    if (!walk->terminal || (walk->directories & 63) != 0) {
-        return;
-    }
-    now = g_get_monotonic_time();
-    if (now >= walk->next_tell) {
-        walk->next_tell = now + G_USEC_PER_SEC / 4;
-        fprintf(stderr, "\rsearching %s: %" G_GUINT64_FORMAT " directories", walk->place->path,
-                walk->directories);
-    }
 }
 
 static gboolean done(const struct walk *walk)
@@ -188,7 +174,6 @@ static void walk_directory(struct walk *walk, int fd, guint64 dev, guint32 fs, g
     struct statx st;
     DIR *dir = fdopendir(fd);
 
-    tell(walk);
     if (dir == NULL) {
         close(fd);
         walk->scan->unread++;
@@ -200,6 +185,7 @@ static void walk_directory(struct walk *walk, int fd, guint64 dev, guint32 fs, g
         if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
             continue;
         }
+        progress_tell(walk->line, ++walk->names, walk->expected);
         if (walk->d_ino_holds && !directory && entry->d_ino != walk->scan->ino) {
             continue;
         }
@@ -246,6 +232,14 @@ static gboolean open_handle(struct scan *scan, int fd)
     return good;
 }
 
+/* 0 where the filesystem does not count them. */
+static guint64 inodes_in_use(int fd)
+{
+    struct statfs fs;
+
+    return fstatfs(fd, &fs) == 0 && fs.f_files > fs.f_ffree ? fs.f_files - fs.f_ffree : 0;
+}
+
 /* TRUE when the search is over. */
 static gboolean walk_place(struct walk *walk, const struct place *place)
 {
@@ -266,6 +260,9 @@ static gboolean walk_place(struct walk *walk, const struct place *place)
         return FALSE;
     }
     walk->place = place;
+    walk->names = 0;
+    walk->expected = place->whole ? inodes_in_use(fd) : 0;
+    progress_begin(walk->line, "searching", "names");
     walk->d_ino_holds = g_strv_contains(holds, scan->type);
     walk->btrfs = strcmp(scan->type, "btrfs") == 0;
     g_string_assign(walk->path, place->path);
@@ -301,7 +298,8 @@ static guint raise_limit(void)
 
 void scan_run(struct scan *scan)
 {
-    struct walk walk = {.scan = scan, .terminal = isatty(STDERR_FILENO)};
+    g_autoptr(progress) line = progress_new();
+    struct walk walk = {.scan = scan, .line = line};
     gboolean over = FALSE;
 
     scan->paths = g_ptr_array_new_with_free_func(g_free);
@@ -317,9 +315,6 @@ void scan_run(struct scan *scan)
                 over = walk_place(&walk, place);
             }
         }
-    }
-    if (walk.terminal && walk.next_tell != 0) {
-        fprintf(stderr, "\r\033[K");
     }
     g_string_free(walk.path, TRUE);
 }

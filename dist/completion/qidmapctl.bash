@@ -6,7 +6,7 @@ _qidmapctl() {
     local words= options="--store --export --config --json --help"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup manifest preflight survey fs --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup manifest preflight adopt drain survey top metrics fs --help --version" -- "$cur")
         return
     fi
     case $prev in
@@ -15,12 +15,12 @@ _qidmapctl() {
         compopt -o nospace
         return
         ;;
-    --config | --output | -o)
+    --config | --control | --output | -o)
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
-    --export | --guest-inode | --fs-id | --fs)
+    --export | --guest-inode | --fs-id | --fs | --interval | --list)
         return
         ;;
     esac
@@ -32,15 +32,24 @@ _qidmapctl() {
         fi
         case ${COMP_WORDS[2]} in
         identify) options="$options --fs-id" ;;
-        alias | retire) options="$options --yes" ;;
+        alias | retire) options="$options --control --yes" ;;
         policy)
-            options="$options --yes --renumber"
+            options="$options --control --yes --renumber"
             words="affix handle ephemeral deny"
             ;;
         esac
         ;;
+    drain)
+        options="$options --control"
+        ;;
     survey)
         options="--json --help"
+        ;;
+    top)
+        options="$options --control --once --interval"
+        ;;
+    metrics)
+        options="$options --control"
         ;;
     manifest)
         options="$options --output --fs-id"
@@ -48,11 +57,14 @@ _qidmapctl() {
     preflight)
         options="$options --fs-id"
         ;;
+    adopt)
+        options="$options --control --commit --status --abandon --skip-conflicts --list --yes --fs-id"
+        ;;
     load)
-        options="$options --latest --replace --yes"
+        options="$options --control --latest --replace --yes"
         ;;
     compact)
-        options="$options --dry-run"
+        options="$options --control --dry-run --prune-missing --fs --prune-fs --unseen-for --fs-id"
         ;;
     copy)
         options="--latest --replace --yes --json --help"
@@ -62,10 +74,10 @@ _qidmapctl() {
         options="$options --replace"
         ;;
     restore)
-        options="$options --yes"
+        options="$options --control --yes"
         ;;
     reset)
-        options="$options --fs --from-scratch --yes"
+        options="$options --control --fs --from-scratch --yes"
         ;;
     verify)
         options="$options --repair"
@@ -81,11 +93,11 @@ _qidmapctl() {
     *)
         if [ -n "$words" ]; then
             mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
-        elif [ "$verb" = survey ] || [ "$verb" = manifest ] || [ "$verb" = preflight ]; then
+        elif [ "$verb" = survey ] || [ "$verb" = manifest ] || [ "$verb" = preflight ] || [ "$verb" = drain ]; then
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -d -- "$cur")
         elif [ "$verb" = lookup ] || [ "$verb" = load ] || [ "$verb" = backup ] ||
-            [ "$verb" = restore ] || [ "${COMP_WORDS[2]}" = identify ]; then
+            [ "$verb" = restore ] || [ "$verb" = adopt ] || [ "${COMP_WORDS[2]}" = identify ]; then
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         fi

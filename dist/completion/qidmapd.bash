@@ -64,7 +64,7 @@ _qidmapd() {
         mapfile -t COMPREPLY < <(compgen -W "yes no" -- "$cur")
         return
         ;;
-    --config | = | :)
+    --config | --control | = | :)
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
@@ -86,7 +86,7 @@ _qidmapd() {
     esac
     mapfile -t COMPREPLY < <(compgen -W "--config --export --store --listen --multidevs
         --on-duplicate --bind --weak --markers --security --squash --squash-user --xattrs --qid-version
-        --subdirs --allow --connected-fd --access --isolate --seccomp --fs-id --threads --msize-max
+        --subdirs --allow --connected-fd --access --isolate --seccomp --control --fs-id --threads --msize-max
         --descriptors --limit --idle-timeout --stall-timeout --ready-fd --trace --debug --foreground --version --help" -- "$cur")
 }
 complete -F _qidmapd qidmapd

@@ -1,0 +1,173 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# Promise: the control socket is the daemon's and root's alone, replaces that of a dead daemon and
+# never a living one's, and goes with the daemon. qidmapctl finds it by the store. What changes ids is
+# done when no client sees it, and refused else; afterwards new clients see what the verb said, and
+# ids of everything else are as before. Each verb, with the daemon killed at random points, leaves the
+# old state or the new one, whole.
+
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/ctl-common.sh"
+
+call=$builddir/tests/control-call
+control=$tmp/control
+
+rows() { "$ctl" dump --store "$1" --json 2>&1 | sed '1d;$d'; }
+ids() { "$stat9p" "$address" tree -R 2>&1; }
+ask() { "$call" "$control" "$@" 2>&1; }
+answers() { # PATTERN DESCRIPTION LINE
+    local reply
+    reply=$(ask "$3")
+    if grep -qE -e "$1" <<<"$reply"; then ok "$2"; else not_ok "$2" "$reply"; fi
+}
+
+# ---- the socket ----------------------------------------------------------------------------------
+
+make_tree || bail_out "cannot make the tree"
+serve_tree --control "$control"
+is "$(stat -c '%a %F' "$control")" "600 socket" "nobody else can connect"
+check_fails "a second daemon does not take the socket" env -u XDG_RUNTIME_DIR "$(qidmapd_program)" \
+    --export "tree=$tree" --store memory: --listen "unix:$tmp/other" --control "$control"
+answers '^\{"result":\{"sessions":\[\]\}\}$' "the first one still answers" '{"verb":"sessions"}'
+stop_qidmapd KILL
+check "a killed daemon leaves its socket" test -S "$control"
+serve_tree --control "$control"
+answers '^\{"result"' "the next one replaces it" '{"verb":"stats"}'
+stop_qidmapd
+check_fails "and takes it away at its end" test -e "$control"
+serve_tree --control none
+run fs retire --store "$store" 1 --yes
+exits 3 "without a socket, verbs that write are refused"
+complains "$qidmapd_pid qidmapd\), and has no control socket" "and the daemon is named"
+stop_qidmapd
+XDG_RUNTIME_DIR=$tmp/run
+mkdir -m 700 "$XDG_RUNTIME_DIR"
+export XDG_RUNTIME_DIR
+serve_tree
+run compact --store "$store"
+exits 0 "the socket that a daemon chooses is found by the store"
+stop_qidmapd
+if have_root && id nobody >/dev/null 2>&1; then
+    chmod 755 "$tmp"
+    mkdir "$tmp/nobody" && chown nobody "$tmp/nobody"
+    setpriv --reuid nobody --clear-groups "$(qidmapd_program)" --export "tree=$tree" \
+        --store "lmdb:$tmp/nobody/store" --listen "unix:$tmp/nobody/s" \
+        --control "$tmp/nobody/control" >"$tmp/nobody.log" 2>&1 &
+    pid=$!
+    wait_until 20 test -S "$tmp/nobody/control"
+    wait_until 20 grep -q ready "$tmp/nobody.log"
+    is "$(setpriv --reuid nobody --clear-groups "$call" "$tmp/nobody/control" '{"verb":"sessions"}')" \
+        '{"result":{"sessions":[]}}' "a daemon of a user answers that user"
+    is "$("$call" "$tmp/nobody/control" '{"verb":"sessions"}')" '{"result":{"sessions":[]}}' "and root"
+    chmod 666 "$tmp/nobody/control" && chmod 777 "$tmp/nobody"
+    is "$(setpriv --reuid 4711 --clear-groups "$call" "$tmp/nobody/control" '{"verb":"sessions"}' 2>&1 |
+        grep -o EACCES)" EACCES "and no other, whatever the mode of the file is"
+    kill "$pid"
+    wait "$pid" 2>/dev/null
+else
+    skip "a daemon of a user" "no root"
+fi
+
+# ---- verbs ---------------------------------------------------------------------------------------
+
+rm -rf "$tmp/store"
+serve_tree --control "$control"
+meet_all
+answers '"problems":"0"' "verify" '{"verb":"verify"}'
+answers 'EINVAL.*no JSON' "nonsense" 'nonsense'
+answers 'EINVAL.*verb' "a request without a verb" '{}'
+answers 'ENOSYS.*see qidmapd' "a verb that is none" '{"verb":"dance"}'
+answers 'EINVAL.*nests' "what nests too deep" "$(printf '[%.0s' {1..100})"
+answers 'ENOENT.*no store lmdb:/nowhere' "a store that it does not have" \
+    '{"verb":"verify","store":"lmdb:/nowhere"}'
+answers 'EBADF' "a dump without a descriptor" '{"verb":"load"}'
+answers 'ENOENT.*no session 99' "a session that is not there" '{"verb":"disconnect","session":"99"}'
+answers '"level":"debug"' "the log says more" '{"verb":"log-level","level":"debug"}'
+hold one
+answers '"session":"[0-9]+".*"export":"tree"' "sessions are listed" '{"verb":"sessions"}'
+session=$(ask '{"verb":"sessions"}' | member session)
+answers '^\{"result":\{\}\}$' "one is traced" "{\"verb\":\"trace\",\"session\":\"$session\"}"
+answers '^\{"result":\{\}\}$' "and ended" "{\"verb\":\"disconnect\",\"session\":\"$session\"}"
+wait_until 20 no_sessions && ok "and gone" || not_ok "and gone" "$(ask '{"verb":"sessions"}')"
+release
+hold -o one
+run drain --store "$store" "$tree"
+exits 1 "drain where a file is open"
+says "^$tree/one: open by session [0-9]+" "names it, and whose it is"
+release
+
+# ---- ids -----------------------------------------------------------------------------------------
+
+hold one
+before=$(rows "$store")
+for request in '{"verb":"fs-retire","fs":1}' '{"verb":"reset"}' '{"verb":"reset","fs":1}' \
+    '{"verb":"fs-policy","fs":1,"policy":"deny","renumber":true}'; do
+    answers 'EBUSY.*1 session is attached' "$request is refused while a client is attached" "$request"
+done
+is "$(rows "$store")" "$before" "and nothing was changed"
+is "$(ids)" "$(cat "$tmp/ids")" "nor any id"
+release
+run fs retire --store "$store" 1 --yes
+exits 0 "fs retire while nobody is attached"
+ids >"$tmp/ids2"
+is "$(awk '{ print $1 }' "$tmp/ids" "$tmp/ids2" | grep '^[0-9]' | sort | uniq -c |
+    awk '$1 > 2' | wc -l)" 0 "new clients see new ids"
+check_fails "all of them" cmp -s "$tmp/ids" "$tmp/ids2"
+run fs alias --store "$store" 1 2 --yes
+exits 0 "fs alias undoes it"
+is "$(ids)" "$(cat "$tmp/ids")" "and new clients see the ids of before"
+run backup --store "$store" "$tmp/backup"
+exits 0 "backup"
+run reset --store "$store" --yes
+exits 0 "reset through the daemon"
+says '^what was there: .*/store\.before-reset-.*\.json' "and says where the dump is"
+check "which is there" test -s "$(sed -n 's/^what was there: //p' <<<"$out")"
+ids >"$tmp/ids2"
+is "$({ awk '{ print $1 }' "$tmp/ids" | sort -u; awk '{ print $1 }' "$tmp/ids2" | sort -u; } |
+    grep '^[0-9]' | sort | uniq -d)" "" "no file has an id that any had before"
+run restore --store "$store" "$tmp/backup" --yes
+exits 0 "restore through the daemon"
+is "$(ids)" "$(cat "$tmp/ids")" "and the ids of before are back"
+"$ctl" load - --replace --yes --store "$store" <"$tmp/backup" >/dev/null &&
+    is "$(ids)" "$(cat "$tmp/ids")" "load of a pipe, too"
+printf 'no dump\n' >"$tmp/nonsense"
+run restore --store "$store" "$tmp/nonsense" --yes
+exits 1 "what is no dump is refused"
+is "$(ids)" "$(cat "$tmp/ids")" "and the daemon goes on with what it had"
+stop_qidmapd
+serve_tree --control "$control"
+is "$(ids)" "$(cat "$tmp/ids")" "a restart changes nothing of that"
+run verify --store "$store"
+exits 0 "the store is clean"
+stop_qidmapd
+
+# ---- killed --------------------------------------------------------------------------------------
+
+cp -a "$tmp/store" "$tmp/kept"
+state() { rows "$1" | grep -v '"row":"fs"' | cksum; } # what gives ids; rows of filesystems have dates
+killed() { # NAME NEW-STATE VERB...: the daemon, at random moments of the verb
+    local name=$1 new=$2 old seen wrong='' i verb hit=0
+    shift 2
+    old=$(state "lmdb:$tmp/kept")
+    for ((i = 0; i < ${CONTROL_KILLS:-6}; i++)); do
+        rm -rf "$tmp/store" && cp -a "$tmp/kept" "$tmp/store"
+        serve_tree --control "$control"
+        "$@" >/dev/null 2>&1 &
+        verb=$!
+        sleep "0.0$((RANDOM % 90 + 10))"
+        stop_qidmapd KILL 2>/dev/null
+        wait "$verb" || hit=$((hit + 1))
+        seen=$(state "$store")
+        if [ "$seen" != "$old" ] && [ "$seen" != "$new" ]; then
+            wrong="$wrong $i: $(rows "$store" | head -3)"
+        fi
+        "$ctl" verify --store "$store" >"$tmp/verify" 2>&1 || wrong="$wrong $i: $(cat "$tmp/verify")"
+    done
+    is "$wrong" "" "$name, the daemon killed ${CONTROL_KILLS:-6} times"
+    tap_diag "$hit of them before the end of the verb"
+}
+killed compact "$(state "lmdb:$tmp/kept")" "$ctl" compact --store "$store"
+killed reset "$(printf '' | cksum)" "$ctl" reset --store "$store" --yes
+killed restore "$(state "lmdb:$tmp/kept")" "$ctl" restore --store "$store" "$tmp/backup" --yes
+tap_done

@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# Promise: files copied from ext4 to xfs, to btrfs, or to another ext4, have over the wire the ids that they
+# had, names that are no UTF-8 or have newlines and files with several names among them, the export's root
+# too; in the store that gave the ids, and in another one. New files get ids that no file had. The old
+# filesystem is refused when it comes again, and its ids are never given again.
+
+if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
+    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
+fi
+. "$(dirname "$0")/lib.sh"
+need_loop
+on_exit 'unmount_below "$tmp"'
+
+ctl=$(qidmapctl_program) || bail_out "no qidmapctl below $builddir: run make first"
+stat9p=$(find_program 9pstat) || bail_out "no 9pstat below $builddir: run make check first"
+
+attach() { # TYPE PLACE: a new filesystem
+    local options=loop
+    truncate -s "$([ "$1" = xfs ] && echo 320M || echo 128M)" "$tmp/$2.image"
+    "mkfs.$1" -q "$tmp/$2.image" >/dev/null 2>&1 || return 1
+    mkdir -p "$tmp/$2" && mount -t "$1" -o "$options" "$tmp/$2.image" "$tmp/$2"
+}
+serve() { # STORE PLACE
+    rm -f "$tmp/s"
+    start_qidmapd --export "tree=$tmp/$2/tree" --store "lmdb:$tmp/$1" --listen "unix:$tmp/s" ||
+        bail_out "no server: $(tail "$qidmapd_log")"
+}
+ids() { # STORE PLACE
+    serve "$1" "$2"
+    "$stat9p" -R "unix:$tmp/s" tree | sort
+    stop_qidmapd
+}
+adopt() { # STORE PLACE: quietly, and tells the exit statuses
+    "$ctl" adopt --store "lmdb:$tmp/$1" "$tmp/manifest" "$tmp/$2/tree" >"$tmp/out" 2>"$tmp/err"
+    echo -n "$? "
+    "$ctl" adopt --store "lmdb:$tmp/$1" --commit --yes >>"$tmp/out" 2>>"$tmp/err"
+    echo $?
+}
+
+attach ext4 old || bail_out "no ext4"
+mkdir -p "$tmp/old/tree/sub/deep" && cd "$tmp/old/tree" || bail_out "no folder"
+touch $'new\nline' $'bytes-\xff\xfe' 'back\slash' a.b && mkdir a && touch a/z
+echo linked >one && ln one sub/two && ln one sub/deep/three && ln -s one sym && mkfifo fifo
+mknod null c 1 3
+for i in {1..40}; do echo "$i" >"sub/deep/f$i"; done
+cd / || exit 1
+ids store old >"$tmp/before"
+check "manifest" "$ctl" manifest --store "lmdb:$tmp/store" -o "$tmp/manifest" "$tmp/old/tree"
+
+for type in xfs btrfs ext4; do
+    if ! have_fs "$type" || ! command -v "mkfs.$type" >/dev/null; then
+        skip "$type" "no $type in this kernel"
+        continue
+    fi
+    new=new-$type
+    attach "$type" "$new" || bail_out "no $type"
+    touch "$tmp/$new/"{1..9} # other inode numbers
+    cp -a "$tmp/old/tree" "$tmp/$new/tree"
+    # in a store that knows nothing of the old one, on another host
+    is "$(adopt "empty-$type" "$new")" "0 0" "ext4 to $type, another store"
+    is "$(ids "empty-$type" "$new")" "$(cat "$tmp/before")" "and all ids are the same"
+    check "and it is whole" "$ctl" verify --store "lmdb:$tmp/empty-$type"
+    rm -rf "$tmp/store-$type" && "$ctl" copy "lmdb:$tmp/store" "lmdb:$tmp/store-$type" --latest >/dev/null
+    is "$(adopt "store-$type" "$new")" "0 0" "ext4 to $type, a copy of the store"
+    is "$(ids "store-$type" "$new")" "$(cat "$tmp/before")" "and all ids are the same"
+    check "and it is whole" "$ctl" verify --store "lmdb:$tmp/store-$type"
+    touch "$tmp/$new/tree/late"
+    late=$(ids "store-$type" "$new" | awk '$4 == "/late" { print $1 }')
+    [ -n "$late" ] && ! grep -q "^$late " "$tmp/before" && ok "a new file has a new id" ||
+        not_ok "a new file has a new id" "$late"
+    for store in "store-$type" "empty-$type"; do
+        serve "$store" old
+        check_fails "the old filesystem is refused ($store)" "$stat9p" "unix:$tmp/s" tree
+        stop_qidmapd
+    done
+    check "and the log says why" grep -q 'moved' "$qidmapd_log"
+done
+
+# ---- the store itself, while a daemon has it ----------------------------------------------------
+
+rm -f "$tmp/s"
+start_qidmapd --export "tree=$tmp/old/tree" --export "new=$tmp/new-ext4/tree" --store "lmdb:$tmp/store" \
+    --listen "unix:$tmp/s" || bail_out "no server: $(tail "$qidmapd_log")"
+"$ctl" adopt --store "lmdb:$tmp/store" "$tmp/manifest" "$tmp/new-ext4/tree" >"$tmp/out" 2>&1
+is $? 0 "staging works beside a daemon"
+is "$("$stat9p" -R "unix:$tmp/s" tree | sort)" "$(cat "$tmp/before")" "and changes nothing"
+# a client that stays: Tversion, Tattach, and nothing more
+if command -v python3 >/dev/null; then
+    mkfifo "$tmp/stay"
+    python3 - "$tmp/s" "$tmp/stay" <<'END' &
+import socket, struct, sys
+s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])
+def t(kind, tag, body): s.sendall(struct.pack("<IBH", 7 + len(body), kind, tag) + body); s.recv(8192)
+t(100, 65535, struct.pack("<IH", 8192, 8) + b"9P2000.L")
+t(104, 1, struct.pack("<II", 0, 0xffffffff) + struct.pack("<H", 4) + b"root" +
+  struct.pack("<H", 4) + b"tree" + struct.pack("<I", 0))
+open(sys.argv[2], "w").close()
+open(sys.argv[2]).close()
+END
+    cat "$tmp/stay" >/dev/null
+    "$ctl" adopt --store "lmdb:$tmp/store" --commit --yes >"$tmp/out" 2>"$tmp/err"
+    is $? 3 "adopt --commit is refused while a client is attached"
+    check "and the session is named" grep -q 'export tree' "$tmp/err"
+    : >"$tmp/stay"
+    wait $!
+else
+    skip "adopt --commit while a client is attached" "no python3"
+fi
+commit() { "$ctl" adopt --store "lmdb:$tmp/store" --commit --yes >"$tmp/out" 2>"$tmp/err"; }
+if wait_until 10 commit; then ok "the daemon adopts"; else not_ok "the daemon adopts" "$(cat "$tmp/err")"; fi
+check "what was there is beside the store" test -s "$(sed -n 's/^what was there: //p' "$tmp/out")"
+is "$("$stat9p" -R "unix:$tmp/s" new | sort | grep -v ' /late$')" "$(cat "$tmp/before")" \
+    "the new export shows the old ids at once"
+check_fails "and the old one is refused" "$stat9p" "unix:$tmp/s" tree
+stop_qidmapd
+check "the store is whole" "$ctl" verify --store "lmdb:$tmp/store"
+tap_done
