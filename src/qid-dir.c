@@ -271,14 +271,9 @@ static void prepare(struct listing *l, size_t owner)
 static void map_all(struct listing *l)
 {
     int rc = 0;
-<<<<<<< HEAD
+    qid_count(l->item_count + l->objects->len);
     if (l->item_count > 0)
         rc = qidmap_map_batch(l->exp->store, l->items, l->item_count);
-=======
-    qid_count(l->items->len + l->objects->len);
-    if (l->items->len > 0)
-        rc = qidmap_map_batch(l->exp->store, items, l->items->len);
->>>>>>> main
     if (rc < 0)
         qid_watch_store(l->exp, rc);
     for (guint i = 0; i < l->item_count; i++) {
