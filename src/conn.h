@@ -73,7 +73,7 @@ struct request {
     int error;                /* of decoding or of taking turns: what the reply will be */
     struct fid_turn turns[2]; /* [0]: msg.fid, [1]: msg.fid2; fid is NULL where there is none */
     struct wire_out out;
-    uint64_t took;    /* nanoseconds, once it was answered */
+    uint64_t took; /* nanoseconds, once it was answered */
     size_t reply_room;
     size_t reserved; /* of that, what was taken from the account */
     bool counted;    /* in LIMIT_REQUESTS */
