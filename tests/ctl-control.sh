@@ -149,7 +149,7 @@ stop_qidmapd
 # daemon does is in its exports, as its sandbox may show it nothing else.
 
 inject=$builddir/tests/lib/.libs/inject.so
-kills=${CONTROL_KILLS:-3}
+kills=${CONTROL_KILLS:-2}
 begin=$tree/begin
 calls=$tree/calls
 [ -e "$inject" ] || bail_out "no $inject: run make check first"
@@ -208,7 +208,13 @@ harmed() { # NAME VERB...
             full="$full at $point: nothing was done, and nothing is told"
         fi
         "$ctl" verify --store "$store" >"$tmp/verify" 2>&1 || full="$full at $point: $(cat "$tmp/verify")"
-        ids >"$tmp/ids2" || full="$full at $point: $(cat "$tmp/ids2"); $(cat "$tmp/out")"
+        if ! ids >"$tmp/ids2"; then # what was broken in the header of the data is mended at a start
+            tail -5 "$qidmapd_log" | grep -q 'new ones after what is stored has been copied' ||
+                full="$full at $point: $(cat "$tmp/ids2" "$tmp/out")"
+            stop_qidmapd
+            serve_tree
+            ids >"$tmp/ids2" || full="$full at $point, after a restart: $(cat "$tmp/ids2")"
+        fi
         stop_qidmapd
         [ "$qidmapd_status" = 0 ] || full="$full at $point: exit status $qidmapd_status"
     done
