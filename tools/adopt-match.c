@@ -10,7 +10,9 @@
  * conflicts; where names with different ids are one file here, it has the id of the first.
  *
  * Each run begins anew, also one after a kill: rsync replaces files, whose inode numbers may come
- * again at once, and nothing but looking at each file tells which one it is now.
+ * again at once, and nothing but looking at each file tells which one it is now. For the same
+ * reason all are looked at once more before they are bound: an inode number that has another file
+ * by then would bring the id to it.
  */
 #include "config.h"
 
@@ -37,7 +39,9 @@ struct match {
     struct manifest_file file; /* the next one of the manifest, */
     gboolean have;             /* if there is one */
     guint64 calls;
-    int status; /* of an error that was told */
+    guint32 turn;           /* of adopt_check(), */
+    guint64 met, exchanged; /* and what it found */
+    int status;             /* of an error that was told */
 };
 
 /* ---- telling --------------------------------------------------------------------------------- */
@@ -234,8 +238,26 @@ static gboolean is_passing(guint64 id)
     return (id & 7) == 6;
 }
 
+/* Tells a file from a later one with its inode number. A filesystem without times of birth has
+ * another time, which changes of the file move as well. */
+static guint64 mark_of(const struct tree_file *is)
+{
+    const struct statx *st = is->st;
+    gboolean folder = S_ISDIR(st->stx_mode);
+    guint64 mark = (guint64)(st->stx_mode & S_IFMT) << 48;
+
+    if (is->placeholder) { /* its times are those of this moment */
+        return 0;
+    }
+    if ((st->stx_mask & STATX_BTIME) != 0) {
+        return mark ^ ((guint64)st->stx_btime.tv_sec * 1000000000 + st->stx_btime.tv_nsec);
+    }
+    return folder ? mark
+                  : mark ^ ((guint64)st->stx_ctime.tv_sec * 1000000000 + st->stx_ctime.tv_nsec);
+}
+
 /* A file that is here: brings it to the stage. 0, or what is wrong with that. */
-static int stage_file(struct match *m, const struct manifest_file *file,
+static int stage_file(struct match *m, const struct manifest_file *file, const struct tree_file *is,
                       const struct qidmap_object *object)
 {
     guint64 *counts = m->adopt->state->counts;
@@ -248,6 +270,7 @@ static int stage_file(struct match *m, const struct manifest_file *file,
     if (code < 0 && code != -ENOENT) {
         return code;
     }
+    entry.mark = mark_of(is);
     if (met && entry.id != 0 && id != 0 && entry.id != id) {
         return conflict(m, file->path,
                         "it is a hard link here to a file whose first name has another id");
@@ -315,7 +338,7 @@ static int match_file(struct match *m, const struct manifest_file *file, const s
         report(m, STAGE_UNREAD, "unread", file->path, g_strerror(-code));
         return 0;
     }
-    return stage_file(m, file, &object);
+    return stage_file(m, file, is, &object);
 }
 
 /* To the next file of the manifest. 0, or 1 after an error, which it told. */
@@ -483,6 +506,100 @@ int adopt_match(const struct adopt *adopt)
     g_array_unref(m.to);
     g_array_unref(m.numbers);
     g_byte_array_unref(m.gave);
+    g_clear_pointer(&m.places, places_free);
+    g_clear_pointer(&m.sight, sight_free);
+    g_clear_pointer(&m.store, qidmap_store_close);
+    return status;
+}
+
+/* ---- once more ------------------------------------------------------------------------------- */
+
+static int check_file(void *data, const struct tree_file *is)
+{
+    struct match *m = data;
+    struct stage *stage = m->adopt->stage;
+    struct qidmap_object object;
+    struct stage_entry entry;
+    int code = renew(m);
+
+    if (code != 0) {
+        return code;
+    }
+    progress_tell(m->adopt->line, m->met, m->adopt->state->counts[STAGE_BINDINGS]);
+    if (is->st == NULL || object_of(m, is, &object) != 0) {
+        return 0;
+    }
+    code = stage_get(stage, &object, &entry);
+    if (code == -ENOENT || (code == 0 && (!entry.bind || entry.seen == m->turn))) {
+        return 0;
+    }
+    if (code == 0 && entry.mark != mark_of(is)) {
+        if (m->exchanged++ < 10) {
+            g_autofree char *shown = cmd_escape(is->path, TRUE);
+            progress_hide(m->adopt->line);
+            cmd_error("%s: it came after adopt had looked at the file of this inode number", shown);
+        }
+        return 0;
+    }
+    if (code == 0) {
+        entry.seen = m->turn;
+        code = stage_put(stage, &object, &entry);
+    }
+    if (code == 0 && ++m->met % STEP == 0) {
+        code = stage_commit(stage, m->adopt->state);
+    }
+    return code < 0 ? stage_failed(m, code) : 0;
+}
+
+static int check_tree(struct match *m)
+{
+    const struct adopt *adopt = m->adopt;
+    struct qidmap_error error;
+
+    m->places = places_new(m->store, m->sight, adopt->tree, adopt->distinct, &error);
+    if (m->places == NULL) {
+        return cmd_fail(&error);
+    }
+    progress_begin(adopt->line, "looking again", "files");
+    int code = tree_walk(adopt->tree, m->places, MANIFEST_PATH_MAX, check_file, m);
+    progress_hide(adopt->line);
+    if (code < 0) {
+        cmd_error("the names of a folder cannot be sorted: %s", g_strerror(-code));
+        return CMD_CANNOT;
+    }
+    guint64 wanted = adopt->state->counts[STAGE_BINDINGS];
+    if (code == 0 && m->met < wanted) {
+        cmd_error("%" G_GUINT64_FORMAT
+                  " files that would get their ids are gone or were replaced since "
+                  "adopt looked at them; nothing was changed: run adopt MANIFEST EXPORT again",
+                  wanted - m->met);
+        return CMD_TROUBLE;
+    }
+    return m->status;
+}
+
+int adopt_check(const struct adopt *adopt)
+{
+    struct match m = {.adopt = adopt, .status = CMD_OK};
+    g_autoptr(GByteArray) to = stage_get_table(adopt->stage, "to");
+
+    if (adopt->state->counts[STAGE_BINDINGS] == 0) {
+        return CMD_OK;
+    }
+    do {
+        m.turn = g_random_int();
+    } while (m.turn == 0);
+    if (open_store(&m) != 0) {
+        return m.status;
+    }
+    m.sight = sight_new(m.store, adopt->fs_ids);
+    m.to = g_array_new(FALSE, FALSE, sizeof(struct qidmap_identity));
+    m.numbers = g_array_new(FALSE, FALSE, sizeof(guint32));
+    g_array_append_vals(m.to, to->data, to->len / (guint)sizeof(struct qidmap_identity));
+    g_array_set_size(m.numbers, m.to->len);
+    int status = m.sight != NULL ? check_tree(&m) : CMD_USAGE;
+    g_array_unref(m.to);
+    g_array_unref(m.numbers);
     g_clear_pointer(&m.places, places_free);
     g_clear_pointer(&m.sight, sight_free);
     g_clear_pointer(&m.store, qidmap_store_close);
