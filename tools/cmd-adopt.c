@@ -179,6 +179,22 @@ static void show(const struct verb *verb, stage *stage, const struct stage_state
 
 /* ---- staging --------------------------------------------------------------------------------- */
 
+/* What --commit needs to look at the tree again. */
+static int note_tree(const struct verb *verb, stage *stage)
+{
+    g_autofree char *path = g_canonicalize_filename(verb->arg.folder, NULL);
+    g_autoptr(GByteArray) ids = g_byte_array_new();
+    int code = stage_put_table(stage, "tree", path, strlen(path) + 1);
+
+    for (char **id = verb->options.fs_ids; id != NULL && *id != NULL; id++) {
+        g_byte_array_append(ids, (const guint8 *)*id, (guint)strlen(*id) + 1);
+    }
+    if (code == 0) {
+        code = stage_put_table(stage, "fs-ids", ids->data, ids->len);
+    }
+    return code != 0 ? code : stage_put_table(stage, "distinct", "", verb->arg.distinct ? 1 : 0);
+}
+
 /* Takes out what the store cannot take, and then the stage is ready. */
 static int judge(const struct verb *verb, const struct adopt *adopt)
 {
@@ -206,22 +222,6 @@ static int judge(const struct verb *verb, const struct adopt *adopt)
         return CMD_CANNOT;
     }
     return CMD_OK;
-}
-
-/* What --commit needs to look at the tree again. */
-static int note_tree(const struct verb *verb, stage *stage)
-{
-    g_autofree char *path = g_canonicalize_filename(verb->arg.folder, NULL);
-    g_autoptr(GByteArray) ids = g_byte_array_new();
-    int code = stage_put_table(stage, "tree", path, strlen(path) + 1);
-
-    for (char **id = verb->options.fs_ids; id != NULL && *id != NULL; id++) {
-        g_byte_array_append(ids, (const guint8 *)*id, (guint)strlen(*id) + 1);
-    }
-    if (code == 0) {
-        code = stage_put_table(stage, "fs-ids", ids->data, ids->len);
-    }
-    return code != 0 ? code : stage_put_table(stage, "distinct", "", verb->arg.distinct ? 1 : 0);
 }
 
 static int fill_stage(const struct verb *verb, int tree, manifest_reader *reader)
