@@ -6,6 +6,7 @@
 # too; in the store that gave the ids, and in another one. New files get ids that no file had. The old
 # filesystem is refused when it comes again, and its ids are never given again. A commit that is killed at
 # random points (ADOPT_KILLS=N: so many) into a store with ids of its own can be given again, and ends well.
+# A filesystem of which no file moved keeps its ids.
 
 if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
     QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
@@ -115,6 +116,24 @@ else
     is "$wrong" "" "adopt --commit, killed at $kills of $calls calls, into a store with ids of its own"
     is "$(ids work new-ext4 | grep -v ' /late$')" "$(cat "$tmp/before")" "and the ids are right"
 fi
+
+# ---- what was mounted below, and did not move ------------------------------------------------------
+
+mountpoint -q "$tmp/first" || mount -t ext4 -o loop "$tmp/first.image" "$tmp/first"
+mkdir -p "$tmp/first/tree/below" && attach ext4 second && mkdir "$tmp/second/tree" &&
+    mount --bind "$tmp/second/tree" "$tmp/first/tree/below" && touch "$tmp/first/tree/below/"{x,y}
+ids two first >"$tmp/two"
+"$ctl" manifest --store "lmdb:$tmp/two" "$tmp/first/tree" >"$tmp/two.manifest" 2>/dev/null
+cp -ax "$tmp/first/tree" "$tmp/new-ext4/two"
+"$ctl" adopt --store "lmdb:$tmp/two" "$tmp/two.manifest" "$tmp/new-ext4/two" >"$tmp/out" 2>&1
+check "what was mounted there is missing" grep -q 'below: nothing below it is here' "$tmp/out"
+check "the rest is adopted" "$ctl" adopt --store "lmdb:$tmp/two" --commit --yes
+mkdir "$tmp/moved" && mount --bind "$tmp/new-ext4/two" "$tmp/moved" &&
+    mount --bind "$tmp/second/tree" "$tmp/moved/below"
+rm -f "$tmp/s"
+start_qidmapd --export "tree=$tmp/moved" --store "lmdb:$tmp/two" --listen "unix:$tmp/s" || bail_out "no server"
+is "$("$stat9p" -R "unix:$tmp/s" tree | sort)" "$(cat "$tmp/two")" "mounted again below the copy, it has its ids"
+stop_qidmapd
 
 # ---- the store itself, while a daemon has it ----------------------------------------------------
 

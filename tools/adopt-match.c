@@ -26,6 +26,13 @@
 #define STEP          8192 /* files of one transaction; bounds its pages in memory */
 #define STATE_SECONDS 60   /* that one state of the store is used */
 
+/* A filesystem of the manifest. */
+struct source {
+    guint64 files, found;       /* that have ids; of these, those that are here */
+    struct qidmap_object first; /* of these */
+    char *path;                 /* and its name */
+};
+
 struct match {
     const struct adopt *adopt;
     qidmap_store *store;
@@ -35,7 +42,7 @@ struct match {
     places *places;
     GArray *to;                /* struct qidmap_identity */
     GArray *numbers;           /* guint32, of the same in the store; 0: it has no row */
-    GByteArray *gave;          /* for each filesystem of the manifest whether it has given ids */
+    GPtrArray *sources;        /* struct source, of each filesystem of the manifest, or NULL */
     struct manifest_file file; /* the next one of the manifest, */
     gboolean have;             /* if there is one */
     guint64 calls;
@@ -256,6 +263,27 @@ static guint64 mark_of(const struct tree_file *is)
                   : mark ^ ((guint64)st->stx_ctime.tv_sec * 1000000000 + st->stx_ctime.tv_nsec);
 }
 
+static void source_free(gpointer data)
+{
+    struct source *source = data;
+
+    if (source != NULL) {
+        g_free(source->path);
+        g_free(source);
+    }
+}
+
+static struct source *source_of(struct match *m, guint32 fs)
+{
+    if (m->sources->len <= fs) {
+        g_ptr_array_set_size(m->sources, (gint)fs + 1);
+    }
+    if (m->sources->pdata[fs] == NULL) {
+        m->sources->pdata[fs] = g_new0(struct source, 1);
+    }
+    return m->sources->pdata[fs];
+}
+
 /* A file that is here: brings it to the stage. 0, or what is wrong with that. */
 static int stage_file(struct match *m, const struct manifest_file *file, const struct tree_file *is,
                       const struct qidmap_object *object)
@@ -292,6 +320,11 @@ static int stage_file(struct match *m, const struct manifest_file *file, const s
     }
     if (code < 0) {
         return code;
+    }
+    struct source *source = source_of(m, file->fs);
+    if (source->found++ == 0) {
+        source->first = *object;
+        source->path = g_strdup(file->path);
     }
     entry.id = id;
     entry.bind = !is_known(m, object, id);
@@ -362,10 +395,7 @@ static int advance(struct match *m)
         report(m, STAGE_UNREAD, "unread", file->path, "when the manifest was made");
     }
     if (file->id != 0 && !is_passing(file->id)) {
-        while (m->gave->len <= file->fs) {
-            g_byte_array_append(m->gave, (const guint8 *)"", 1);
-        }
-        m->gave->data[file->fs] = 1;
+        source_of(m, file->fs)->files++;
     }
     return 0;
 }
@@ -412,8 +442,34 @@ static int take(void *data, const struct tree_file *is)
 
 /* ---- filesystems ----------------------------------------------------------------------------- */
 
-/* Filesystems that files have moved from: those of the manifest that gave ids, and are not in the
- * tree. */
+/* A filesystem that was mounted in the tree of the manifest, of which nothing is here but the
+ * folder on which it was mounted: it did not move. It may be mounted there again, and keeps its
+ * ids. */
+static int leave_unmoved(struct match *m, struct source *source)
+{
+    guint64 *counts = m->adopt->state->counts;
+    struct stage_entry entry;
+
+    if (source->found != 1 || source->files < 2 || source->path[0] == '\0') {
+        return 0;
+    }
+    int code = stage_get(m->adopt->stage, &source->first, &entry);
+    if (code == 0) {
+        counts[STAGE_BINDINGS] -= entry.bind;
+        counts[STAGE_KNOWN] -= !entry.bind;
+        counts[STAGE_MATCHED]--;
+        entry.id = 0;
+        entry.bind = FALSE;
+        report(m, STAGE_MISSING, "missing", source->path,
+               "nothing below it is here: what was mounted there did not move");
+        source->found = 0;
+        code = stage_put(m->adopt->stage, &source->first, &entry);
+    }
+    return code;
+}
+
+/* Filesystems that files have moved from: those of the manifest of which a file has its id here,
+ * and that are not in the tree. */
 static int store_tables(struct match *m)
 {
     const struct adopt *adopt = m->adopt;
@@ -424,7 +480,12 @@ static int store_tables(struct match *m)
 
     for (guint32 n = 1; (fs = manifest_reader_fs(adopt->reader, n)) != NULL; n++) {
         struct qidmap_moved_fs moved = {.fs = own ? fs->fs : 0, .fsid = fs->fsid};
-        gboolean stays = n >= m->gave->len || m->gave->data[n] == 0;
+        struct source *source = n < m->sources->len ? m->sources->pdata[n] : NULL;
+        int code = source != NULL ? leave_unmoved(m, source) : 0;
+        gboolean stays = source == NULL || source->found == 0;
+        if (code < 0) {
+            return code;
+        }
 
         for (guint i = 0; own && i < m->numbers->len; i++) {
             stays = stays || g_array_index(m->numbers, guint32, i) == fs->fs;
@@ -501,11 +562,11 @@ int adopt_match(const struct adopt *adopt)
     m.sight = sight_new(m.store, adopt->fs_ids);
     m.to = g_array_new(FALSE, FALSE, sizeof(struct qidmap_identity));
     m.numbers = g_array_new(FALSE, FALSE, sizeof(guint32));
-    m.gave = g_byte_array_new();
+    m.sources = g_ptr_array_new_with_free_func(source_free);
     int status = m.sight != NULL ? walk(&m) : CMD_USAGE;
     g_array_unref(m.to);
     g_array_unref(m.numbers);
-    g_byte_array_unref(m.gave);
+    g_ptr_array_unref(m.sources);
     g_clear_pointer(&m.places, places_free);
     g_clear_pointer(&m.sight, sight_free);
     g_clear_pointer(&m.store, qidmap_store_close);
