@@ -122,7 +122,7 @@ fi
 mountpoint -q "$tmp/first" || mount -t ext4 -o loop "$tmp/first.image" "$tmp/first"
 mkdir -p "$tmp/first/tree/below" && attach ext4 second && mkdir "$tmp/second/tree" &&
     mount --bind "$tmp/second/tree" "$tmp/first/tree/below" && touch "$tmp/first/tree/below/"{x,y}
-ids two first >"$tmp/two"
+ids two first >"$tmp/two.ids"
 "$ctl" manifest --store "lmdb:$tmp/two" "$tmp/first/tree" >"$tmp/two.manifest" 2>/dev/null
 cp -ax "$tmp/first/tree" "$tmp/new-ext4/two"
 "$ctl" adopt --store "lmdb:$tmp/two" "$tmp/two.manifest" "$tmp/new-ext4/two" >"$tmp/out" 2>&1
@@ -132,7 +132,7 @@ mkdir "$tmp/moved" && mount --bind "$tmp/new-ext4/two" "$tmp/moved" &&
     mount --bind "$tmp/second/tree" "$tmp/moved/below"
 rm -f "$tmp/s"
 start_qidmapd --export "tree=$tmp/moved" --store "lmdb:$tmp/two" --listen "unix:$tmp/s" || bail_out "no server"
-is "$("$stat9p" -R "unix:$tmp/s" tree | sort)" "$(cat "$tmp/two")" "mounted again below the copy, it has its ids"
+is "$("$stat9p" -R "unix:$tmp/s" tree | sort)" "$(cat "$tmp/two.ids")" "mounted again below the copy, it has its ids"
 stop_qidmapd
 
 # ---- the store itself, while a daemon has it ----------------------------------------------------
