@@ -8,6 +8,7 @@
 
 #include <glib.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "src/control.h"
 #include "src/limit.h"
@@ -19,11 +20,12 @@ int main(void)
     struct limit_settings limits;
     struct settings *settings = NULL;
     g_autoptr(GError) error = NULL;
-    char *words[] = {"qidmapd",  "--export",         "x=/srv", "--store", "memory:",
-                     "--listen", "unix:/nonexistent", NULL};
-    char **argv = words;
-    int argc = (int)G_N_ELEMENTS(words) - 1;
+    g_auto(GStrv) words =
+        g_strsplit("qidmapd --export x=/srv --store memory: --listen unix:/nonexistent", " ", -1);
+    char *given[8], **argv = given;
+    int argc = (int)g_strv_length(words);
 
+    memcpy(given, words, sizeof(given)); /* settings_read() takes out what it has read */
     limit_defaults(&limits, descriptors);
     for (int i = 0; i < LIMIT_COUNT; i++) {
         if (limits.session[i] == descriptors)

@@ -32,7 +32,7 @@ diod=$(PATH=$PATH:/usr/sbin command -v diod)
 helper=$(ls /usr/lib/qemu/qemu-bridge-helper /usr/libexec/qemu-bridge-helper 2>/dev/null | head -n 1)
 
 # ---- a host like that of the pages ------------------------------------------------------------
-on_exit 'cd /; unmount_below /srv; umount -l /etc /var/lib 2>/dev/null'
+on_exit 'umount -l /etc; umount -l "$tmp/etc"' # the others go with the namespace
 mkdir -p "$tmp/bin" "$tmp/etc" "$export_dir/disk"
 mount -t tmpfs -o mode=755 tmpfs "$tmp/etc" && mkdir "$tmp/etc"/{upper,work} &&
     mount -t overlay -o "lowerdir=/etc,upperdir=$tmp/etc/upper,workdir=$tmp/etc/work" overlay /etc &&
