@@ -19,13 +19,15 @@ draw() { # TEXT: an SVG of it on stdout
         printf "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\">\n", w, h, w, h
         print "<title>Inode numbers in a guest, by QEMU and by qidmapd, before and after a restart</title>"
         printf "<rect width=\"%d\" height=\"%d\" rx=\"8\" fill=\"#1d2330\"/>\n", w, h
-        print "<g font-family=\"DejaVu Sans Mono, Menlo, Consolas, monospace\" font-size=\"14\" fill=\"#d5dae5\">"
+        print "<g font-family=\"DejaVu Sans Mono, Menlo, Consolas, monospace\" font-size=\"14\" xml:space=\"preserve\">"
         for (i = 1; i <= NR; i++) {
             if (line[i] == "") continue
-            color = ""
-            if (line[i] ~ /^#/) color = " fill=\"#8fa3bf\""
-            else if (line[i] ~ /^(host|guest)/) color = " fill=\"#9fd68b\""
-            printf "<text x=\"20\" y=\"%d\" xml:space=\"preserve\"%s>%s</text>\n", 10 + i * 19, color, esc(line[i])
+            color = "#d5dae5"
+            if (line[i] ~ /^#/) color = "#8fa3bf"
+            else if (line[i] ~ /^(host|guest)/) color = "#9fd68b"
+            text = esc(line[i])
+            gsub(/  /, "\\&#160;\\&#160;", text)
+            printf "<text x=\"20\" y=\"%d\" fill=\"%s\">%s</text>\n", 10 + i * 19, color, text
         }
         print "</g>\n</svg>"
     }' "$1"

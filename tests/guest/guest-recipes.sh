@@ -45,12 +45,13 @@ PATH=$tmp/bin:$PATH
 truncate -s 16M "$images/one"
 mkfs.ext4 -q -F "$images/one" || bail_out "mkfs.ext4 failed"
 mount_image one ext4 /srv/data || bail_out "cannot mount ext4"
-mkdir /srv/data/disk
+mkdir /srv/data/disk /srv/data/other
 echo "a file" >/srv/data/file
 umount /srv/data
 dd if="$images/one" of="$images/two" bs=1M conv=sparse status=none
 mount "${loops[0]}" /srv/data || bail_out "cannot mount ext4 again"
 mount_image two ext4 /srv/data/disk || bail_out "cannot mount the clone"
+clone=$loop_device
 is "$(stat -c %i /srv/data/file)" "$(stat -c %i /srv/data/disk/file)" "two files have one inode number"
 
 qidmapd() { # as a page starts it; a host has one
@@ -58,8 +59,15 @@ qidmapd() { # as a page starts it; a host has one
     qidmapd_words=("$@")
     start_qidmapd "$@" || { tail -n 5 "$qidmapd_log"; return 1; }
 }
-systemctl() { # restart qidmapd
-    [ "$*" = "restart qidmapd" ] && qidmapd "${qidmapd_words[@]}"
+systemctl() { # restart qidmapd: for the first time, one more filesystem comes before the clone
+    [ "$*" = "restart qidmapd" ] || return 1
+    stop_qidmapd TERM
+    if ! mountpoint -q /srv/data/other; then
+        umount /srv/data/disk && mount -t tmpfs tmpfs /srv/data/other || return 1
+        mounted+=(/srv/data/other)
+        mount "$clone" /srv/data/disk || return 1
+    fi
+    qidmapd "${qidmapd_words[@]}"
 }
 
 # ---- the commands of the pages ------------------------------------------------------------------
