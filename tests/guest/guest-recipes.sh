@@ -147,6 +147,7 @@ check "the line of fstab" mount /mnt/data
 host_step page remount-host
 check_fails "the old mount is of no use" ls /mnt/data/disk
 page remount-guest
+stat /mnt/data/other >/dev/null # the new one is met before the clone
 is "$(inodes)" "$(cat /tmp/noted)" "after a restart the numbers are those of before"
 
 # backup, with Debian's tar
