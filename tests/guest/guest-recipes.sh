@@ -50,6 +50,8 @@ echo "a file" >/srv/data/file
 umount /srv/data
 dd if="$images/one" of="$images/two" bs=1M conv=sparse status=none
 mount "${loops[0]}" /srv/data || bail_out "cannot mount ext4 again"
+truncate -s 16M "$images/three"
+mkfs.ext4 -q -F "$images/three" || bail_out "mkfs.ext4 failed"
 mount_image two ext4 /srv/data/disk || bail_out "cannot mount the clone"
 clone=$loop_device
 is "$(stat -c %i /srv/data/file)" "$(stat -c %i /srv/data/disk/file)" "two files have one inode number"
@@ -63,8 +65,7 @@ systemctl() { # restart qidmapd: for the first time, one more filesystem comes b
     [ "$*" = "restart qidmapd" ] || return 1
     stop_qidmapd TERM
     if ! mountpoint -q /srv/data/other; then
-        umount /srv/data/disk && mount -t tmpfs tmpfs /srv/data/other || return 1
-        mounted+=(/srv/data/other)
+        umount /srv/data/disk && mount_image three ext4 /srv/data/other || return 1
         mount "$clone" /srv/data/disk || return 1
     fi
     qidmapd "${qidmapd_words[@]}"
