@@ -15,20 +15,26 @@
 #include "src/conn.h"
 #include "src/worker.h"
 
+#define LARGE       16384u /* beyond this a send may wait */
+#define GATHER_ROOM 16384u
+
 struct conn_chunk {
     struct conn_chunk *next;
     size_t size, sent;
     uint8_t bytes[];
 };
 
-/* With out_lock held: sends what it can without waiting. Bytes sent, or a negative errno. */
-static ssize_t send_now(struct conn *conn, const uint8_t *bytes, size_t size)
+/* Sends what it can: without waiting, or one call that may wait until the socket's time is over.
+ * Bytes sent, or a negative errno. */
+static ssize_t send_some(const struct conn *conn, const uint8_t *bytes, size_t size, bool wait)
 {
     size_t sent = 0;
 
     while (sent < size) {
-        ssize_t n = send(conn->fd, bytes + sent, size - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t n =
+            send(conn->fd, bytes + sent, size - sent, (wait ? 0 : MSG_DONTWAIT) | MSG_NOSIGNAL);
 
+        wait = false;
         if (n >= 0)
             sent += (size_t)n;
         else if (errno == EAGAIN || errno == EWOULDBLOCK)
@@ -39,21 +45,24 @@ static ssize_t send_now(struct conn *conn, const uint8_t *bytes, size_t size)
     return (ssize_t)sent;
 }
 
-/* With out_lock held. */
-static void append(struct conn *conn, const uint8_t *bytes, size_t size)
+/* With out_lock held: to the end, or before what others added while this thread was sending. */
+static void append(struct conn *conn, const uint8_t *bytes, size_t size, bool first)
 {
     struct conn_chunk *chunk = g_malloc(sizeof *chunk + size);
 
     limit_force(&conn->account, LIMIT_MEMORY, size);
-    chunk->next = NULL;
+    chunk->next = first ? conn->out : NULL;
     chunk->size = size;
     chunk->sent = 0;
     memcpy(chunk->bytes, bytes, size);
-    if (conn->out != NULL)
-        conn->out_last->next = chunk;
-    else
+    if (conn->out == NULL)
+        conn->out_last = chunk;
+    if (first || conn->out == NULL)
         conn->out = chunk;
-    conn->out_last = chunk;
+    else {
+        conn->out_last->next = chunk;
+        conn->out_last = chunk;
+    }
 }
 
 /* With out_lock held. */
@@ -70,32 +79,137 @@ void conn_drop_out(struct conn *conn)
 {
     while (conn->out != NULL)
         drop_first(conn);
+    if (conn->gathered != NULL)
+        limit_give(&conn->account, LIMIT_MEMORY, GATHER_ROOM);
+    g_free(conn->gathered);
+    conn->gathered = NULL;
+    conn->gathered_size = 0;
+}
+
+/* With out_lock held: the reader rests while anything is queued, and epoll tells when there is
+ * room; not while a thread waits for that itself: it calls this at its end, with `again`. */
+static void want_room(struct conn *conn, bool again)
+{
+    if (conn->out == NULL)
+        return;
+    pthread_mutex_lock(&conn->lock);
+    if (!conn->want_out) {
+        conn->want_out = again = true;
+        conn->holders++;
+    }
+    if (again && !conn->out_busy)
+        conn_arm(conn);
+    pthread_mutex_unlock(&conn->lock);
+}
+
+/* With out_lock held, which is released while it waits: what is larger than a socket takes at once
+ * waits for the client in the call, rather than be copied, queued, and sent by another thread. */
+static ssize_t send_large(struct conn *conn, const uint8_t *bytes, size_t size)
+{
+    bool wait = worker_block_begin();
+    ssize_t sent;
+
+    if (!wait)
+        return send_some(conn, bytes, size, false);
+    conn->out_busy = true;
+    pthread_mutex_unlock(&conn->out_lock);
+    sent = send_some(conn, bytes, size, true);
+    worker_block_end();
+    pthread_mutex_lock(&conn->out_lock);
+    conn->out_busy = false;
+    return sent;
+}
+
+/* With out_lock held. False: the connection is dead. */
+static bool send_or_queue(struct conn *conn, const uint8_t *bytes, size_t size)
+{
+    ssize_t sent = 0;
+
+    if (conn->out_dead || size == 0)
+        return true;
+    if (conn->out == NULL && !conn->out_busy) {
+        if (size > LARGE)
+            sent = send_large(conn, bytes, size);
+        else
+            sent = send_some(conn, bytes, size, false);
+        if (sent < 0)
+            conn->out_dead = true;
+        else if ((size_t)sent < size)
+            append(conn, bytes + sent, size - (size_t)sent, true);
+        want_room(conn, true);
+    } else {
+        append(conn, bytes, size, false);
+        want_room(conn, false);
+    }
+    return sent >= 0;
+}
+
+static bool send_all_gathered(struct conn *conn)
+{
+    size_t size = conn->gathered_size;
+
+    conn->gathered_size = 0;
+    return send_or_queue(conn, conn->gathered, size);
 }
 
 void conn_send(struct conn *conn, const uint8_t *bytes, size_t size)
 {
-    ssize_t sent = 0;
-    bool dead;
+    bool alive = true;
 
     pthread_mutex_lock(&conn->out_lock);
-    if (!conn->out_dead && conn->out == NULL)
-        sent = send_now(conn, bytes, size);
-    dead = sent < 0;
-    if (dead)
-        conn->out_dead = true;
-    if (!conn->out_dead && (size_t)sent < size) {
-        append(conn, bytes + sent, size - (size_t)sent);
-        pthread_mutex_lock(&conn->lock);
-        if (!conn->want_out) {
-            conn->want_out = true;
-            conn->holders++;
-            conn_arm(conn);
-        }
-        pthread_mutex_unlock(&conn->lock);
+    if (conn->gathered_size > 0 && size <= GATHER_ROOM - conn->gathered_size) {
+        memcpy(conn->gathered + conn->gathered_size, bytes, size);
+        conn->gathered_size += size;
+        size = 0;
+    }
+    if (conn->gathered_size > 0)
+        alive = send_all_gathered(conn);
+    alive = alive && send_or_queue(conn, bytes, size);
+    pthread_mutex_unlock(&conn->out_lock);
+    if (!alive)
+        conn_hang_up(conn, SHUT_RDWR);
+}
+
+void conn_gather(struct conn *conn, const uint8_t *bytes, size_t size)
+{
+    bool alive = true;
+
+    pthread_mutex_lock(&conn->out_lock);
+    if (conn->gathered == NULL) { /* nothing that a client asks for; connections are limited */
+        limit_force(&conn->account, LIMIT_MEMORY, GATHER_ROOM);
+        conn->gathered = g_malloc(GATHER_ROOM);
+    }
+    if (size > GATHER_ROOM - conn->gathered_size)
+        alive = send_all_gathered(conn);
+    if (alive) {
+        memcpy(conn->gathered + conn->gathered_size, bytes, size);
+        conn->gathered_size += size;
     }
     pthread_mutex_unlock(&conn->out_lock);
-    if (dead)
+    if (!alive)
         conn_hang_up(conn, SHUT_RDWR);
+}
+
+void conn_send_gathered(struct conn *conn)
+{
+    bool alive = true;
+
+    pthread_mutex_lock(&conn->out_lock);
+    if (conn->gathered_size > 0)
+        alive = send_all_gathered(conn);
+    pthread_mutex_unlock(&conn->out_lock);
+    if (!alive)
+        conn_hang_up(conn, SHUT_RDWR);
+}
+
+void conn_free_gathered(struct conn *conn)
+{
+    pthread_mutex_lock(&conn->out_lock);
+    if (conn->gathered != NULL && conn->gathered_size == 0) {
+        limit_give(&conn->account, LIMIT_MEMORY, GATHER_ROOM);
+        g_clear_pointer(&conn->gathered, g_free);
+    }
+    pthread_mutex_unlock(&conn->out_lock);
 }
 
 void conn_flush_out(struct conn *conn)
@@ -105,10 +219,10 @@ void conn_flush_out(struct conn *conn)
     bool resume = false;
 
     pthread_mutex_lock(&conn->out_lock);
-    while (conn->out != NULL && !conn->out_dead) {
+    while (conn->out != NULL && !conn->out_dead && !conn->out_busy) {
         struct conn_chunk *chunk = conn->out;
 
-        sent = send_now(conn, chunk->bytes + chunk->sent, chunk->size - chunk->sent);
+        sent = send_some(conn, chunk->bytes + chunk->sent, chunk->size - chunk->sent, false);
         if (sent < 0) {
             conn->out_dead = true;
             break;

@@ -22,6 +22,11 @@
 #define DRAIN_SECONDS        5    /* for queued replies when the daemon ends */
 #define PROGRESS             4096 /* bytes: what moves slower stands still */
 
+/* Messages that came together are answered by one thread, one after the other, while they are
+ * quick. After one that was not, so many are run beside each other. */
+#define SLOW_NS 100000u /* more than what is in memory takes */
+#define APART   16u
+
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t registry_empty = PTHREAD_COND_INITIALIZER;
 static GHashTable *registry; /* &conn->id -> conn */
@@ -70,7 +75,6 @@ static void conn_free(struct conn *conn)
     peer_clear(&conn->peer);
     pthread_mutex_destroy(&conn->lock);
     pthread_mutex_destroy(&conn->out_lock);
-    pthread_cond_destroy(&conn->turn_came);
     log_debug("connection %" G_GUINT64_FORMAT " ended", conn->id);
     g_free(conn);
     /* Told only now, as the daemon ends once all are gone. */
@@ -151,7 +155,6 @@ void conn_new(const struct server *server, int fd, const struct peer *peer)
     conn->fids = g_hash_table_new(NULL, NULL);
     pthread_mutex_init(&conn->lock, NULL);
     pthread_mutex_init(&conn->out_lock, NULL);
-    pthread_cond_init(&conn->turn_came, NULL);
     log_debug("connection %" G_GUINT64_FORMAT " begins: %s", conn->id, conn->peer.name);
     conn->stats = stats_begin(conn->id, conn->peer.name, &conn->account);
     trace_begin(conn->stats);
@@ -208,6 +211,7 @@ static void park(struct conn *conn)
     bool closing;
 
     conn_shrink(conn);
+    conn_free_gathered(conn);
     pthread_mutex_lock(&conn->lock);
     closing = conn->closing;
     if (!closing) {
@@ -219,6 +223,15 @@ static void park(struct conn *conn)
     pthread_mutex_unlock(&conn->lock);
     if (closing)
         release(conn);
+}
+
+/* By who has the role. */
+static void send_gathered(struct conn *conn)
+{
+    if (!conn->has_gathered)
+        return;
+    conn->has_gathered = false;
+    conn_send_gathered(conn);
 }
 
 /* With lock held: takes from the accounts what the request will hold. False: not before others in
@@ -297,7 +310,7 @@ static void trace_flush(const struct conn *conn, const uint8_t *bytes, uint32_t 
 static enum admitted admit(struct conn *conn, struct request *request, uint32_t size)
 {
     uint8_t *bytes = conn->in->bytes + conn->in_start;
-    bool is_version = bytes[4] == P9_TVERSION;
+    bool is_version = bytes[4] == P9_TVERSION, gathered;
     enum admitted result = ADMIT_WAITS;
 
     memset(request, 0, sizeof *request);
@@ -314,8 +327,15 @@ static enum admitted admit(struct conn *conn, struct request *request, uint32_t 
         inflight_cancel_all(conn);
     if (conn->want_out || (is_version && conn->inflight > 0) || !take_room(conn, request)) {
         give_room(conn, request);
+        gathered = conn->has_gathered;
+        conn->has_gathered = false;
+        conn->holders += gathered;
         conn->throttled = true; /* from here on another thread may have it */
         pthread_mutex_unlock(&conn->lock);
+        if (gathered) {
+            conn_send_gathered(conn);
+            release(conn);
+        }
         return ADMIT_REST;
     }
     conn->in_start += size;
@@ -347,16 +367,48 @@ static enum admitted admit(struct conn *conn, struct request *request, uint32_t 
     return result;
 }
 
-static void run(struct conn *conn, struct request *request, struct worker *worker)
+/* Makes the reply. Its size, or 0. */
+static size_t make_reply(struct request *request, struct worker *worker)
 {
-    size_t size;
-
     request->out.bytes = worker_out(worker, request->reply_room);
     request->out.size = request->reply_room;
-    size = dispatch_run(request);
+    return dispatch_run(request);
+}
+
+static void run(struct conn *conn, struct request *request, struct worker *worker)
+{
+    size_t size = make_reply(request, worker);
+
     if (size > 0)
         conn_send(conn, request->out.bytes, size);
     worker_out_end(worker);
+}
+
+/* Runs a request with the role in hand. `more`: another message has come, and its reply can go out
+ * together with this one. True: the role is still here. */
+static bool run_in_hand(struct conn *conn, struct request *request, struct worker *worker,
+                        bool more)
+{
+    bool kept;
+    size_t size;
+
+    worker_hold(worker, conn);
+    size = make_reply(request, worker);
+    if (more && size <= CONN_GATHER_SMALL) {
+        kept = worker_let_go(worker);
+        if (kept) {
+            conn_gather(conn, request->out.bytes, size);
+            conn->has_gathered = true;
+        } else
+            conn_send(conn, request->out.bytes, size);
+    } else {
+        conn_send(conn, request->out.bytes, size);
+        kept = worker_let_go(worker);
+    }
+    worker_out_end(worker);
+    if (kept && request->took > SLOW_NS)
+        conn->apart = APART;
+    return kept;
 }
 
 /* Ends the request. Where another can go on now, it comes back. */
@@ -388,27 +440,39 @@ static bool serve_request(struct conn *conn, struct request *request, struct wor
 {
     struct request *ready;
     uint32_t next;
-    bool kept = true;
+    bool kept = true, more;
 
     if (request->msg.type == P9_TVERSION && request->error == 0) {
         /* What follows depends on the new msize: the role stays here. */
         run(conn, request, worker);
-    } else if (dispatch_is_slow(&request->msg) || conn_next_message(conn, &next) != 0) {
-        worker_queue(conn);
-        kept = false;
-        run(conn, request, worker);
     } else {
-        worker_hold(worker, conn);
-        run(conn, request, worker);
-        kept = worker_let_go(worker);
+        more = conn_next_message(conn, &next) != 0;
+        if (dispatch_is_slow(&request->msg) || (more && conn->apart > 0)) {
+            if (conn->apart > 0)
+                conn->apart--;
+            send_gathered(conn);
+            worker_queue(conn);
+            kept = false;
+            run(conn, request, worker);
+        } else
+            kept = run_in_hand(conn, request, worker, more);
     }
     ready = finish(conn, request);
     if (ready == NULL)
         return kept;
-    if (kept)
+    if (kept) {
+        send_gathered(conn);
         worker_queue(conn);
+    }
     conn_run_ready(ready, worker);
     return false;
+}
+
+void conn_taken(struct conn *conn)
+{
+    send_gathered(conn);
+    conn->apart = APART;
+    worker_queue(conn);
 }
 
 /* To a message that was thrown away. */
@@ -468,12 +532,14 @@ void conn_serve(struct conn *conn, struct worker *worker)
         int got;
 
         if (conn->skip > 0) {
+            send_gathered(conn);
             if (skip_on(conn) == 0)
                 return;
             continue;
         }
         got = conn_next_message(conn, &size);
         if (got == 0) {
+            send_gathered(conn);
             if (read_on(conn, size) == 0)
                 return;
             continue;
@@ -491,6 +557,7 @@ void conn_serve(struct conn *conn, struct worker *worker)
         case ADMIT_REST:
             return;
         case ADMIT_END:
+            send_gathered(conn);
             end_reading(conn);
             return;
         }

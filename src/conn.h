@@ -3,11 +3,12 @@
  * One client: frames in, requests run, frames out.
  *
  * At any time at most one thread has the *reader role* of a connection: it alone touches the input
- * buffer, and takes messages out of it in order. It answers a message that comes alone itself, and
- * goes on reading: two system calls, no other thread woken. Where more messages are buffered, or
- * its own will take long, it passes the role on first (worker.h); and the monitor takes the role
- * from a thread whose request has run for too long. Where the role rests with no thread, the
- * connection is either
+ * buffer, and takes messages out of it in order. It answers a message itself, and goes on reading:
+ * two system calls, no other thread woken. Where more messages are buffered, small replies are
+ * gathered until the last of them. Where a request will take long it passes the role on first
+ * (worker.h); and the monitor takes the role from a thread whose request has run for too long, and
+ * sends what was gathered. After that, messages that came together are run beside each other for a
+ * while. Where the role rests with no thread, the connection is either
  *   parked     waiting in epoll for input,
  *   throttled  waiting until requests in flight have ended, or the client has read its replies, or
  *   queued     waiting for a worker.
@@ -72,6 +73,7 @@ struct request {
     int error;                /* of decoding or of taking turns: what the reply will be */
     struct fid_turn turns[2]; /* [0]: msg.fid, [1]: msg.fid2; fid is NULL where there is none */
     struct wire_out out;
+    uint64_t took; /* nanoseconds, once it was answered */
     size_t reply_room;
     size_t reserved; /* of that, what was taken from the account */
     bool counted;    /* in LIMIT_REQUESTS */
@@ -108,12 +110,12 @@ struct conn {
     uint32_t skip;     /* bytes left of a message for which there is no memory */
     uint16_t skip_tag;
     int skip_error;
+    bool has_gathered; /* perhaps: conn_send_gathered() is due */
+    unsigned apart;    /* so many requests are still run beside each other */
 
     size_t held; /* atomic: bytes of input buffers and of reserved replies */
 
     pthread_mutex_t lock;
-    pthread_cond_t turn_came;
-    unsigned turn_waiters;
     unsigned holders; /* the role, lookups, requests in flight, queued output: 0 ends it */
     unsigned inflight;
     unsigned running;
@@ -133,7 +135,10 @@ struct conn {
 
     pthread_mutex_t out_lock;
     struct conn_chunk *out, *out_last; /* what the socket did not take yet */
+    bool out_busy;                     /* a thread sends without the lock, waiting for room */
     bool out_dead;
+    uint8_t *gathered; /* replies that go out with the next one; NULL: never were any */
+    size_t gathered_size;
 };
 
 /* Takes a connected socket over, and what is known of who is there, and parks it; closes it where
@@ -142,6 +147,9 @@ void conn_new(const struct server *server, int fd, const struct peer *peer);
 
 /* Does the reader's work for as long as it has the role; `conn` may be gone afterwards. */
 void conn_serve(struct conn *conn, struct worker *worker);
+
+/* The monitor took the reader role from a worker whose request takes long: it is passed on. */
+void conn_taken(struct conn *conn);
 
 /* Runs a request that had to wait. */
 void conn_run_ready(struct request *request, struct worker *worker);
@@ -202,6 +210,18 @@ void conn_buffer_unref(struct conn *conn, struct conn_buffer *buffer);
 
 /* Sends, or queues. The caller holds the connection by a request in flight or otherwise. */
 void conn_send(struct conn *conn, const uint8_t *bytes, size_t size);
+
+/* By who has the role: a small reply to go out with the next one, as more messages have come
+ * already. Whoever has the role calls conn_send_gathered() before it reads, and when it gives the
+ * role away. */
+#define CONN_GATHER_SMALL 4096u
+void conn_gather(struct conn *conn, const uint8_t *bytes, size_t size);
+
+/* Sends what was gathered. The caller holds the connection, or has the role. */
+void conn_send_gathered(struct conn *conn);
+
+/* Before the connection rests: gives the room for it back. */
+void conn_free_gathered(struct conn *conn);
 
 /* Sends of the queue what the socket takes. */
 void conn_flush_out(struct conn *conn);

@@ -122,14 +122,13 @@ static void release(struct request *request)
 static int run(struct request *request)
 {
     const struct operation *operation = &operations[request->msg.type];
-    int error = request->error, waited;
+    int error = request->error;
 
     for (unsigned i = 0; i < 2; i++)
         if (request->turns[i].fid != NULL) {
-            waited = fid_wait(request->conn, &request->turns[i]);
             request->turns[i].held = request->turns[i].mode == FID_NEW; /* by its maker */
-            if (error == 0)
-                error = waited;
+            if (error == 0 && request->turns[i].fid->dead)
+                error = -EBADF;
         }
     if (error == 0)
         error = hold(request);
@@ -146,10 +145,8 @@ static int run(struct request *request)
 void dispatch_drop(struct request *request)
 {
     for (unsigned i = 0; i < 2; i++)
-        if (request->turns[i].fid != NULL) {
-            fid_wait(request->conn, &request->turns[i]);
+        if (request->turns[i].fid != NULL)
             request->turns[i].held = request->turns[i].mode == FID_NEW; /* by its maker */
-        }
     release(request);
     for (unsigned i = 0; i < 2; i++)
         if (request->turns[i].fid != NULL)
@@ -193,7 +190,7 @@ size_t dispatch_run(struct request *request)
         size = wire_finish(out);
         failed = true;
     }
-    took = stats_done(session, start, msg->type, msg->size, size, failed);
+    took = request->took = stats_done(session, start, msg->type, msg->size, size, failed);
     if (traced)
         trace_reply(session, out->bytes, size, took);
     return size;

@@ -107,22 +107,6 @@ void fid_cancel(struct conn *conn, struct fid_turn *turn)
     }
 }
 
-int fid_wait(struct conn *conn, struct fid_turn *turn)
-{
-    struct fid *fid = turn->fid;
-    bool dead;
-
-    pthread_mutex_lock(&conn->lock);
-    while (fid->finished < turn->number) {
-        conn->turn_waiters++;
-        pthread_cond_wait(&conn->turn_came, &conn->lock);
-        conn->turn_waiters--;
-    }
-    dead = fid->dead;
-    pthread_mutex_unlock(&conn->lock);
-    return dead ? -EBADF : 0;
-}
-
 void fid_give_back(struct conn *conn, struct fid_turn *turn, bool failed)
 {
     struct fid *fid = turn->fid;
@@ -133,8 +117,6 @@ void fid_give_back(struct conn *conn, struct fid_turn *turn, bool failed)
         fid_cancel(conn, turn);
     fid->finished++;
     last = !fid->in_table && fid->finished == fid->prepared;
-    if (conn->turn_waiters > 0)
-        pthread_cond_broadcast(&conn->turn_came);
     pthread_mutex_unlock(&conn->lock);
     turn->fid = NULL;
     if (last)
@@ -201,6 +183,12 @@ int fid_qid_of(const struct fid *fid, int fd, struct statx *stx, struct qid *qid
     if (error == 0)
         error = fid->export->security->ops->look(fd, stx, false);
     return error != 0 ? error : qid_of(fid->export, fd, stx, qid);
+}
+
+bool fid_known_qid(const struct fid *fid, struct qid *qid)
+{
+    qid->path = fid->qid_path;
+    return fid->qid_path != 0 && qid_without_asking(fid->export->qids, fid->type, qid);
 }
 
 int fid_qid(const struct fid *fid, struct statx *stx, struct qid *qid)

@@ -93,15 +93,12 @@ struct fid_turn {
  * too many. */
 int fid_take(struct conn *conn, uint32_t number, enum fid_mode mode, struct fid_turn *turn);
 
-/* With the connection's lock held: whether the turn came, and fid_wait() would not wait. */
+/* With the connection's lock held: whether the turn came. */
 bool fid_turn_came(const struct fid_turn *turn);
 
 /* With the connection's lock held: the request will not run. A fid that it should have made is no
  * longer in the table, and comes to nothing; the turn must still be given back, once it came. */
 void fid_cancel(struct conn *conn, struct fid_turn *turn);
-
-/* Waits for the turn. 0, or -EBADF when the fid came to nothing. Takes the connection's lock. */
-int fid_wait(struct conn *conn, struct fid_turn *turn);
 
 /* Gives the turn back, once it came. `failed`: a fid that this turn should have made comes to
  * nothing. Takes the connection's lock; frees the fid if it was the last turn of a removed one. */
@@ -124,6 +121,9 @@ static inline void fid_set_qid(struct fid *fid, const struct qid *qid)
 
 /* Frees an xattr value. */
 void fid_xattr_free(struct fid_xattr *xattr);
+
+/* The qid of the file of the fid where nothing needs to be asked for it. */
+bool fid_known_qid(const struct fid *fid, struct qid *qid);
 
 /* The qid of the file of the fid, with one statx. 0 or a negative errno. */
 int fid_qid(const struct fid *fid, struct statx *stx, struct qid *qid);

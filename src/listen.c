@@ -277,6 +277,7 @@ void listen_prepare(int fd)
     int one = 1, idle = KEEPALIVE_IDLE, interval = KEEPALIVE_INTERVAL, count = KEEPALIVE_COUNT;
 
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
     /* These fail on what is no TCP, and need not be there. */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);

@@ -231,15 +231,22 @@ static struct lock_hold *find_hold(const struct lock_owner *owner, const struct 
     return hold;
 }
 
-static void owner_free(struct lock_owner *owner)
+/* `fid` (or NULL) gets the description where that has no lock left: a client that locks by it once
+ * will do so again, and to open one takes longer than the lock. */
+static void owner_free(struct lock_owner *owner, struct fid *fid)
 {
     struct lock_owner **at = &owner->file->owners;
 
     while (*at != owner)
         at = &(*at)->next;
     *at = owner->next;
-    close(owner->fd);
-    limit_give(owner->account, LIMIT_FILES, 1);
+    if (fid != NULL && fid->locks.spare == 0) {
+        fid->locks.spare = owner->fd + 1;
+        fid->locks.spare_access = owner->access;
+    } else {
+        close(owner->fd);
+        limit_give(owner->account, LIMIT_FILES, 1);
+    }
     limit_give(owner->account, LIMIT_LOCKS, 1);
     file_unref(owner->file); /* the caller has another */
     g_free(owner->client_id);
@@ -296,7 +303,9 @@ static int hold_drop(struct lock_hold *hold, uint64_t start, uint64_t end, bool 
 {
     struct lock_owner *owner = hold->owner;
     unsigned before = hold->ranges.count;
+    struct fid *fid = hold->fid;
     uint64_t pos = start;
+    bool clean = true;
     int error = 0;
 
     for (;;) {
@@ -310,6 +319,7 @@ static int hold_drop(struct lock_hold *hold, uint64_t start, uint64_t end, bool 
         stop = MIN(stop, end);
         if (rest != now || rest == LOCK_TYPE_NONE)
             error = kernel_set(owner->fd, pos, stop, rest);
+        clean = clean && error == 0;
         if (error != 0 && !always)
             break;
         lock_ranges_set(&hold->ranges, pos, stop, LOCK_TYPE_NONE);
@@ -322,26 +332,39 @@ static int hold_drop(struct lock_hold *hold, uint64_t start, uint64_t end, bool 
     if (hold->ranges.count == 0)
         hold_free(hold);
     if (owner->holds == NULL)
-        owner_free(owner);
+        owner_free(owner, clean ? fid : NULL);
     return error;
+}
+
+/* The description that the fid keeps, if it is as good as a new one. */
+static int take_spare(struct fid *fid, int *access)
+{
+    int fd = fid->locks.spare - 1, has = fid->locks.spare_access;
+
+    if (fd < 0 || (has != O_RDWR && (has != *access || has == O_WRONLY)))
+        return -1;
+    fid->locks.spare = 0;
+    *access = has;
+    return fd;
 }
 
 static int owner_new(struct lock_file *file, struct fid *fid, const struct lock_request *request,
                      struct lock_owner **result)
 {
-    int access = fid->open_flags & O_ACCMODE, fd = -EACCES, error;
+    int access = fid->open_flags & O_ACCMODE, fd, error;
     struct lock_owner *owner;
 
     error = limit_take(fid->account, LIMIT_LOCKS, 1, NULL);
     if (error != 0)
         return error;
-    error = limit_take(fid->account, LIMIT_FILES, 1, NULL);
+    fd = take_spare(fid, &access); /* which is counted already */
+    error = fd < 0 ? limit_take(fid->account, LIMIT_FILES, 1, NULL) : 0;
     if (error != 0) {
         limit_give(fid->account, LIMIT_LOCKS, 1);
         return error == -EMFILE || error == -ENFILE ? -ENOLCK : error;
     }
     /* What is open for writing only could never take a read lock by another fid. */
-    if (access == O_WRONLY) {
+    if (fd < 0 && access == O_WRONLY) {
         fd = open_description(fid, O_RDWR);
         if (fd >= 0)
             access = O_RDWR;
@@ -477,7 +500,7 @@ static int lock_range(struct lock_file *file, struct fid *fid, const struct lock
     if (error != 0) {
         limit_give(owner->account, LIMIT_LOCKS, reserved);
         if (owner->holds == NULL)
-            owner_free(owner);
+            owner_free(owner, NULL);
         return error;
     }
     if (hold == NULL) {
@@ -711,6 +734,11 @@ void lock_release(struct fid *fid)
     for (struct lock_hold *hold = fid->locks.holds; hold != NULL; hold = next) {
         next = hold->next_of_fid;
         hold_drop(hold, 0, LOCK_END, true);
+    }
+    if (fid->locks.spare != 0) {
+        close(fid->locks.spare - 1);
+        limit_give(fid->account, LIMIT_FILES, 1);
+        fid->locks.spare = 0;
     }
     pthread_mutex_unlock(&file->mutex);
     fid->locks.file = NULL;

@@ -59,6 +59,10 @@ struct lock_hold;
 struct lock_fid {
     struct lock_file *file; /* set once, with the fid's mutex; NULL: nothing was ever asked */
     struct lock_hold *holds;
+    /* The description of an owner whose last lock was by this fid, for the next; with the file's
+     * lock. It is counted as an open file until the fid ends. */
+    int spare; /* + 1; 0: none */
+    int spare_access;
 };
 
 struct lock_request {

@@ -193,6 +193,19 @@ void mount_table_add_name(struct mount_table *table, const struct mount_point_na
     *copy = *name;
     copy->name = g_strdup(name->name);
     g_hash_table_add(table->names, copy);
+    /* The directory itself, under no name: it has some. */
+    copy = g_new(struct mount_point_name, 1);
+    *copy = *name;
+    copy->name = g_strdup("");
+    g_hash_table_add(table->names, copy);
+}
+
+gboolean mount_table_has_names(const struct mount_table *table, const struct statx *dir)
+{
+    struct mount_point_name key = {
+        .key = mount_stx_key(dir), .dev = mount_stx_dev(dir), .ino = dir->stx_ino, .name = ""};
+
+    return table->unsure || g_hash_table_contains(table->names, &key);
 }
 
 enum mount_name mount_table_find_name(const struct mount_table *table, const struct statx *dir,

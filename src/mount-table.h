@@ -88,6 +88,8 @@ void mount_table_add_name(struct mount_table *table, const struct mount_point_na
 /* `subvol`: 0 where it is not known otherwise. *needs_subvol: it is wanted, ask again. */
 gboolean mount_table_find(const struct mount_table *table, const struct statx *stx, guint64 subvol,
                           struct mount_entry *entry, gboolean *needs_subvol);
+/* Whether mount_table_find_name() may say anything but PLAIN about names in the directory. */
+gboolean mount_table_has_names(const struct mount_table *table, const struct statx *dir);
 enum mount_name mount_table_find_name(const struct mount_table *table, const struct statx *dir,
                                       const char *name, struct statx *root);
 

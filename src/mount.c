@@ -208,6 +208,18 @@ gboolean mount_find(struct mount_export *exp, int fd, const char *name, const st
     return find(exp, fd, name, stx, entry, !unique);
 }
 
+gboolean mount_names_in(struct mount_export *exp, const struct statx *dir)
+{
+    gboolean any = TRUE;
+    guint *readers;
+    const struct mount_table *table = enter(exp, &readers);
+
+    if (table != NULL)
+        any = mount_table_has_names(table, dir);
+    leave(readers);
+    return any;
+}
+
 enum mount_name mount_name_find(struct mount_export *exp, const struct statx *dir, const char *name,
                                 struct statx *root)
 {

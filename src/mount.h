@@ -124,6 +124,8 @@ int mount_lookup_dir(struct mount_export *exp, int fd, const struct statx *stx,
 
 /* Whether `name` in the directory that `dir` describes is a mount point; *root gets the statx of
  * what is mounted there where that is known. Touches nothing. */
+/* Whether that may be anything but PLAIN for any name in the directory. */
+gboolean mount_names_in(struct mount_export *exp, const struct statx *dir);
 enum mount_name mount_name_find(struct mount_export *exp, const struct statx *dir, const char *name,
                                 struct statx *root);
 

@@ -31,6 +31,11 @@ struct dent { /* as getdents64(2) gives it */
     char d_name[];
 };
 
+struct listed {
+    const struct dent *dent;
+    uint16_t len; /* of its name */
+};
+
 struct fid_dir {
     struct limit_account *account;
     uint64_t next; /* offset of what stands at `at` */
@@ -58,6 +63,7 @@ static int need_dir(struct fid *fid)
         return error;
     fid->dir = g_new0(struct fid_dir, 1);
     fid->dir->account = fid->account;
+    fid->dir->valid = true; /* nobody has read from it: it stands at its beginning */
     return 0;
 }
 
@@ -88,21 +94,21 @@ static int load(struct fid *fid, uint64_t offset)
 
 /* Collects the entries from dir->at on that fit into `room` bytes. */
 static size_t collect(const struct fid_dir *dir, size_t room, struct qid_dirent *entries,
-                      const struct dent **dents, bool *dotdot)
+                      struct listed *dents, bool *dotdot)
 {
     size_t count = 0, at = dir->at;
 
     *dotdot = false;
     while (at < dir->end && count < ENTRIES_MAX) {
         const struct dent *dent = (const void *)(dir->bytes + at);
-        size_t need = ENTRY_HEADER + strlen(dent->d_name);
+        size_t len = strlen(dent->d_name), need = ENTRY_HEADER + len;
 
         if (need > room)
             break;
         room -= need;
-        if (strcmp(dent->d_name, "..") == 0)
+        if (len == 2 && memcmp(dent->d_name, "..", 2) == 0)
             *dotdot = true;
-        dents[count] = dent;
+        dents[count] = (struct listed){dent, (uint16_t)len};
         entries[count++] =
             (struct qid_dirent){.name = dent->d_name, .d_ino = dent->d_ino, .d_type = dent->d_type};
         at += dent->d_reclen;
@@ -111,17 +117,16 @@ static size_t collect(const struct fid_dir *dir, size_t room, struct qid_dirent 
 }
 
 static void put_entries(struct fid_dir *dir, struct wire_out *out, const struct qid_dirent *entries,
-                        const struct dent *const *dents, size_t count)
+                        const struct listed *dents, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (entries[i].result == 0) {
-            wire_put_qid(out, &entries[i].qid);
-            wire_put64(out, (uint64_t)dents[i]->d_off);
-            wire_put8(out, entries[i].d_type);
-            wire_put_str(out, entries[i].name, strlen(entries[i].name));
-        }
-        dir->next = (uint64_t)dents[i]->d_off;
-        dir->at += dents[i]->d_reclen;
+        const struct dent *dent = dents[i].dent;
+
+        if (entries[i].result == 0)
+            wire_put_entry(out, &entries[i].qid, (uint64_t)dent->d_off, entries[i].d_type,
+                           dent->d_name, dents[i].len);
+        dir->next = (uint64_t)dent->d_off;
+        dir->at += dent->d_reclen;
     }
 }
 
@@ -129,7 +134,7 @@ static void put_entries(struct fid_dir *dir, struct wire_out *out, const struct 
 static int fill(struct fid *fid, uint64_t offset, struct wire_out *out, size_t room)
 {
     static __thread struct qid_dirent entries[ENTRIES_MAX];
-    static __thread const struct dent *dents[ENTRIES_MAX];
+    static __thread struct listed dents[ENTRIES_MAX];
     struct statx stx;
     int error = load(fid, offset), parent = -1;
     size_t count;

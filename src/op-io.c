@@ -123,7 +123,7 @@ int op_lopen(struct request *request)
         error = check_type(fid->type);
     if (error == 0 && fid->export->readonly && wants_write(flags))
         error = -EROFS;
-    if (error == 0)
+    if (error == 0 && !fid_known_qid(fid, &qid))
         error = fid_qid(fid, &stx, &qid);
     if (error != 0)
         return error;

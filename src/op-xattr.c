@@ -27,6 +27,7 @@
 #include "src/security.h"
 
 #define TRIES 8
+#define SMALL 4096 /* what most values fit into: one call */
 
 static int check_name(size_t len)
 {
@@ -84,18 +85,36 @@ static int make_room(struct fid_xattr *value, size_t size)
     return 0;
 }
 
+/* One call of the kernel: of the value, or with an empty name of the list. */
+static ssize_t ask(const struct fid *fid, const char *name, void *bytes, size_t size)
+{
+    char path[PATH_PROC_SIZE];
+    ssize_t n;
+
+    if (name[0] != '\0' && !fid->open)
+        return path_getxattr(fid->fd, name, bytes, size);
+    if (name[0] != '\0')
+        n = fgetxattr(fid->fd, name, bytes, size);
+    else
+        n = fid->open ? flistxattr(fid->fd, bytes, size)
+                      : listxattr(path_proc(fid->fd, path), bytes, size);
+    return n < 0 ? -errno : n;
+}
+
 /* Reads the value, or with an empty name the list. 0 or a negative errno. */
 static int read_value(const struct fid *fid, const char *name, struct fid_xattr *value)
 {
-    char path[PATH_PROC_SIZE];
+    uint8_t small[SMALL];
     int error;
 
-    path_proc(fid->fd, path);
     for (int tries = 0; tries < TRIES; tries++) {
-        ssize_t n = name[0] != '\0' ? getxattr(path, name, NULL, 0) : listxattr(path, NULL, 0);
+        ssize_t n = ask(fid, name, small, sizeof small);
+        bool whole = n >= 0;
 
+        if (n == -ERANGE)
+            n = ask(fid, name, NULL, 0);
         if (n < 0)
-            return -errno;
+            return (int)n;
         if (n > XATTR_SIZE_MAX && n > XATTR_LIST_MAX)
             return -E2BIG;
         value->size = 0;
@@ -104,15 +123,17 @@ static int read_value(const struct fid *fid, const char *name, struct fid_xattr 
             return error;
         if (n == 0)
             return 0;
-        n = name[0] != '\0' ? getxattr(path, name, value->bytes, (size_t)n)
-                            : listxattr(path, (char *)value->bytes, (size_t)n);
+        if (whole)
+            memcpy(value->bytes, small, (size_t)n);
+        else
+            n = ask(fid, name, value->bytes, (size_t)n);
         if (n >= 0) {
             value->size = name[0] != '\0' ? (size_t)n
                                           : filter(fid->export->security, value->bytes, (size_t)n);
             return 0;
         }
-        if (errno != ERANGE) /* it grew meanwhile */
-            return -errno;
+        if (n != -ERANGE) /* it grew meanwhile */
+            return (int)n;
     }
     return -EAGAIN;
 }

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "src/proto.h"
@@ -19,6 +20,10 @@
 
 /* Deeper than any path that a kernel lets us build in reasonable time; ends loops of ours. */
 #define DEPTH_MAX 8192
+
+#ifndef SYS_getxattrat
+#define SYS_getxattrat 464 /* the same on all machines that came after it */
+#endif
 
 static int proc_fd = -1;
 static int no_openat2; /* set once, atomically, when the kernel lacks the call */
@@ -208,6 +213,30 @@ const char *path_proc(int fd, char buffer[PATH_PROC_SIZE])
     return buffer;
 }
 
+ssize_t path_getxattr(int fd, const char *name, void *value, size_t size)
+{
+    static int no_call; /* atomic: before Linux 6.13 */
+    char path[PATH_PROC_SIZE];
+    ssize_t n;
+
+    if (!__atomic_load_n(&no_call, __ATOMIC_RELAXED)) {
+        struct {
+            uint64_t value;
+            uint32_t size, flags;
+        } args = {.value = (uintptr_t)value, .size = (uint32_t)size};
+
+        /* The name of the descriptor alone: the way from the root through /proc/self costs more
+         * than the rest of the call. */
+        snprintf(path, sizeof path, "%d", fd);
+        n = syscall(SYS_getxattrat, proc_fd, path, 0, name, &args, sizeof args);
+        if (n >= 0 || errno != ENOSYS)
+            return n < 0 ? -errno : n;
+        __atomic_store_n(&no_call, 1, __ATOMIC_RELAXED);
+    }
+    n = getxattr(path_proc(fd, path), name, value, size);
+    return n < 0 ? -errno : n;
+}
+
 int path_statx(int fd, struct statx *stx)
 {
     return statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, QID_STATX_MASK, stx) < 0 ? -errno : 0;
@@ -220,9 +249,27 @@ int path_look(int fd, struct statx *stx)
     return statx(fd, "", flags, QID_STATX_MASK, stx) < 0 ? -errno : 0;
 }
 
+/* All of it in one call, where no name on the way is a symlink. */
+static int descend_at_once(int root_fd, const char *path)
+{
+#ifdef SYS_openat2
+    struct open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC,
+                           .resolve =
+                               RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS};
+
+    if (!__atomic_load_n(&no_openat2, __ATOMIC_RELAXED))
+        return (int)syscall(SYS_openat2, root_fd, path, &how, sizeof how);
+#endif
+    return -1;
+}
+
 int path_descend(const struct path_export *exp, char *path)
 {
-    int fd = path_dup(exp->root_fd);
+    int fd = *path != '\0' ? descend_at_once(exp->root_fd, path) : -1;
+
+    if (fd >= 0)
+        return fd;
+    fd = path_dup(exp->root_fd); /* name by name, which also tells what is wrong */
 
     while (fd >= 0 && *path != '\0') {
         char *slash = strchr(path, '/');
@@ -305,7 +352,7 @@ int path_whereabouts(const struct path_export *exp, int fd, char *name)
     char path[PATH_MAX];
     struct statx want, got;
     char *base;
-    int dir_fd, found, error;
+    int dir_fd, error;
 
     error = below(exp, fd, path, true);
     if (error != 0)
@@ -324,14 +371,12 @@ int path_whereabouts(const struct path_export *exp, int fd, char *name)
     if (dir_fd < 0)
         return dir_fd;
     /* What the kernel prints may be old already, or be a strange name: only the inode proves it. */
-    found = path_lookup(dir_fd, name);
-    error = found < 0 ? found : statx_of(found, &got);
-    if (error == 0)
-        error = statx_of(fd, &want);
+    error = statx(dir_fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC,
+                  STATX_INO | STATX_TYPE | STATX_MNT_ID, &got) < 0
+                ? -errno
+                : statx_of(fd, &want);
     if (error == 0 && !same_file(&want, &got))
         error = -ENOENT;
-    if (found >= 0)
-        close(found);
     if (error != 0) {
         close(dir_fd);
         return error;

@@ -55,6 +55,9 @@ int path_reopen(int fd, int flags);
 #define PATH_PROC_SIZE 32
 const char *path_proc(int fd, char buffer[PATH_PROC_SIZE]);
 
+/* As getxattr(2), of what an O_PATH descriptor means: a size or a negative errno. */
+ssize_t path_getxattr(int fd, const char *name, void *value, size_t size);
+
 /* The statx of `fd` with all that a qid needs. 0 or a negative errno. */
 int path_statx(int fd, struct statx *stx);
 

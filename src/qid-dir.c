@@ -34,9 +34,11 @@ struct listing {
     int parent_fd;
     struct mount_entry dir;
     struct qid_dirent *entries;
-    GArray *items;      /* struct qidmap_item */
-    GArray *item_owner; /* size_t: whose they are */
-    GArray *objects;    /* struct qidmap_object */
+    gboolean has_mounts;       /* perhaps, at some of the names */
+    struct qidmap_item *items; /* at most one for each entry */
+    size_t *item_owner;        /* whose they are */
+    guint item_count;
+    GArray *objects; /* struct qidmap_object */
     GArray *object_owner;
     GArray *questions; /* struct mount_question: about files that are open for them */
     GArray *question_owner;
@@ -74,10 +76,8 @@ static void set_types(struct qid_dirent *e, mode_t mode)
 
 static void add_item(struct listing *l, size_t owner, uint32_t fs, uint64_t ino)
 {
-    const struct qidmap_item item = {.fs = fs, .ino = ino};
-
-    g_array_append_val(l->items, item);
-    g_array_append_val(l->item_owner, owner);
+    l->items[l->item_count] = (struct qidmap_item){.fs = fs, .ino = ino};
+    l->item_owner[l->item_count++] = owner;
 }
 
 /* The entry is `name` in `fd`, or `fd`, on the filesystem of `at`. */
@@ -235,7 +235,8 @@ static void prepare(struct listing *l, size_t owner)
         look_at(l, owner, l->parent_fd, "");
         return;
     }
-    switch (mount_name_find(l->exp->mounts, l->stx, e->name, &root)) {
+    switch (l->has_mounts ? mount_name_find(l->exp->mounts, l->stx, e->name, &root)
+                          : MOUNT_NAME_PLAIN) {
     case MOUNT_NAME_KNOWN:
         show_mount(l, owner, &root);
         return;
@@ -269,18 +270,16 @@ static void prepare(struct listing *l, size_t owner)
 
 static void map_all(struct listing *l)
 {
-    struct qidmap_item *items = (struct qidmap_item *)(void *)l->items->data;
-
     int rc = 0;
-    qid_count(l->items->len + l->objects->len);
-    if (l->items->len > 0)
-        rc = qidmap_map_batch(l->exp->store, items, l->items->len);
+    qid_count(l->item_count + l->objects->len);
+    if (l->item_count > 0)
+        rc = qidmap_map_batch(l->exp->store, l->items, l->item_count);
     if (rc < 0)
         qid_watch_store(l->exp, rc);
-    for (guint i = 0; i < l->items->len; i++) {
-        struct qid_dirent *e = &l->entries[g_array_index(l->item_owner, size_t, i)];
-        e->result = items[i].result;
-        e->qid.path = items[i].path;
+    for (guint i = 0; i < l->item_count; i++) {
+        struct qid_dirent *e = &l->entries[l->item_owner[i]];
+        e->result = l->items[i].result;
+        e->qid.path = l->items[i].path;
     }
     if (l->objects->len == 0)
         return;
@@ -328,13 +327,13 @@ int qid_from_dirents(struct qid_export *exp, int dir_fd, const struct statx *dir
     int rc = find_dir(&l);
     if (rc < 0)
         return rc;
-    g_autoptr(GArray) items =
-        g_array_sized_new(FALSE, FALSE, sizeof(struct qidmap_item), (guint)count);
-    g_autoptr(GArray) item_owner = g_array_sized_new(FALSE, FALSE, sizeof(size_t), (guint)count);
+    g_autofree struct qidmap_item *items = g_new(struct qidmap_item, count);
+    g_autofree size_t *item_owner = g_new(size_t, count);
     g_autoptr(GArray) objects = g_array_new(FALSE, FALSE, sizeof(struct qidmap_object));
     g_autoptr(GArray) object_owner = g_array_new(FALSE, FALSE, sizeof(size_t));
     g_autoptr(GArray) questions = g_array_new(FALSE, FALSE, sizeof(struct mount_question));
     g_autoptr(GArray) question_owner = g_array_new(FALSE, FALSE, sizeof(size_t));
+    l.has_mounts = mount_names_in(exp->mounts, dir_stx);
     l.items = items;
     l.item_owner = item_owner;
     l.objects = objects;

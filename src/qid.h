@@ -94,6 +94,10 @@ uint64_t qid_counted(void);
  * -ENOSPC, -EIO, -EUCLEAN as qidmap_map(). */
 int qid_from_stat(struct qid_export *exp, int fd, const struct statx *stx, struct qid *qid);
 
+/* The rest of a qid whose path is known already, of a file of this type. FALSE: its version is made
+ * from what only the file tells. */
+gboolean qid_without_asking(const struct qid_export *exp, mode_t mode, struct qid *qid);
+
 /* One directory entry, as getdents64(2) gives it. */
 struct qid_dirent {
     const char *name; /* in; NUL-terminated */

@@ -9,6 +9,7 @@
 
 #include "src/wire.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <string.h>
 
@@ -18,7 +19,7 @@ struct reader {
     int error;
 };
 
-static uint64_t take(struct reader *in, unsigned bytes)
+static inline uint64_t take(struct reader *in, unsigned bytes)
 {
     uint64_t value = 0;
 
@@ -27,10 +28,9 @@ static uint64_t take(struct reader *in, unsigned bytes)
             in->error = -EPROTO;
         return 0;
     }
-    for (unsigned i = 0; i < bytes; i++)
-        value |= (uint64_t)in->at[i] << (8 * i);
+    memcpy(&value, in->at, bytes);
     in->at += bytes;
-    return value;
+    return le64toh(value);
 }
 
 static const char *take_str(struct reader *in, uint16_t *len)
@@ -278,12 +278,13 @@ static uint8_t *make_room(struct wire_out *out, size_t bytes)
     return at;
 }
 
-static void put(struct wire_out *out, uint64_t value, unsigned bytes)
+static inline void put(struct wire_out *out, uint64_t value, unsigned bytes)
 {
     uint8_t *at = make_room(out, bytes);
 
-    for (unsigned i = 0; at != NULL && i < bytes; i++)
-        at[i] = (uint8_t)(value >> (8 * i));
+    value = htole64(value);
+    if (at != NULL)
+        memcpy(at, &value, bytes);
 }
 
 void wire_begin(struct wire_out *out, uint8_t *bytes, size_t size, uint8_t type, uint16_t tag)
@@ -347,6 +348,25 @@ void wire_put_qid(struct wire_out *out, const struct qid *qid)
     wire_put8(out, qid->type);
     wire_put32(out, qid->version);
     wire_put64(out, qid->path);
+}
+
+void wire_put_entry(struct wire_out *out, const struct qid *qid, uint64_t offset, uint8_t type,
+                    const char *name, uint16_t len)
+{
+    uint8_t *at = make_room(out, (size_t)P9_QID_SIZE + 8 + 1 + 2 + len);
+    const uint32_t version = htole32(qid->version);
+    const uint64_t path = htole64(qid->path), next = htole64(offset);
+    const uint16_t size = htole16(len);
+
+    if (at == NULL)
+        return;
+    at[0] = qid->type;
+    memcpy(at + 1, &version, sizeof version);
+    memcpy(at + 5, &path, sizeof path);
+    memcpy(at + 13, &next, sizeof next);
+    at[21] = type;
+    memcpy(at + 22, &size, sizeof size);
+    memcpy(at + 24, name, len);
 }
 
 void wire_patch32(struct wire_out *out, size_t at, uint32_t value)

@@ -79,6 +79,9 @@ void wire_put32(struct wire_out *out, uint32_t value);
 void wire_put64(struct wire_out *out, uint64_t value);
 void wire_put_str(struct wire_out *out, const char *str, size_t len);
 void wire_put_qid(struct wire_out *out, const struct qid *qid);
+/* An entry of Rreaddir. */
+void wire_put_entry(struct wire_out *out, const struct qid *qid, uint64_t offset, uint8_t type,
+                    const char *name, uint16_t len);
 /* Overwrites 4 bytes that were written before, at `at`. */
 void wire_patch32(struct wire_out *out, size_t at, uint32_t value);
 

@@ -15,6 +15,7 @@
 #include "src/conn.h"
 #include "src/log.h"
 #include "src/privs.h"
+#include "src/proto.h"
 
 #define TICK_US       2000
 #define QUIET_TICKS   50    /* the monitor sleeps after so many looks without a request */
@@ -27,6 +28,7 @@
  * keep so many bytes. */
 #define OUT_SMALL (128u * 1024)
 #define OUT_KEPT  (8u * 1024 * 1024)
+#define OUT_PAGE  4096u
 
 struct worker {
     struct worker *next; /* pool.lock */
@@ -35,9 +37,8 @@ struct worker {
     size_t out_size;
     size_t out_kept; /* what it has in pool.kept */
 
-    pthread_mutex_t lock;
-    struct conn *held; /* the role that may be taken away */
-    uint64_t sequence; /* of requests run with the role in hand */
+    struct conn *held; /* atomic: the role that may be taken away; who sets it to NULL has it */
+    uint64_t sequence; /* atomic: of requests run with the role in hand */
     uint64_t seen;     /* the sequence at the monitor's last look */
 };
 
@@ -60,7 +61,7 @@ static struct {
 
     int queued;   /* length of both; atomic, a hint */
     int idle;     /* in epoll_wait; atomic */
-    int blocked;  /* in recv; atomic */
+    int blocked;  /* in recv or send; atomic */
     int stopping; /* atomic copy of stop */
 
     pthread_mutex_t monitor_lock;
@@ -98,7 +99,6 @@ static void grow(void)
     pthread_mutex_lock(&pool.lock);
     if (!pool.stop && pool.count < pool.max) {
         worker = g_new0(struct worker, 1);
-        pthread_mutex_init(&worker->lock, NULL);
         worker->next = pool.workers;
         pool.workers = worker;
         pool.count++;
@@ -118,7 +118,6 @@ static void grow(void)
         }
     pool.count--;
     pthread_mutex_unlock(&pool.lock);
-    pthread_mutex_destroy(&worker->lock);
     g_free(worker);
     log_warning("cannot start another thread; going on with those that run");
 }
@@ -206,7 +205,6 @@ static void worker_end(struct worker *worker)
     pthread_mutex_unlock(&pool.lock);
     __atomic_fetch_sub(&pool.kept, worker->out_kept, __ATOMIC_RELAXED);
     g_free(worker->out);
-    pthread_mutex_destroy(&worker->lock);
     g_free(worker);
     pthread_mutex_lock(&pool.lock);
     pool.count--;
@@ -258,10 +256,8 @@ static void *worker_main(void *data)
 
 void worker_hold(struct worker *worker, struct conn *conn)
 {
-    pthread_mutex_lock(&worker->lock);
-    worker->held = conn;
-    worker->sequence++;
-    pthread_mutex_unlock(&worker->lock);
+    __atomic_store_n(&worker->sequence, worker->sequence + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&worker->held, conn, __ATOMIC_RELEASE);
     __atomic_fetch_add(&pool.activity, 1, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&pool.monitor_asleep, __ATOMIC_SEQ_CST)) {
         pthread_mutex_lock(&pool.monitor_lock);
@@ -272,13 +268,7 @@ void worker_hold(struct worker *worker, struct conn *conn)
 
 bool worker_let_go(struct worker *worker)
 {
-    bool kept;
-
-    pthread_mutex_lock(&worker->lock);
-    kept = worker->held != NULL;
-    worker->held = NULL;
-    pthread_mutex_unlock(&worker->lock);
-    return kept;
+    return __atomic_exchange_n(&worker->held, NULL, __ATOMIC_ACQ_REL) != NULL;
 }
 
 /* Returns whether any worker has a role in hand. */
@@ -291,20 +281,20 @@ static bool look_at_workers(void)
     pthread_mutex_lock(&pool.lock);
     for (struct worker *worker = pool.workers; worker != NULL && count < G_N_ELEMENTS(taken);
          worker = worker->next) {
-        pthread_mutex_lock(&worker->lock);
-        if (worker->held != NULL) {
-            busy = true;
-            if (worker->seen == worker->sequence) {
-                taken[count++] = worker->held;
-                worker->held = NULL;
-            }
-        }
-        worker->seen = worker->sequence;
-        pthread_mutex_unlock(&worker->lock);
+        struct conn *held = __atomic_load_n(&worker->held, __ATOMIC_ACQUIRE);
+        uint64_t sequence = __atomic_load_n(&worker->sequence, __ATOMIC_RELAXED);
+
+        busy = busy || held != NULL;
+        /* By now it may be the role of the next request: that is taken a little early then. */
+        if (held != NULL && worker->seen == sequence &&
+            __atomic_compare_exchange_n(&worker->held, &held, NULL, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_RELAXED))
+            taken[count++] = held;
+        worker->seen = sequence;
     }
     pthread_mutex_unlock(&pool.lock);
     for (unsigned i = 0; i < count; i++)
-        worker_queue(taken[i]);
+        conn_taken(taken[i]);
     return busy;
 }
 
@@ -360,6 +350,16 @@ struct request *worker_request(struct worker *worker)
     return &worker->request;
 }
 
+/* Processors copy up to ten times as slowly where the target is a little after the source in its
+ * page, as they take loads for ones of what was just stored. Files and fresh parts of sockets begin
+ * at the start of a page: so the data of a read, after the header, begins in the middle of one. */
+static uint8_t *out_start(const struct worker *worker)
+{
+    uintptr_t data = (uintptr_t)worker->out + P9_READ_HEADER;
+
+    return worker->out + (OUT_PAGE + OUT_PAGE / 2 - data % OUT_PAGE) % OUT_PAGE;
+}
+
 uint8_t *worker_out(struct worker *worker, size_t size)
 {
     if (worker->out_kept > 0) {
@@ -368,10 +368,10 @@ uint8_t *worker_out(struct worker *worker, size_t size)
     }
     if (worker->out_size < size) {
         g_free(worker->out);
-        worker->out = g_malloc(size);
+        worker->out = g_malloc(size + OUT_PAGE);
         worker->out_size = size;
     }
-    return worker->out;
+    return out_start(worker);
 }
 
 void worker_out_end(struct worker *worker)

@@ -50,7 +50,8 @@ int worker_tick(unsigned ms, void (*on_tick)(void));
 void worker_hold(struct worker *worker, struct conn *conn);
 bool worker_let_go(struct worker *worker);
 
-/* Whether this thread may wait in recv(2) for a moment; if so, worker_block_end() must follow. */
+/* Whether this thread may wait in recv(2) or send(2) for a moment; if so, worker_block_end() must
+ * follow. */
 bool worker_block_begin(void);
 void worker_block_end(void);
 
@@ -60,7 +61,7 @@ struct request *worker_request(struct worker *worker);
 uint8_t *worker_out(struct worker *worker, size_t size);
 void worker_out_end(struct worker *worker);
 
-/* How long recv(2) may wait: what a socket's SO_RCVTIMEO shall be. */
+/* How long these may wait: what a socket's SO_RCVTIMEO and SO_SNDTIMEO shall be. */
 #define WORKER_BLOCK_MS 50
 
 #endif

@@ -8,6 +8,7 @@
 #include "store/hints.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,8 @@
 #include <unistd.h>
 
 #include <xxhash.h>
+
+#include "store/view.h"
 
 #define DELETED " (deleted)"
 
@@ -213,6 +216,28 @@ void qm_hints_collect(struct qm_probe *probe, const struct qidmap_identify_optio
 
 /* ---- is a device still there? ---------------------------------------------------------------- */
 
+/* As stat(2), on the host, wherever the daemon has shut itself into: a file that merely cannot be
+ * seen from there is not gone. */
+static int stat_on_host(const char *path, struct stat *st)
+{
+    int fd = qm_view_open(path, O_PATH), r, saved;
+
+    if (fd < 0)
+        return -1;
+    r = fstat(fd, st);
+    saved = errno;
+    close(fd);
+    errno = saved;
+    return r;
+}
+
+static gboolean is_on_host(const char *path)
+{
+    struct stat st;
+
+    return stat_on_host(path, &st) == 0;
+}
+
 /* A backing file: there, and not the same file under another name. */
 static gboolean backing_present(const char *old, const char *now)
 {
@@ -222,14 +247,14 @@ static gboolean backing_present(const char *old, const char *now)
     char *at = strrchr(old_path, '@');
 
     /* Several filesystems in one file, at different offsets. */
-    if (at != NULL && g_ascii_isdigit(at[1]) && access(old_path, F_OK) != 0)
+    if (at != NULL && g_ascii_isdigit(at[1]) && !is_on_host(old_path))
         *at = '\0';
     at = strrchr(now_path, '@');
-    if (at != NULL && g_ascii_isdigit(at[1]) && access(now_path, F_OK) != 0)
+    if (at != NULL && g_ascii_isdigit(at[1]) && !is_on_host(now_path))
         *at = '\0';
-    if (stat(old_path, &a) != 0)
+    if (stat_on_host(old_path, &a) != 0)
         return errno != ENOENT && errno != ENOTDIR;
-    if (now_path[0] != '\0' && stat(now_path, &b) == 0 && a.st_dev == b.st_dev &&
+    if (now_path[0] != '\0' && stat_on_host(now_path, &b) == 0 && a.st_dev == b.st_dev &&
         a.st_ino == b.st_ino)
         return strcmp(old_path, now_path) == 0; /* the same name: it was the offset that differs */
     return TRUE;

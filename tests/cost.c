@@ -17,7 +17,11 @@
 
 #define COUNT 1000u
 
+#ifdef __clang__
+#define MEASURED __attribute__((noinline))
+#else
 #define MEASURED __attribute__((noinline, noclone))
+#endif
 
 static uint64_t sum; /* what was computed is used */
 static uint64_t scattered[2 * COUNT];

@@ -48,6 +48,18 @@ for file in page example; do
     is "$(wc -l <"$tmp/log")" 1 "in one line"
 done
 
+# qidmap-migration(7): each message that it explains is in one of the programs; each block of commands says
+# whether tests/guest/guest-migrate.sh runs it
+programs=("$builddir"/tools/.libs/qidmapctl "$library"/libqidmap.so "$builddir"/tools/qidmapctl "$builddir"/src/qidmapd)
+strange=
+while IFS= read -r message; do
+    grep -qaF -e "$message" "${programs[@]}" 2>/dev/null || strange="$strange$message; "
+done < <(sed -n '/^=head1 ERRORS/,/^=head1 SEE/s/^=item C<\(.*\)>$/\1/p' "$man/qidmap-migration.7.pod")
+is "$strange" "" "the messages that qidmap-migration(7) explains are those of the programs"
+is "$(awk '/^    / && !on { on = 1; if (last !~ /^=for (test [a-z-]+|untested)$/) print }
+    /^[^ ]/ { on = 0; last = $0 }' "$man/qidmap-migration.7.pod")" "" \
+    "each block of commands in qidmap-migration(7) is marked"
+
 # qidmap-format(5): every "offset type name" of store/format.h is in the page
 missing=
 while read -r offset type name; do

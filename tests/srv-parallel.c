@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -94,6 +95,46 @@ static void slow_requests_hold_up_nobody(struct fixture *f, gconstpointer data)
     }
     for (guint i = 0; i < SYNCS; i++)
         g_assert_cmpint(client_wait(f->c, sync[i], TFSYNC + 1, ""), ==, 0);
+}
+
+/* Three requests in one piece, of which the second waits for somebody on the host (who has a lease
+ * on the file): the first, which was answered before, and the third come meanwhile. */
+static void answered_ones_do_not_wait(struct fixture *f, gconstpointer data)
+{
+    g_autofree char *path = server_path(f->s, "leased");
+    g_autoptr(GByteArray) all = g_byte_array_new(), one = NULL, two = NULL, three = NULL;
+    guint32 fid;
+    int lease;
+
+    (void)data;
+    make_file(f->s, "leased", "text");
+    fid = walk_new(f->c, "leased");
+    signal(SIGIO, SIG_IGN);
+    lease = open(path, O_RDWR | O_CLOEXEC);
+    g_assert_cmpint(lease, >=, 0);
+    if (fcntl(lease, F_SETLEASE, F_WRLCK) != 0) {
+        close(lease);
+        g_test_skip("no leases here");
+        return;
+    }
+    one = client_pack(TGETATTR, 901, "dq", ROOT_FID, GETATTR_BASIC);
+    two = client_pack(TSETATTR, 902, "dddddqqqqq", fid, 0x8u /* size */, 0u, 0u, 0u, (guint64)2,
+                      (guint64)0, (guint64)0, (guint64)0, (guint64)0);
+    three = client_pack(TGETATTR, 903, "dq", ROOT_FID, GETATTR_BASIC);
+    g_byte_array_append(all, one->data, one->len);
+    g_byte_array_append(all, two->data, two->len);
+    g_byte_array_append(all, three->data, three->len);
+    f->c->timeout_ms = 20000; /* the lease would be broken in 45 s */
+    g_assert_cmpint(client_send_raw(f->c, all->data, all->len), ==, 0);
+    for (int i = 0; i < 2; i++) {
+        g_autoptr(GByteArray) frame = NULL;
+
+        g_assert_cmpint(client_recv(f->c, &frame), ==, 0);
+        g_assert_cmpuint(client_frame_tag(frame), ==, i == 0 ? 901 : 903);
+        g_assert_cmpuint(client_frame_type(frame), ==, TGETATTR + 1);
+    }
+    close(lease);
+    g_assert_cmpint(client_wait(f->c, 902, TSETATTR + 1, ""), ==, 0);
 }
 
 /* A client that asks without reading stops itself only. */
@@ -212,6 +253,7 @@ int main(int argc, char **argv)
     FIXTURE_TEST("/parallel/getattrs", thousand_getattrs);
     FIXTURE_TEST("/parallel/replies", replies_match_requests);
     FIXTURE_TEST("/parallel/slow", slow_requests_hold_up_nobody);
+    FIXTURE_TEST("/parallel/answered", answered_ones_do_not_wait);
     FIXTURE_TEST("/parallel/unread", unread_replies_block_one_client);
     FIXTURE_TEST("/parallel/connections", sixteen_connections);
     FIXTURE_TEST("/parallel/one-fid", one_fid_many_requests);

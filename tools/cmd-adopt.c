@@ -31,18 +31,20 @@ static const struct {
     enum stage_count count;
     const char *name;  /* for programs */
     const char *words; /* for people */
+    gboolean always;   /* who asks wants to read that there are none */
 } rows[] = {
-    {STAGE_FILES, "files", "names in the manifest"},
-    {STAGE_MATCHED, "matched", "found, of the same type"},
-    {STAGE_MISSING, "missing", "not found: no file will have their ids"},
-    {STAGE_NEW, "new", "not in the manifest: they get new ids"},
-    {STAGE_CHANGED, "changed", "found with another size, time or more names"},
-    {STAGE_BINDINGS, "bindings", "ids to be taken over"},
-    {STAGE_KNOWN, "known", "files that have their id already"},
-    {STAGE_WITHOUT_ID, "without_id", "files that had no lasting id: they get new ones"},
-    {STAGE_RENUMBERED, "renumbered", "files that may have been met here: they lose another id"},
-    {STAGE_CONFLICTS, "conflicts", "cannot have their id"},
-    {STAGE_UNREAD, "unread", "could not be looked at"},
+    {STAGE_FILES, "files", "names in the manifest", TRUE},
+    {STAGE_MATCHED, "matched", "found, of the same type", TRUE},
+    {STAGE_MISSING, "missing", "not found: no file will have their ids", TRUE},
+    {STAGE_NEW, "new", "not in the manifest: they get new ids", TRUE},
+    {STAGE_CHANGED, "changed", "found with another size, time or more names", TRUE},
+    {STAGE_BINDINGS, "bindings", "ids to be taken over", TRUE},
+    {STAGE_KNOWN, "known", "files that have their id already", FALSE},
+    {STAGE_WITHOUT_ID, "without_id", "files that had no lasting id: they get new ones", FALSE},
+    {STAGE_RENUMBERED, "renumbered", "files that may have been met here: they lose another id",
+     FALSE},
+    {STAGE_CONFLICTS, "conflicts", "in conflict: they cannot have their id", TRUE},
+    {STAGE_UNREAD, "unread", "could not be looked at", FALSE},
 };
 
 /* ---- telling --------------------------------------------------------------------------------- */
@@ -136,9 +138,9 @@ static void show_moved(const struct verb *verb, stage *stage, JsonObject *end)
         memcpy(&moved, from->data + i * sizeof moved, sizeof moved);
         json_array_add_int_element(numbers, moved.fs);
         if (!verb->options.json && moved.fs != 0) {
-            printf("superseded: filesystem %u (%s)\n", moved.fs, moved.type);
+            printf("to be superseded: filesystem %u (%s)\n", moved.fs, moved.type);
         } else if (!verb->options.json) {
-            printf("superseded: a filesystem of another store (%s)\n", moved.type);
+            printf("to be superseded: a filesystem of another store (%s)\n", moved.type);
         }
     }
     json_object_set_array_member(end, "superseded", numbers);
@@ -155,7 +157,7 @@ static void show(const struct verb *verb, stage *stage, const struct stage_state
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
         guint64 count = state->counts[rows[i].count];
         cmd_json_u64(end, rows[i].name, count);
-        if (!verb->options.json && (count > 0 || i < 2)) {
+        if (!verb->options.json && (count > 0 || rows[i].always)) {
             printf("%12" G_GUINT64_FORMAT "  %s\n", count, rows[i].words);
         }
     }
