@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * mount.qidmap: mounts an export of qidmapd, or of another 9P2000.L server, in a guest. mount(8)
+ * runs it for the type qidmap. It connects, waiting for a host that is not there yet, and gives the
+ * socket to the kernel, which keeps it: nothing of this program stays. libmount reads flags and the
+ * words of fstab, and writes what umount(8) and systemd want to find.
+ *
+ * This file owns the command line, the waiting, and what errors mean to people.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <libmount.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tools/mount-qidmap.h"
+
+/* Exit codes of mount(8). */
+#define EXIT_OK     0
+#define EXIT_USAGE  1 /* also: no permission */
+#define EXIT_SYSTEM 2
+#define EXIT_MOUNT  32
+
+#define TRY_MS       10000 /* for one try, at least */
+#define PAUSE_MS     100   /* after the first try; doubled up to ... */
+#define PAUSE_MAX_MS 1000
+
+struct job {
+    const char *source_text, *target;
+    struct mount_source source;
+    struct mount_options options;
+    struct libmnt_context *context;
+    gboolean fake, verbose;
+};
+
+static const char *const help =
+    "Usage: mount -t qidmap SOURCE DIR [-o OPTION,...]\n"
+    "       mount.qidmap SOURCE DIR [-fnsvrw] [-N NAMESPACE] [-t TYPE] [-o OPTION,...]\n"
+    "\n"
+    "Mounts an export of a 9P2000.L server on DIR.\n"
+    "\n"
+    "SOURCE:\n"
+    "  vsock:CID[:PORT]      a guest's way to its host, whose CID is 2; port 564\n"
+    "  tcp:HOST[:PORT]       tcp:[ADDRESS]:PORT for IPv6; port 564\n"
+    "  unix:PATH             on the same machine\n"
+    "\n"
+    "Options, beside those of mount(8) and of the kernel's 9p client:\n"
+    "  aname=NAME            the export, or a directory below it\n"
+    "  retry=SECONDS         how long to wait for a host that is not there; 60\n"
+    "  msize=BYTES           the largest message; 262144\n"
+    "\n"
+    "  -f                    all but connecting and mounting\n"
+    "  -n                    write nothing to /run/mount\n"
+    "  -s                    pass over options that are unknown\n"
+    "  -v                    say what is done\n"
+    "      --help            show this\n"
+    "      --version         show the version\n";
+
+static int complain(int status, const char *format, ...) G_GNUC_PRINTF(2, 3);
+static int complain(int status, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    fputs("mount.qidmap: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    return status;
+}
+
+/* ---- modules --------------------------------------------------------------------------------- */
+
+static gboolean kernel_has_9p(void)
+{
+    g_autofree char *list = NULL;
+
+    /* "nodev\t9p\n"; where it cannot be read, the kernel will say. */
+    return !g_file_get_contents("/proc/filesystems", &list, NULL, NULL) ||
+           strstr(list, "\t9p\n") != NULL;
+}
+
+/* Best effort: the kernel asks for most modules itself, and says later what is missing. */
+static void load_module(const struct job *job, const char *name)
+{
+    const char *argv[] = {"modprobe", "-q", name, NULL};
+    g_autoptr(GError) error = NULL;
+    int status = 0;
+
+    if (!g_spawn_sync(NULL, (char **)argv, NULL,
+                      G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL | G_SPAWN_STDERR_TO_DEV_NULL,
+                      NULL, NULL, NULL, NULL, &status, &error) &&
+        job->verbose) {
+        printf("mount.qidmap: modprobe %s: %s\n", name, error->message);
+    } else if (job->verbose) {
+        printf("mount.qidmap: modprobe %s: %s\n", name, status == 0 ? "done" : "failed");
+    }
+}
+
+static void load_modules(const struct job *job)
+{
+    if (!kernel_has_9p()) {
+        load_module(job, "9p");
+    }
+    if (access("/sys/module/9pnet_fd", F_OK) < 0) {
+        load_module(job, "9pnet_fd"); /* a module of its own in Linux 6 */
+    }
+    if (job->source.transport == MOUNT_VSOCK && access("/dev/vsock", F_OK) < 0) {
+        load_module(job, "vsock");
+    }
+    if (job->source.transport == MOUNT_VSOCK && job->source.cid == 1) {
+        load_module(job, "vsock_loopback");
+    }
+}
+
+/* ---- waiting for the host -------------------------------------------------------------------- */
+
+/* A connected socket, or -1 and *status. */
+static int wait_for_host(const struct job *job, int *status)
+{
+    gint64 deadline = g_get_monotonic_time() + (gint64)job->options.retry * G_USEC_PER_SEC;
+    unsigned pause = PAUSE_MS;
+    gboolean told = FALSE;
+
+    for (;;) {
+        g_autoptr(GError) error = NULL;
+        gboolean again = FALSE;
+        gint64 left = (deadline - g_get_monotonic_time()) / 1000;
+        int fd =
+            mount_connect(&job->source, job->options.msize, (int)MAX(left, TRY_MS), &again, &error);
+
+        if (fd >= 0) {
+            return fd;
+        }
+        left = (deadline - g_get_monotonic_time()) / 1000;
+        if (!again || left <= 0) {
+            *status = complain(
+                EXIT_MOUNT, "%s: %s%s", job->source_text, error->message,
+                again && job->options.retry > 0 ? "; gave up waiting (option retry=SECONDS)" : "");
+            return -1;
+        }
+        if (!told) {
+            complain(0, "%s: %s; trying again for %u s", job->source_text, error->message,
+                     job->options.retry);
+            told = TRUE;
+        }
+        g_usleep(MIN(pause, (unsigned)left) * 1000UL);
+        pause = MIN(pause * 2, PAUSE_MAX_MS);
+    }
+}
+
+/* ---- mounting -------------------------------------------------------------------------------- */
+
+/* What the kernel's errno says here; most come from the server's answer to Tattach. */
+static int explain(const struct job *job, int code)
+{
+    const char *aname = job->options.aname != NULL ? job->options.aname : "";
+
+    switch (code) {
+    case ENODEV:
+        return complain(EXIT_MOUNT,
+                        "the kernel has no 9p: its modules 9p and 9pnet_fd are not there "
+                        "(kernels for clouds leave them out), or may not be loaded");
+    case EPERM:
+        return complain(EXIT_USAGE,
+                        "%s: not permitted: to mount wants CAP_SYS_ADMIN in the first user "
+                        "namespace, or the server lets nobody attach \"%s\"",
+                        job->target, aname);
+    case ENOENT:
+        return complain(EXIT_MOUNT,
+                        "%s: the server has no export \"%s\" (option aname=; its log tells "
+                        "those that there are)",
+                        job->source_text, aname);
+    case EACCES:
+        return complain(EXIT_MOUNT,
+                        "%s: the server refuses export \"%s\" to this machine or user (its "
+                        "option --allow)",
+                        job->source_text, aname);
+    case EINVAL:
+        return complain(EXIT_MOUNT,
+                        "%s: the kernel refuses the options; its log says which (dmesg)",
+                        job->source_text);
+    case EBUSY:
+        return complain(EXIT_MOUNT, "%s is busy, or mounted there already", job->target);
+    default:
+        return complain(EXIT_MOUNT, "%s on %s: %s", job->source_text, job->target,
+                        g_strerror(code));
+    }
+}
+
+static int mount_it(const struct job *job, int fd)
+{
+    g_autofree char *options = mount_options_join(&job->options, fd);
+    char text[512];
+    int code, status;
+
+    if (job->verbose) {
+        printf("mount.qidmap: mount -t 9p -o %s %s %s\n", options, job->source_text, job->target);
+    }
+    if (mnt_context_set_fstype(job->context, "9p") < 0 ||
+        mnt_context_set_source(job->context, job->source_text) < 0 ||
+        mnt_context_set_target(job->context, job->target) < 0 ||
+        mnt_context_set_options(job->context, options) < 0) {
+        return complain(EXIT_SYSTEM, "no memory");
+    }
+    code = mnt_context_mount(job->context);
+    if (code == 0 && mnt_context_get_status(job->context) == 1) {
+        return EXIT_OK;
+    }
+    if (mnt_context_syscall_called(job->context) &&
+        mnt_context_get_syscall_errno(job->context) != 0) {
+        return explain(job, mnt_context_get_syscall_errno(job->context));
+    }
+    text[0] = '\0';
+    status = mnt_context_get_excode(job->context, code, text, sizeof(text));
+    return complain(status != 0 ? status : EXIT_SYSTEM, "%s: %s", job->target,
+                    text[0] != '\0' ? text : g_strerror(code < 0 ? -code : EIO));
+}
+
+static int run(struct job *job)
+{
+    struct stat at;
+    int fd = -1, status = EXIT_OK, flags;
+
+    if (geteuid() != 0 && !job->fake) {
+        return complain(EXIT_USAGE,
+                        "only root can mount (the option user of fstab is not for this type)");
+    }
+    if (stat(job->target, &at) < 0) {
+        return complain(EXIT_MOUNT, "%s: %s", job->target, g_strerror(errno));
+    }
+    if (!S_ISDIR(at.st_mode)) {
+        return complain(EXIT_MOUNT, "%s is no directory", job->target);
+    }
+    if (!job->options.remount && !job->fake) {
+        load_modules(job);
+        if (!kernel_has_9p()) {
+            return explain(job, ENODEV); /* not after having waited for a host */
+        }
+        fd = wait_for_host(job, &status);
+        if (fd < 0) {
+            return status;
+        }
+        /* The kernel's client wants it so; and mount(2) is to find the number that it is told. */
+        flags = fcntl(fd, F_GETFL);
+        if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
+            close(fd);
+            return complain(EXIT_SYSTEM, "fcntl: %s", g_strerror(errno));
+        }
+    }
+    status = mount_it(job, fd);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return status;
+}
+
+/* ---- the command line ------------------------------------------------------------------------ */
+
+static void add_option(char **options, const char *more)
+{
+    char *joined = *options != NULL ? g_strconcat(*options, ",", more, NULL) : g_strdup(more);
+
+    g_free(*options);
+    *options = joined;
+}
+
+static int parse(struct job *job, int argc, char **argv, char **options, gboolean *sloppy)
+{
+    int c, code = 0;
+
+    while ((c = getopt(argc, argv, "fnsvrwo:t:N:")) != -1) {
+        switch (c) {
+        case 'o':
+            add_option(options, optarg);
+            break;
+        case 'r':
+            add_option(options, "ro");
+            break;
+        case 'w':
+            add_option(options, "rw");
+            break;
+        case 't': /* qidmap, or qidmap.SUBTYPE: it is always the kernel's 9p */
+            break;
+        case 's':
+            *sloppy = TRUE;
+            break;
+        case 'v':
+            job->verbose = TRUE;
+            break;
+        case 'f':
+            job->fake = TRUE;
+            code = mnt_context_helper_setopt(job->context, c, NULL);
+            break;
+        case 'n':
+        case 'N':
+            code = mnt_context_helper_setopt(job->context, c, optarg);
+            break;
+        default:
+            return complain(EXIT_USAGE, "see mount.qidmap --help");
+        }
+        if (code < 0) {
+            return complain(EXIT_USAGE, "-%c: %s", c, g_strerror(-code));
+        }
+    }
+    if (argc - optind != 2) {
+        return complain(EXIT_USAGE, "expected SOURCE and DIR; see mount.qidmap --help");
+    }
+    job->source_text = argv[optind];
+    job->target = argv[optind + 1];
+    return EXIT_OK;
+}
+
+int main(int argc, char **argv)
+{
+    struct job job = {NULL};
+    g_autofree char *text = NULL;
+    g_autoptr(GError) error = NULL;
+    gboolean sloppy = FALSE;
+    int status;
+
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        return fputs(help, stdout) < 0 || fflush(stdout) != 0 ? EXIT_SYSTEM : EXIT_OK;
+    }
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        printf("mount.qidmap (qidmap) %s\n", PACKAGE_VERSION);
+        return fflush(stdout) != 0 ? EXIT_SYSTEM : EXIT_OK;
+    }
+    mnt_init_debug(0);
+    job.context = mnt_new_context();
+    if (job.context == NULL || mnt_context_init_helper(job.context, MNT_ACT_MOUNT, 0) < 0) {
+        return complain(EXIT_SYSTEM, "no memory");
+    }
+    status = parse(&job, argc, argv, &text, &sloppy);
+    if (status == EXIT_OK && (!mount_source_parse(job.source_text, &job.source, &error) ||
+                              !mount_options_parse(text, sloppy, &job.options, &error))) {
+        status = complain(EXIT_USAGE, "%s", error->message);
+    }
+    if (status == EXIT_OK) {
+        status = run(&job);
+    }
+    mount_source_clear(&job.source);
+    mount_options_clear(&job.options);
+    mnt_free_context(job.context);
+    return status;
+}
