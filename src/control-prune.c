@@ -98,7 +98,8 @@ static JsonObject *prune_missing(struct control_call *call, JsonObject *request,
     options.bare = control_take_fd(call, 0);
     if (options.bare < 0)
         return control_fail(call, -EINVAL, "the root of the filesystem must come as a descriptor");
-    handle = qid_admin_use(p.store, &error);
+    /* A filesystem that became this one meanwhile (fs-alias) would lose its rows. */
+    handle = qid_admin_use_alone(p.store, &error);
     if (handle == NULL) {
         close(options.bare);
         return fail(call, &error);
@@ -110,7 +111,7 @@ static JsonObject *prune_missing(struct control_call *call, JsonObject *request,
     } else {
         rc = qidmap_prune_missing(handle, &options, &p.result, &error);
     }
-    qid_admin_unuse(p.store);
+    qid_admin_unuse_alone(p.store);
     close(options.bare);
     return rc < 0 ? fail(call, &error) : result_of(&p);
 }

@@ -202,6 +202,15 @@ static int fail(GError *error)
     return EXIT_FAILURE;
 }
 
+/* Where the caller closed one of the three, a store or a file of an export would take its number,
+ * and the log be written into it. */
+static void fill_standard(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+            _exit(EXIT_FAILURE);
+}
+
 int main(int argc, char **argv)
 {
     struct settings *settings = NULL;
@@ -211,6 +220,7 @@ int main(int argc, char **argv)
     GError *error = NULL;
     int status = EXIT_FAILURE, failed;
 
+    fill_standard();
     log_init(false);
     switch (settings_read(&argc, &argv, &settings, &error)) {
     case SETTINGS_OK:

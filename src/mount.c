@@ -559,7 +559,10 @@ void mount_export_forget(struct mount_export *exp, guint32 fs)
 void mount_export_change_store(struct mount_export *exp, qidmap_store *store)
 {
     mount_scan_forget(&exp->scan, 0);
+    exp->in_table = 0;
     exp->scan.store = store;
+    /* The list of what is served has the store that is about to be closed, too. */
+    mount_registry_renew(exp->watch->registry, exp->watch->scans);
 }
 
 int mount_watch_renew(struct mount_watch *watch)

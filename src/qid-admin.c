@@ -23,6 +23,10 @@
 #define OPEN_TRIES 50
 #define OPEN_PAUSE 100000 /* us */
 
+/* Who looks at statistics now and then is no reason to refuse what changes the store. */
+#define USE_TRIES 100
+#define USE_PAUSE 20000 /* us */
+
 static int G_GNUC_PRINTF(3, 4) fail(struct qidmap_error *error, int code, const char *format, ...)
 {
     va_list args;
@@ -83,6 +87,7 @@ struct qid_store *qid_admin_find(struct qid_map *map, const char *uri, struct qi
 
 qidmap_store *qid_admin_use(struct qid_store *store, struct qidmap_error *error)
 {
+    qid_store_try_again(store);
     if (pthread_rwlock_tryrdlock(&store->use) != 0) {
         fail(error, -EBUSY, "the store %s is being replaced by another request; try again later",
              store->uri);
@@ -99,6 +104,32 @@ qidmap_store *qid_admin_use(struct qid_store *store, struct qidmap_error *error)
 void qid_admin_unuse(struct qid_store *store)
 {
     pthread_rwlock_unlock(&store->use);
+}
+
+static int lock_admin(struct qid_store *store, struct qidmap_error *error)
+{
+    if (pthread_mutex_trylock(&store->admin) == 0)
+        return 0;
+    return fail(error, -EBUSY, "another request changes the store %s; try again later", store->uri);
+}
+
+qidmap_store *qid_admin_use_alone(struct qid_store *store, struct qidmap_error *error)
+{
+    qidmap_store *handle;
+
+    qid_store_try_again(store);
+    if (lock_admin(store, error) < 0)
+        return NULL;
+    handle = qid_admin_use(store, error);
+    if (handle == NULL)
+        pthread_mutex_unlock(&store->admin);
+    return handle;
+}
+
+void qid_admin_unuse_alone(struct qid_store *store)
+{
+    qid_admin_unuse(store);
+    pthread_mutex_unlock(&store->admin);
 }
 
 /* ---- changed --------------------------------------------------------------------------------- */
@@ -151,18 +182,16 @@ int qid_admin_change(struct qid_map *map, struct qid_store *store, const uint32_
                      int (*work)(qidmap_store *store, void *data, struct qidmap_error *error),
                      void *data, struct qidmap_error *error)
 {
+    struct qidmap_error problem;
     qidmap_store *handle;
     gboolean served;
     int rc;
 
-    if (pthread_mutex_trylock(&store->admin) != 0)
-        return fail(error, -EBUSY, "another request changes the store %s; try again later",
-                    store->uri);
-    handle = qid_admin_use(store, error);
-    if (handle == NULL) {
-        pthread_mutex_unlock(&store->admin);
-        return error != NULL ? error->code : -EBUSY;
-    }
+    if (error == NULL)
+        error = &problem;
+    handle = qid_admin_use_alone(store, error);
+    if (handle == NULL)
+        return error->code;
     qid_gate_close(store);
     mount_watch_hold(map->watch);
     rc = look_who_sees(map, store, fs, count, &served, error);
@@ -173,8 +202,7 @@ int qid_admin_change(struct qid_map *map, struct qid_store *store, const uint32_
                     store->uri);
     mount_watch_resume(map->watch);
     qid_gate_open(store, FALSE);
-    qid_admin_unuse(store);
-    pthread_mutex_unlock(&store->admin);
+    qid_admin_unuse_alone(store);
     return rc;
 }
 
@@ -224,6 +252,26 @@ static int open_again(struct qid_store *store, qidmap_store **handle, struct qid
     return rc;
 }
 
+/* What was in the way may be gone: a disk that was full, another process. */
+void qid_store_try_again(struct qid_store *store)
+{
+    struct qidmap_error problem;
+    qidmap_store *handle;
+
+    if (!qid_gate_is_lost(store) || pthread_mutex_trylock(&store->admin) != 0)
+        return;
+    if (pthread_rwlock_trywrlock(&store->use) == 0) {
+        if (store->handle == NULL &&
+            qidmap_store_open(store->uri, QIDMAP_OPEN_WRITE, NULL, &handle, &problem) == 0) {
+            set_handle(store->map, store, handle);
+            qid_gate_open(store, FALSE);
+            log_info("%s: is open again", store->uri);
+        }
+        pthread_rwlock_unlock(&store->use);
+    }
+    pthread_mutex_unlock(&store->admin);
+}
+
 static int do_closed(struct qid_map *map, struct qid_store *store,
                      int (*work)(const char *uri, qidmap_store **opened, void *data,
                                  struct qidmap_error *error),
@@ -256,6 +304,17 @@ static int do_closed(struct qid_map *map, struct qid_store *store,
     return rc;
 }
 
+/* With `admin` held, so that one verb at a time waits. */
+static gboolean lock_use(struct qid_store *store)
+{
+    for (int i = 0; i < USE_TRIES; i++) {
+        if (pthread_rwlock_trywrlock(&store->use) == 0)
+            return TRUE;
+        g_usleep(USE_PAUSE);
+    }
+    return FALSE;
+}
+
 int qid_admin_closed(struct qid_map *map, struct qid_store *store,
                      int (*work)(const char *uri, qidmap_store **opened, void *data,
                                  struct qidmap_error *error),
@@ -265,10 +324,10 @@ int qid_admin_closed(struct qid_map *map, struct qid_store *store,
 
     if (strcmp(store->uri, "memory:") == 0)
         return fail(error, -EINVAL, "memory: is gone when it is closed; serve with an lmdb: store");
-    if (pthread_mutex_trylock(&store->admin) != 0)
-        return fail(error, -EBUSY, "another request changes the store %s; try again later",
-                    store->uri);
-    if (pthread_rwlock_trywrlock(&store->use) != 0) {
+    rc = lock_admin(store, error);
+    if (rc < 0)
+        return rc;
+    if (!lock_use(store)) {
         pthread_mutex_unlock(&store->admin);
         return fail(error, -EBUSY, "another request uses the store %s; try again later",
                     store->uri);

@@ -35,6 +35,11 @@ const char *qid_admin_uri(const struct qid_store *store);
 qidmap_store *qid_admin_use(struct qid_store *store, struct qidmap_error *error);
 void qid_admin_unuse(struct qid_store *store);
 
+/* The same, while no other verb changes rows or closes the store: for what looks at rows for long,
+ * and then changes them. */
+qidmap_store *qid_admin_use_alone(struct qid_store *store, struct qidmap_error *error);
+void qid_admin_unuse_alone(struct qid_store *store);
+
 /* Calls `work` while none of the `count` filesystems `fs` is served to a client, nor can be.
  * -EBUSY: one is; or what `work` returns. */
 int qid_admin_change(struct qid_map *map, struct qid_store *store, const uint32_t *fs, size_t count,
@@ -44,7 +49,8 @@ int qid_admin_change(struct qid_map *map, struct qid_store *store, const uint32_
 /* Closes the store, calls `work` with its URI, opens the store again, and registers what is
  * mounted. `work` may leave the handle of the new store, open for writing, in *opened. -EBUSY:
  * clients are attached, or another verb uses the store; or what `work` returns, or why the store
- * could not be opened again: its exports are out of reach then, until another call succeeds. */
+ * could not be opened again: its exports are out of reach then. That is tried again with each call,
+ * and each attach. */
 int qid_admin_closed(struct qid_map *map, struct qid_store *store,
                      int (*work)(const char *uri, qidmap_store **opened, void *data,
                                  struct qidmap_error *error),

@@ -29,6 +29,7 @@ struct qid_session {
 /* A store that the daemon has open, for all exports that share it. */
 struct qid_store {
     char *uri;             /* with the real path */
+    struct qid_map *map;   /* that it belongs to */
     pthread_mutex_t admin; /* held by a verb that changes rows, or closes it */
     pthread_rwlock_t use;  /* for reading: the handle is used by a verb; for writing: it is
                               closed */
@@ -101,8 +102,16 @@ void qid_gate_clear(struct qid_store *store);
 void qid_gate_close(struct qid_store *store);
 void qid_gate_open(struct qid_store *store, gboolean lost);
 
+gboolean qid_gate_is_lost(struct qid_store *store);
+
 /* While closed: adds the sessions of the export (NULL: of all) to `names`; how many there are. */
 guint qid_gate_sessions(struct qid_store *store, const struct qid_export *exp, GString *names);
+
+/* ---- qid-admin.c: any thread, with the daemon's rights ----------------------------------------
+ */
+
+/* Opens a store that was lost, where that can be by now. */
+void qid_store_try_again(struct qid_store *store);
 
 /* ---- qid-tell.c: from any thread ------------------------------------------------------------- */
 

@@ -14,6 +14,8 @@
 #include <errno.h>
 #include <time.h>
 
+#include "src/privs.h"
+
 #define WAIT_SECONDS 5
 #define WAIT_MAX     2
 
@@ -45,6 +47,16 @@ void qid_gate_open(struct qid_store *store, gboolean lost)
     store->lost = lost;
     pthread_cond_broadcast(&store->opened);
     pthread_mutex_unlock(&store->lock);
+}
+
+gboolean qid_gate_is_lost(struct qid_store *store)
+{
+    gboolean lost;
+
+    pthread_mutex_lock(&store->lock);
+    lost = store->lost;
+    pthread_mutex_unlock(&store->lock);
+    return lost;
 }
 
 guint qid_gate_sessions(struct qid_store *store, const struct qid_export *exp, GString *names)
@@ -89,6 +101,15 @@ int qid_attach(struct qid_export *exp, uint64_t session)
 
     if (store == NULL)
         return 0;
+    if (qid_gate_is_lost(store)) {
+        struct privs_pause pause;
+
+        privs_suspend(&pause);
+        qid_store_try_again(store);
+        error = privs_resume(&pause);
+        if (error != 0)
+            return error;
+    }
     pthread_mutex_lock(&store->lock);
     error = store->closed ? wait_until_open(store) : 0;
     if (error == 0 && store->lost)

@@ -116,6 +116,7 @@ gboolean qid_map_start(struct qid_map *map, GError **error)
         exp->home = qid_store_open_once(map->stores, exp->store_uri, error);
         if (exp->home == NULL)
             return FALSE;
+        exp->home->map = map;
         exp->store = exp->home->handle;
         mount_export_set_store(exp->mounts, exp->store);
         exp->little_room = g_str_has_prefix(exp->store_uri, "xattr:");

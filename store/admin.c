@@ -105,7 +105,7 @@ static int check_alias(struct qm_fs *older, struct qm_fs *newer, GError **error)
     for (i = 0; i < n; i++) {
         for (k = 0; k < m; k++) {
             if (may_have_met(mine[i], theirs[k]))
-                return qm_set_error(error, EBUSY,
+                return qm_set_error(error, EEXIST,
                                     "filesystems %u and %u were live together, or may have been: "
                                     "they are two filesystems, and cannot have the same ids",
                                     theirs[k]->number, mine[i]->number);

@@ -208,6 +208,7 @@ struct source {
     struct qidmap_moved_fs *from;
     uint32_t *numbers; /* of `to` in the store */
     uint32_t *order;   /* places in `to`, ascending by number */
+    gboolean rows_due; /* a filesystem has no row in the store yet */
     const struct qidmap_adopt_options *options;
     uint32_t turn;    /* in `order` */
     uint64_t at, end; /* of the section */
@@ -409,7 +410,7 @@ static int check_known(qidmap_store *store, const struct qidmap_moved_fs *from, 
 }
 
 /* The row of one that another store knows by number: made where `make` is set; else 0 without. */
-static int number_foreign(const struct source *s, qidmap_store *store, gboolean make,
+static int number_foreign(struct source *s, qidmap_store *store, gboolean make,
                           const struct qidmap_moved_fs *from, uint32_t *number, GError **error)
 {
     g_autofree struct qidmap_identity *identity = g_new0(struct qidmap_identity, 1);
@@ -427,6 +428,7 @@ static int number_foreign(const struct source *s, qidmap_store *store, gboolean 
     memcpy(identity->hints.type, from->type, sizeof(from->type));
     e = make ? qidmap_register(store, identity, 1, number, &problem)
              : qidmap_recognise(store, identity, 1, number, &problem);
+    s->rows_due = s->rows_due || *number == 0;
     return e == 0 ? 0 : qm_set_error(error, e, "%s", problem.text);
 }
 
@@ -438,7 +440,7 @@ static gboolean is_ephemeral(qidmap_store *store, uint32_t number)
 }
 
 /* Numbers of those that files have moved from. */
-static int find_from(const struct source *s, qidmap_store *store, gboolean make, GArray *superseded,
+static int find_from(struct source *s, qidmap_store *store, gboolean make, GArray *superseded,
                      GError **error)
 {
     for (uint32_t i = 0; i < s->head.n_from; i++) {
@@ -513,6 +515,7 @@ static int look_at_fs(struct source *s, const char *uri, GArray *superseded, GHa
             qidmap_store_close(store);
             return qm_set_error(error, ENFILE, "no further filesystem can be registered");
         }
+        s->rows_due = TRUE;
         s->numbers[i] = (uint32_t)next++;
         g_hash_table_insert(coming, GUINT_TO_POINTER(s->numbers[i]),
                             GUINT_TO_POINTER(s->to[i].policy));
@@ -543,37 +546,57 @@ static int register_fs(struct source *s, const char *uri, GArray *superseded, GE
     return e;
 }
 
+static int bind_all(struct source *s, const char *uri, const GArray *superseded, GHashTable *coming,
+                    unsigned flags, struct qidmap_bind_result *result, GError **error)
+{
+    struct qidmap_bind_options bind = {.size = sizeof(bind),
+                                       .flags = flags,
+                                       .superseded =
+                                           (const uint32_t *)(const void *)superseded->data,
+                                       .n_superseded = superseded->len,
+                                       .rewind = source_rewind,
+                                       .next = source_next,
+                                       .conflict = source_conflict,
+                                       .backup = s->options->backup,
+                                       .progress = s->options->progress ? source_progress : NULL,
+                                       .data = s};
+    int e = put_in_order(s, error);
+
+    return e == 0 ? qm_bind(uri, &bind, coming, result, error) : e;
+}
+
+/*
+ * Where all filesystems have rows, the store is not opened to be written to before all is judged:
+ * after a run that was killed, its counters would go far ahead by that, beyond ids of another
+ * store. Where rows are due, they are not made for bindings that are refused.
+ */
 int qm_adopt(const char *uri, int fd, const struct qidmap_adopt_options *options,
              struct qidmap_bind_result *result, GError **error)
 {
     g_autoptr(GArray) superseded = g_array_new(FALSE, FALSE, sizeof(uint32_t));
     g_autoptr(GHashTable) coming = g_hash_table_new(NULL, NULL);
     struct source s = {.fd = fd, .options = options};
-    struct qidmap_bind_options bind = {.size = sizeof(bind),
-                                       .flags = options->flags,
-                                       .rewind = source_rewind,
-                                       .next = source_next,
-                                       .conflict = source_conflict,
-                                       .backup = options->backup,
-                                       .progress = options->progress ? source_progress : NULL,
-                                       .data = &s};
-    gboolean dry = (options->flags & QIDMAP_DRY_RUN) != 0;
+    gboolean dry = (options->flags & QIDMAP_DRY_RUN) != 0, absent = FALSE;
     int e = source_open(&s, error);
 
     if (e == 0)
-        e = dry ? look_at_fs(&s, uri, superseded, coming, error)
-                : register_fs(&s, uri, superseded, error);
+        e = look_at_fs(&s, uri, superseded, coming, error);
     if (e == 1) { /* nothing can stand against it */
-        result->bound = s.head.count;
-        source_clear(&s);
-        return 0;
+        absent = TRUE;
+        s.rows_due = TRUE;
+        e = 0;
     }
-    if (e == 0)
-        e = put_in_order(&s, error);
-    if (e == 0) {
-        bind.superseded = (const uint32_t *)(const void *)superseded->data;
-        bind.n_superseded = superseded->len;
-        e = qm_bind(uri, &bind, dry ? coming : NULL, result, error);
+    if (e == 0 && dry && absent)
+        result->bound = s.head.count;
+    else if (e == 0 && (dry || (s.rows_due && !absent)))
+        e = bind_all(&s, uri, superseded, coming, options->flags | QIDMAP_DRY_RUN, result, error);
+    if (e == 0 && !dry && s.rows_due) {
+        g_array_set_size(superseded, 0);
+        e = register_fs(&s, uri, superseded, error);
+    }
+    if (e == 0 && !dry) {
+        result->bound = result->known = result->dropped = result->conflicts = 0;
+        e = bind_all(&s, uri, superseded, NULL, options->flags, result, error);
     }
     source_clear(&s);
     return e;

@@ -449,7 +449,7 @@ int qidmap_fs_get(qidmap_store *store, uint32_t fs, struct qidmap_fs *row,
  * ones are made for `new_fs`, and qidmap_reverse() names it for both. `old_fs` is retired, and its
  * identities go to `new_fs`. Where `new_fs` has an alias, `old_fs` is asked before that one, too.
  * An `old_fs` that was retired before gives back the ids of its affix entries.
- * -EBUSY where both are, were, or may have been live together (two filesystems then); -ENOENT;
+ * -EEXIST where both are, were, or may have been live together (two filesystems then); -ENOENT;
  * -EINVAL (the same row, a ring, a row that has its successor already, different policies,
  * ephemeral filesystems, `new_fs` retired, one of both superseded).
  */

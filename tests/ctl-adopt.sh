@@ -92,6 +92,17 @@ says '"row":"changed","path":"new.nline"' "what was replaced has changed"
 run adopt --store "$other" "$tmp/manifest2" "$copy" --json
 exits 0 "adopt with a new one after it"
 is "$(count missing) $(count new) $(count changed)" "0 0 0" "finds everything"
+cp -p "$copy/late" "$copy/.late" && mv "$copy/.late" "$copy/late" # as rsync does
+run adopt --store "$other" --commit --yes
+exits 1 "a commit after a file was replaced is refused"
+check "with what to do" grep -q 'run adopt MANIFEST EXPORT again' "$tmp/err"
+check_fails "and changes nothing" test -e "$tmp/other"
+rm "$copy/sub/link" "$copy/renamed" && echo other >"$copy/renamed" && ln "$copy/renamed" "$copy/sub/link"
+touch -r "$tree/renamed" "$copy/renamed"
+run adopt --store "$other" --commit --yes
+exits 1 "so it is where another file may have the inode number"
+run adopt --store "$other" "$tmp/manifest2" "$copy" --json
+[ "$(count files)" = "$(count matched)" ] && ok "adopt once more" || not_ok "adopt once more" "$out"
 run adopt --store "$other" --commit --yes
 exits 0 "and is committed"
 is "$(ids_of "$copy" "$other")" "$(cat "$tmp/before2")" "a client sees the ids of the originals, as they are now"

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # Promise: wrong arguments give exit status 2 and one line; a missing store, one of another version,
-# a damaged one and one in memory are named, change nothing, and give the documented status.
+# a damaged one and one in memory are named, change nothing, and give the documented status. A wrong
+# number of a filesystem never means all of them; no error acts on a terminal; and where a standard
+# descriptor is closed, nothing is written into the store that would take its number.
 
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/ctl-common.sh"
@@ -67,6 +69,48 @@ make_tree || bail_out "cannot make the tree"
 serve_tree
 meet_all
 stop_qidmapd
+
+# A number that is none
+kept=$("$ctl" dump --store "$store" --json | sed 1d)
+for number in 0 -1 '' x 4294967296 18446744073709551617; do
+    run reset --yes --store "$store" --fs "$number"
+    exits 2 "reset --fs '$number'"
+    run compact --prune-missing --store "$store" --fs "$number"
+    exits 2 "compact --fs '$number'"
+done
+is "$("$ctl" dump --store "$store" --json | sed 1d)" "$kept" "nothing was changed by these"
+
+# Names that act on a terminal
+odd=$'odd\e[31m\nname\xff'
+for words in "status --store lmdb:$tmp/$odd" "fs list --store $odd:$tmp" "load --store lmdb:$tmp/x $tmp/$odd" \
+    "status --export x --config $tmp/$odd" "top --once --control $tmp/$odd" "drain --control $tmp/$odd $tmp" \
+    "survey $tmp/$odd" "manifest --store $store $tmp/$odd" "preflight --store $store $tmp/$odd" \
+    "adopt --store $store $tmp/$odd $tree" "copy lmdb:$tmp/$odd lmdb:$tmp/x" "backup --store $store $tmp/$odd/x" \
+    "lookup --store $store $tmp/$odd" "fs identify $tmp/$odd"; do
+    IFS=' ' read -r -d '' -a argv <<<"$words"
+    argv[-1]=${argv[-1]%$'\n'}
+    run "${argv[@]}"
+    if [ "$status" -gt 0 ] && ! LC_ALL=C grep -q '[^ -~]' "$tmp/err" && [ "$(grep -c '' "$tmp/err")" = 1 ]; then
+        ok "${words%% *} shows an odd name in one plain line"
+    else
+        not_ok "${words%% *} shows an odd name in one plain line" "status $status: $(cat -v "$tmp/err")"
+    fi
+done
+
+# Closed descriptors
+is_taken() { # PID: 1 and 2 are not free for a store
+    [ "$(readlink "/proc/$1/fd/1")$(readlink "/proc/$1/fd/2")" = /dev/null/dev/null ]
+}
+mkfifo "$tmp/fifo"
+"$ctl" load - --store "lmdb:$tmp/x" <"$tmp/fifo" >&- 2>&- &
+pid=$!
+exec 7>"$tmp/fifo"
+check "closed standard descriptors have no number that a store could get" wait_until 10 is_taken "$pid"
+exec 7>&-
+wait "$pid"
+"$ctl" fs policy --store "$store" 1 affix <&- >&- 2>&-
+is $? 3 "and output that cannot be written is an error"
+check "and the store is whole" "$ctl" verify --store "$store"
 
 # Damage: bytes in the middle of the data file, where rows are.
 damaged=$tmp/damaged

@@ -53,7 +53,7 @@ hold one
 for verb in "retire 1" "policy 1 deny --renumber"; do
     # shellcheck disable=SC2086 # words
     run fs $verb --yes --store "$store"
-    exits 1 "fs ${verb%% *} while a client is attached"
+    exits 3 "fs ${verb%% *} while a client is attached"
     complains "1 session is attached" "names the session"
     complains "unmount" "and says what to do"
 done

@@ -131,6 +131,18 @@ json lookup --store "$store" "$tree/one" "$(sed -n 's/.*"qid_path":"\([0-9]*\)".
 json survey "$tree"
 stop_qidmapd
 json compact --store "$store" --dry-run
+json compact --store "$store" --prune-missing --prune-fs --unseen-for 90d
+echo more >"$tree/more"
+json manifest --store "$store" -o "$tmp/manifest" "$tree"
+cp -a "$tree" "$tmp/copy"
+rm "$tmp/copy/$newline" "$tmp/copy/sub/link" && echo new >"$tmp/copy/new" && echo changed >>"$tmp/copy/sub/deep/file" &&
+    cp "$tmp/copy/one" "$tmp/copy/sub/link"
+json adopt --store "lmdb:$tmp/adopted" "$tmp/manifest" "$tmp/copy"
+json adopt --store "lmdb:$tmp/adopted" --status
+cp -a "$tmp/adopted.adopt" "$tmp/kept.adopt" 2>/dev/null
+json adopt --store "lmdb:$tmp/adopted" --commit --yes --skip-conflicts
+json preflight --store "lmdb:$tmp/adopted" "$tree"
+json preflight --store "$store" "$tree"
 "$ctl" dump --json --store "$store" >"$tmp/dump"
 json load "$tmp/dump" --store "lmdb:$tmp/loaded"
 json copy "$store" "lmdb:$tmp/copied"

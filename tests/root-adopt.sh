@@ -4,7 +4,9 @@
 # Promise: files copied from ext4 to xfs, to btrfs, or to another ext4, have over the wire the ids that they
 # had, names that are no UTF-8 or have newlines and files with several names among them, the export's root
 # too; in the store that gave the ids, and in another one. New files get ids that no file had. The old
-# filesystem is refused when it comes again, and its ids are never given again.
+# filesystem is refused when it comes again, and its ids are never given again. A commit that is killed at
+# random points (ADOPT_KILLS=N: so many) into a store with ids of its own can be given again, and ends well.
+# A filesystem of which no file moved keeps its ids.
 
 if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
     QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
@@ -40,6 +42,8 @@ adopt() { # STORE PLACE: quietly, and tells the exit statuses
 }
 
 attach ext4 old || bail_out "no ext4"
+# one that the store knows before, so that its numbers are not those of every store
+attach ext4 first && mkdir "$tmp/first/tree" && ids store first >/dev/null && umount "$tmp/first"
 mkdir -p "$tmp/old/tree/sub/deep" && cd "$tmp/old/tree" || bail_out "no folder"
 touch $'new\nline' $'bytes-\xff\xfe' 'back\slash' a.b && mkdir a && touch a/z
 echo linked >one && ln one sub/two && ln one sub/deep/three && ln -s one sym && mkfifo fifo
@@ -77,6 +81,59 @@ for type in xfs btrfs ext4; do
     done
     check "and the log says why" grep -q 'moved' "$qidmapd_log"
 done
+
+# ---- killed, in a store with ids of its own ------------------------------------------------------
+
+inject=$builddir/tests/lib/.libs/inject.so
+kills=${ADOPT_KILLS:-6}
+again() { # what the next turn begins with: nothing of the last one, and the stage for it
+    rm -rf "$tmp"/work* && "$ctl" load --store "lmdb:$tmp/work" --latest "$tmp/own.dump" >/dev/null &&
+        "$ctl" adopt --store "lmdb:$tmp/work" "$tmp/manifest" "$tmp/new-ext4/tree" >/dev/null
+}
+commit() { "$ctl" adopt --store "lmdb:$tmp/work" --commit --yes; }
+bound() { "$ctl" dump --store "lmdb:$tmp/work" --json 2>&1 | grep -E '"row":"(affix|full)"' | cksum; }
+if [ ! -e "$inject" ]; then
+    skip "adopt --commit, killed" "no $inject: run make check first"
+else
+    # the ids of the other store come after those that this one has given
+    mount -t ext4 -o loop "$tmp/first.image" "$tmp/first"
+    mkdir -p "$tmp/first/tree"
+    ids mine first >"$tmp/own" && "$ctl" dump --store "lmdb:$tmp/mine" --json >"$tmp/own.dump"
+    again && old=$(bound)
+    LD_PRELOAD=$inject QIDMAP_INJECT="log=$tmp/calls" commit >/dev/null 2>"$tmp/err"
+    new=$(bound) calls=$(wc -l <"$tmp/calls") wrong=
+    check_fails "adopting changes a store with ids of its own" test "$old" = "$new"
+    for ((i = 0; i < kills; i++)); do
+        point=$((calls - RANDOM % (i % 2 ? calls : 30 < calls ? 30 : calls)))
+        again || wrong="$wrong $point: not staged"
+        { LD_PRELOAD=$inject QIDMAP_INJECT="nth=$point error=KILL" commit >/dev/null; } 2>/dev/null
+        seen=$(bound)
+        [ "$seen" = "$old" ] || [ "$seen" = "$new" ] || wrong="$wrong $point: neither"
+        "$ctl" verify --store "lmdb:$tmp/work" >"$tmp/verify" 2>&1 || wrong="$wrong $point: $(cat "$tmp/verify")"
+        [ ! -e "$tmp/work.adopt/data.mdb" ] || commit >/dev/null 2>"$tmp/err" || wrong="$wrong $point, again: $(cat "$tmp/err")"
+        [ "$(bound)" = "$new" ] || wrong="$wrong $point, in the end"
+    done
+    is "$wrong" "" "adopt --commit, killed at $kills of $calls calls, into a store with ids of its own"
+    is "$(ids work new-ext4 | grep -v ' /late$')" "$(cat "$tmp/before")" "and the ids are right"
+fi
+
+# ---- what was mounted below, and did not move ------------------------------------------------------
+
+mountpoint -q "$tmp/first" || mount -t ext4 -o loop "$tmp/first.image" "$tmp/first"
+mkdir -p "$tmp/first/tree/below" && attach ext4 second && mkdir "$tmp/second/tree" &&
+    mount --bind "$tmp/second/tree" "$tmp/first/tree/below" && touch "$tmp/first/tree/below/"{x,y}
+ids two first >"$tmp/two.ids"
+"$ctl" manifest --store "lmdb:$tmp/two" "$tmp/first/tree" >"$tmp/two.manifest" 2>/dev/null
+cp -ax "$tmp/first/tree" "$tmp/new-ext4/two"
+"$ctl" adopt --store "lmdb:$tmp/two" "$tmp/two.manifest" "$tmp/new-ext4/two" >"$tmp/out" 2>&1
+check "what was mounted there is missing" grep -q 'below: nothing below it is here' "$tmp/out"
+check "the rest is adopted" "$ctl" adopt --store "lmdb:$tmp/two" --commit --yes
+mkdir "$tmp/moved" && mount --bind "$tmp/new-ext4/two" "$tmp/moved" &&
+    mount --bind "$tmp/second/tree" "$tmp/moved/below"
+rm -f "$tmp/s"
+start_qidmapd --export "tree=$tmp/moved" --store "lmdb:$tmp/two" --listen "unix:$tmp/s" || bail_out "no server"
+is "$("$stat9p" -R "unix:$tmp/s" tree | sort)" "$(cat "$tmp/two.ids")" "mounted again below the copy, it has its ids"
+stop_qidmapd
 
 # ---- the store itself, while a daemon has it ----------------------------------------------------
 

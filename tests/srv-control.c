@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <json-glib/json-glib.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -424,6 +425,40 @@ static void test_beside_work(void)
     stop(s);
 }
 
+/* A store that went away while it was closed: attaches are refused, verbs say so, and nothing uses
+ * what was closed, up to the end of the daemon; once it is back, so are the ids. */
+static void test_lost(void)
+{
+    struct server *s = start("lmdb:");
+    const char *dir = strchr(s->store, ':') + 1;
+    g_autofree char *away = g_strconcat(dir, ".away", NULL);
+    struct client_qid before, qid;
+
+    for (int round = 0; round < 2; round++) {
+        struct client *c = client_connect(s->addr);
+
+        g_assert_cmpint(client_hello(c, 65536), ==, 0);
+        g_assert_cmpint(client_attach(c, ROOT_FID, geteuid(), s->aname, &before), ==, 0);
+        g_assert_true(round == 0 || before.path == qid.path);
+        qid = before;
+        client_close(c);
+        for (int i = 0; i < 500 && count_of("{\"verb\":\"sessions\"}", "\"session\":"); i++)
+            g_usleep(10000);
+        g_assert_cmpint(rename(dir, away), ==, 0);
+        expect("{\"verb\":\"reset\"}", "\"error\"");
+        expect("{\"verb\":\"verify\"}", "EIO");
+        expect("{\"verb\":\"stats\"}", "\"result\"");
+        expect("{\"verb\":\"fs-retire\",\"fs\":1}", "EIO");
+        c = client_connect(s->addr);
+        g_assert_cmpint(client_hello(c, 65536), ==, 0);
+        g_assert_cmpint(client_attach(c, ROOT_FID, geteuid(), s->aname, &before), ==, EIO);
+        client_close(c);
+        if (round == 0)
+            g_assert_cmpint(rename(away, dir), ==, 0);
+    }
+    stop(s);
+}
+
 /* ---- drain ----------------------------------------------------------------------------------- */
 
 static void test_drain(void)
@@ -466,6 +501,7 @@ int main(int argc, char **argv)
     g_test_add_func("/control/descriptors", test_descriptors);
     g_test_add_func("/control/fuzz", test_fuzz);
     g_test_add_func("/control/beside-work", test_beside_work);
+    g_test_add_func("/control/lost", test_lost);
     g_test_add_func("/control/drain", test_drain);
     return g_test_run();
 }

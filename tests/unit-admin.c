@@ -128,12 +128,12 @@ static void test_alias_refused(struct fixture *f, gconstpointer data G_GNUC_UNUS
     unsigned i;
 
     g_assert_cmpint(qidmap_register(f->store, two, 2, fs, NULL), ==, 0);
-    g_assert_cmpint(qidmap_fs_alias(f->store, fs[0], fs[1], &error), ==, -EBUSY);
+    g_assert_cmpint(qidmap_fs_alias(f->store, fs[0], fs[1], &error), ==, -EEXIST);
     g_assert_nonnull(strstr(error.text, "live together"));
     restart(f); /* for ever, whichever of them comes later alone */
     fixture_register(f->store, 2, QIDMAP_POLICY_AFFIX);
-    g_assert_cmpint(qidmap_fs_alias(f->store, fs[0], fs[1], &error), ==, -EBUSY);
-    g_assert_cmpint(qidmap_fs_alias(f->store, fs[1], fs[0], &error), ==, -EBUSY);
+    g_assert_cmpint(qidmap_fs_alias(f->store, fs[0], fs[1], &error), ==, -EEXIST);
+    g_assert_cmpint(qidmap_fs_alias(f->store, fs[1], fs[0], &error), ==, -EEXIST);
     g_assert_cmpint(qidmap_fs_alias(f->store, fs[0], fs[0], &error), ==, -EINVAL);
     g_assert_cmpint(qidmap_fs_alias(f->store, fs[0], 999, &error), ==, -ENOENT);
     g_assert_cmpint(qidmap_fs_alias(f->store, 999, fs[0], &error), ==, -ENOENT);
@@ -151,7 +151,7 @@ static void test_alias_refused(struct fixture *f, gconstpointer data G_GNUC_UNUS
     g_assert_cmpint(qidmap_register(f->store, crowd, G_N_ELEMENTS(crowd), many, NULL), ==, 0);
     g_assert_cmpuint(row_of(f, many[0]).met_many, ==, 1);
     lone = fixture_register(f->store, 100, QIDMAP_POLICY_AFFIX);
-    g_assert_cmpint(qidmap_fs_alias(f->store, many[0], lone, &error), ==, -EBUSY);
+    g_assert_cmpint(qidmap_fs_alias(f->store, many[0], lone, &error), ==, -EEXIST);
     restart(f);
     lone = fixture_register(f->store, 101, QIDMAP_POLICY_AFFIX);
     g_assert_cmpint(qidmap_fs_alias(f->store, many[0], lone, &error), ==, 0);

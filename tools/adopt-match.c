@@ -10,7 +10,9 @@
  * conflicts; where names with different ids are one file here, it has the id of the first.
  *
  * Each run begins anew, also one after a kill: rsync replaces files, whose inode numbers may come
- * again at once, and nothing but looking at each file tells which one it is now.
+ * again at once, and nothing but looking at each file tells which one it is now. For the same
+ * reason all are looked at once more before they are bound: an inode number that has another file
+ * by then would bring the id to it.
  */
 #include "config.h"
 
@@ -24,6 +26,13 @@
 #define STEP          8192 /* files of one transaction; bounds its pages in memory */
 #define STATE_SECONDS 60   /* that one state of the store is used */
 
+/* A filesystem of the manifest. */
+struct source {
+    guint64 files, found;       /* that have ids; of these, those that are here */
+    struct qidmap_object first; /* of these */
+    char *path;                 /* and its name */
+};
+
 struct match {
     const struct adopt *adopt;
     qidmap_store *store;
@@ -33,11 +42,13 @@ struct match {
     places *places;
     GArray *to;                /* struct qidmap_identity */
     GArray *numbers;           /* guint32, of the same in the store; 0: it has no row */
-    GByteArray *gave;          /* for each filesystem of the manifest whether it has given ids */
+    GPtrArray *sources;        /* struct source, of each filesystem of the manifest, or NULL */
     struct manifest_file file; /* the next one of the manifest, */
     gboolean have;             /* if there is one */
     guint64 calls;
-    int status; /* of an error that was told */
+    guint32 turn;           /* of adopt_check(), */
+    guint64 met, exchanged; /* and what it found */
+    int status;             /* of an error that was told */
 };
 
 /* ---- telling --------------------------------------------------------------------------------- */
@@ -234,8 +245,47 @@ static gboolean is_passing(guint64 id)
     return (id & 7) == 6;
 }
 
+/* Tells a file from a later one with its inode number. A filesystem without times of birth has
+ * another time, which changes of the file move as well. */
+static guint64 mark_of(const struct tree_file *is)
+{
+    const struct statx *st = is->st;
+    gboolean folder = S_ISDIR(st->stx_mode);
+    guint64 mark = (guint64)(st->stx_mode & S_IFMT) << 48;
+
+    if (is->placeholder) { /* its times are those of this moment */
+        return 0;
+    }
+    if ((st->stx_mask & STATX_BTIME) != 0) {
+        return mark ^ ((guint64)st->stx_btime.tv_sec * 1000000000 + st->stx_btime.tv_nsec);
+    }
+    return folder ? mark
+                  : mark ^ ((guint64)st->stx_ctime.tv_sec * 1000000000 + st->stx_ctime.tv_nsec);
+}
+
+static void source_free(gpointer data)
+{
+    struct source *source = data;
+
+    if (source != NULL) {
+        g_free(source->path);
+        g_free(source);
+    }
+}
+
+static struct source *source_of(struct match *m, guint32 fs)
+{
+    if (m->sources->len <= fs) {
+        g_ptr_array_set_size(m->sources, (gint)fs + 1);
+    }
+    if (m->sources->pdata[fs] == NULL) {
+        m->sources->pdata[fs] = g_new0(struct source, 1);
+    }
+    return m->sources->pdata[fs];
+}
+
 /* A file that is here: brings it to the stage. 0, or what is wrong with that. */
-static int stage_file(struct match *m, const struct manifest_file *file,
+static int stage_file(struct match *m, const struct manifest_file *file, const struct tree_file *is,
                       const struct qidmap_object *object)
 {
     guint64 *counts = m->adopt->state->counts;
@@ -248,6 +298,7 @@ static int stage_file(struct match *m, const struct manifest_file *file,
     if (code < 0 && code != -ENOENT) {
         return code;
     }
+    entry.mark = mark_of(is);
     if (met && entry.id != 0 && id != 0 && entry.id != id) {
         return conflict(m, file->path,
                         "it is a hard link here to a file whose first name has another id");
@@ -269,6 +320,11 @@ static int stage_file(struct match *m, const struct manifest_file *file,
     }
     if (code < 0) {
         return code;
+    }
+    struct source *source = source_of(m, file->fs);
+    if (source->found++ == 0) {
+        source->first = *object;
+        source->path = g_strdup(file->path);
     }
     entry.id = id;
     entry.bind = !is_known(m, object, id);
@@ -315,7 +371,7 @@ static int match_file(struct match *m, const struct manifest_file *file, const s
         report(m, STAGE_UNREAD, "unread", file->path, g_strerror(-code));
         return 0;
     }
-    return stage_file(m, file, &object);
+    return stage_file(m, file, is, &object);
 }
 
 /* To the next file of the manifest. 0, or 1 after an error, which it told. */
@@ -339,10 +395,7 @@ static int advance(struct match *m)
         report(m, STAGE_UNREAD, "unread", file->path, "when the manifest was made");
     }
     if (file->id != 0 && !is_passing(file->id)) {
-        while (m->gave->len <= file->fs) {
-            g_byte_array_append(m->gave, (const guint8 *)"", 1);
-        }
-        m->gave->data[file->fs] = 1;
+        source_of(m, file->fs)->files++;
     }
     return 0;
 }
@@ -389,8 +442,34 @@ static int take(void *data, const struct tree_file *is)
 
 /* ---- filesystems ----------------------------------------------------------------------------- */
 
-/* Filesystems that files have moved from: those of the manifest that gave ids, and are not in the
- * tree. */
+/* A filesystem that was mounted in the tree of the manifest, of which nothing is here but the
+ * folder on which it was mounted: it did not move. It may be mounted there again, and keeps its
+ * ids. */
+static int leave_unmoved(struct match *m, struct source *source)
+{
+    guint64 *counts = m->adopt->state->counts;
+    struct stage_entry entry;
+
+    if (source->found != 1 || source->files < 2 || source->path[0] == '\0') {
+        return 0;
+    }
+    int code = stage_get(m->adopt->stage, &source->first, &entry);
+    if (code == 0) {
+        counts[STAGE_BINDINGS] -= entry.bind;
+        counts[STAGE_KNOWN] -= !entry.bind;
+        counts[STAGE_MATCHED]--;
+        entry.id = 0;
+        entry.bind = FALSE;
+        report(m, STAGE_MISSING, "missing", source->path,
+               "nothing below it is here: what was mounted there did not move");
+        source->found = 0;
+        code = stage_put(m->adopt->stage, &source->first, &entry);
+    }
+    return code;
+}
+
+/* Filesystems that files have moved from: those of the manifest of which a file has its id here,
+ * and that are not in the tree. */
 static int store_tables(struct match *m)
 {
     const struct adopt *adopt = m->adopt;
@@ -401,7 +480,12 @@ static int store_tables(struct match *m)
 
     for (guint32 n = 1; (fs = manifest_reader_fs(adopt->reader, n)) != NULL; n++) {
         struct qidmap_moved_fs moved = {.fs = own ? fs->fs : 0, .fsid = fs->fsid};
-        gboolean stays = n >= m->gave->len || m->gave->data[n] == 0;
+        struct source *source = n < m->sources->len ? m->sources->pdata[n] : NULL;
+        int code = source != NULL ? leave_unmoved(m, source) : 0;
+        gboolean stays = source == NULL || source->found == 0;
+        if (code < 0) {
+            return code;
+        }
 
         for (guint i = 0; own && i < m->numbers->len; i++) {
             stays = stays || g_array_index(m->numbers, guint32, i) == fs->fs;
@@ -478,11 +562,105 @@ int adopt_match(const struct adopt *adopt)
     m.sight = sight_new(m.store, adopt->fs_ids);
     m.to = g_array_new(FALSE, FALSE, sizeof(struct qidmap_identity));
     m.numbers = g_array_new(FALSE, FALSE, sizeof(guint32));
-    m.gave = g_byte_array_new();
+    m.sources = g_ptr_array_new_with_free_func(source_free);
     int status = m.sight != NULL ? walk(&m) : CMD_USAGE;
     g_array_unref(m.to);
     g_array_unref(m.numbers);
-    g_byte_array_unref(m.gave);
+    g_ptr_array_unref(m.sources);
+    g_clear_pointer(&m.places, places_free);
+    g_clear_pointer(&m.sight, sight_free);
+    g_clear_pointer(&m.store, qidmap_store_close);
+    return status;
+}
+
+/* ---- once more ------------------------------------------------------------------------------- */
+
+static int check_file(void *data, const struct tree_file *is)
+{
+    struct match *m = data;
+    struct stage *stage = m->adopt->stage;
+    struct qidmap_object object;
+    struct stage_entry entry;
+    int code = renew(m);
+
+    if (code != 0) {
+        return code;
+    }
+    progress_tell(m->adopt->line, m->met, m->adopt->state->counts[STAGE_BINDINGS]);
+    if (is->st == NULL || object_of(m, is, &object) != 0) {
+        return 0;
+    }
+    code = stage_get(stage, &object, &entry);
+    if (code == -ENOENT || (code == 0 && (!entry.bind || entry.seen == m->turn))) {
+        return 0;
+    }
+    if (code == 0 && entry.mark != mark_of(is)) {
+        if (m->exchanged++ < 10) {
+            g_autofree char *shown = cmd_escape(is->path, TRUE);
+            progress_hide(m->adopt->line);
+            cmd_error("%s: it came after adopt had looked at the file of this inode number", shown);
+        }
+        return 0;
+    }
+    if (code == 0) {
+        entry.seen = m->turn;
+        code = stage_put(stage, &object, &entry);
+    }
+    if (code == 0 && ++m->met % STEP == 0) {
+        code = stage_commit(stage, m->adopt->state);
+    }
+    return code < 0 ? stage_failed(m, code) : 0;
+}
+
+static int check_tree(struct match *m)
+{
+    const struct adopt *adopt = m->adopt;
+    struct qidmap_error error;
+
+    m->places = places_new(m->store, m->sight, adopt->tree, adopt->distinct, &error);
+    if (m->places == NULL) {
+        return cmd_fail(&error);
+    }
+    progress_begin(adopt->line, "looking again", "files");
+    int code = tree_walk(adopt->tree, m->places, MANIFEST_PATH_MAX, check_file, m);
+    progress_hide(adopt->line);
+    if (code < 0) {
+        cmd_error("the names of a folder cannot be sorted: %s", g_strerror(-code));
+        return CMD_CANNOT;
+    }
+    guint64 wanted = adopt->state->counts[STAGE_BINDINGS];
+    if (code == 0 && m->met < wanted) {
+        cmd_error("%" G_GUINT64_FORMAT
+                  " files that would get their ids are gone or were replaced since "
+                  "adopt looked at them; nothing was changed: run adopt MANIFEST EXPORT again",
+                  wanted - m->met);
+        return CMD_TROUBLE;
+    }
+    return m->status;
+}
+
+int adopt_check(const struct adopt *adopt)
+{
+    struct match m = {.adopt = adopt, .status = CMD_OK};
+    g_autoptr(GByteArray) to = stage_get_table(adopt->stage, "to");
+
+    if (adopt->state->counts[STAGE_BINDINGS] == 0) {
+        return CMD_OK;
+    }
+    do {
+        m.turn = g_random_int();
+    } while (m.turn == 0);
+    if (open_store(&m) != 0) {
+        return m.status;
+    }
+    m.sight = sight_new(m.store, adopt->fs_ids);
+    m.to = g_array_new(FALSE, FALSE, sizeof(struct qidmap_identity));
+    m.numbers = g_array_new(FALSE, FALSE, sizeof(guint32));
+    g_array_append_vals(m.to, to->data, to->len / (guint)sizeof(struct qidmap_identity));
+    g_array_set_size(m.numbers, m.to->len);
+    int status = m.sight != NULL ? check_tree(&m) : CMD_USAGE;
+    g_array_unref(m.to);
+    g_array_unref(m.numbers);
     g_clear_pointer(&m.places, places_free);
     g_clear_pointer(&m.sight, sight_free);
     g_clear_pointer(&m.store, qidmap_store_close);

@@ -30,6 +30,11 @@ struct adopt {
 /* Begins the stage anew, and fills it. An exit status; has told any error. */
 int adopt_match(const struct adopt *adopt);
 
+/* Looks at the tree again, before the stage is committed: each file that is to get an id has to be
+ * the one that was there. CMD_TROUBLE where one is gone or another file has its place; has told it.
+ */
+int adopt_check(const struct adopt *adopt);
+
 /* A nameless file in the folder `dir` with all bindings of the stage; a descriptor, or a negative
  * errno. */
 int adopt_bindings(stage *stage, const struct stage_state *state, const char *dir, progress *line,

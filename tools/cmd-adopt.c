@@ -181,6 +181,22 @@ static void show(const struct verb *verb, stage *stage, const struct stage_state
 
 /* ---- staging --------------------------------------------------------------------------------- */
 
+/* What --commit needs to look at the tree again. */
+static int note_tree(const struct verb *verb, stage *stage)
+{
+    g_autofree char *path = g_canonicalize_filename(verb->arg.folder, NULL);
+    g_autoptr(GByteArray) ids = g_byte_array_new();
+    int code = stage_put_table(stage, "tree", path, strlen(path) + 1);
+
+    for (char **id = verb->options.fs_ids; id != NULL && *id != NULL; id++) {
+        g_byte_array_append(ids, (const guint8 *)*id, (guint)strlen(*id) + 1);
+    }
+    if (code == 0) {
+        code = stage_put_table(stage, "fs-ids", ids->data, ids->len);
+    }
+    return code != 0 ? code : stage_put_table(stage, "distinct", "", verb->arg.distinct ? 1 : 0);
+}
+
 /* Takes out what the store cannot take, and then the stage is ready. */
 static int judge(const struct verb *verb, const struct adopt *adopt)
 {
@@ -199,7 +215,10 @@ static int judge(const struct verb *verb, const struct adopt *adopt)
         return cmd_fail(&error);
     }
     state->phase = STAGE_READY;
-    code = stage_commit(adopt->stage, state);
+    code = note_tree(verb, adopt->stage);
+    if (code == 0) {
+        code = stage_commit(adopt->stage, state);
+    }
     if (code < 0) {
         cmd_error("the stage cannot be written: %s", g_strerror(-code));
         return CMD_CANNOT;
@@ -382,6 +401,41 @@ static int ask(const struct verb *verb, const struct stage_state *state)
     return cmd_confirm(verb->cmd, verb->yes, question);
 }
 
+static int check_tree(const struct verb *verb, stage *stage, struct stage_state *state,
+                      progress *line)
+{
+    g_autoptr(GByteArray) path = stage_get_table(stage, "tree");
+    g_autoptr(GByteArray) ids = stage_get_table(stage, "fs-ids");
+    g_autoptr(GByteArray) distinct = stage_get_table(stage, "distinct");
+    g_autoptr(GPtrArray) fs_ids = g_ptr_array_new();
+    const char *folder = (const char *)path->data;
+    struct adopt adopt = {.uri = verb->uri,
+                          .distinct = distinct->len > 0,
+                          .stage = stage,
+                          .state = state,
+                          .line = line};
+
+    if (path->len == 0 || folder[path->len - 1] != '\0' ||
+        (ids->len > 0 && ids->data[ids->len - 1] != '\0')) {
+        cmd_error("the stage is damaged; throw it away with adopt --abandon");
+        return CMD_CANNOT;
+    }
+    for (gsize at = 0; at < ids->len; at += strlen((char *)ids->data + at) + 1) {
+        g_ptr_array_add(fs_ids, ids->data + at);
+    }
+    g_ptr_array_add(fs_ids, NULL);
+    adopt.fs_ids = fs_ids->len > 1 ? (char **)fs_ids->pdata : NULL;
+    adopt.tree = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (adopt.tree < 0) {
+        g_autofree char *shown = cmd_escape(folder, TRUE);
+        cmd_error("cannot look at %s again: %s", shown, g_strerror(errno));
+        return CMD_CANNOT;
+    }
+    int status = adopt_check(&adopt);
+    close(adopt.tree);
+    return status;
+}
+
 static int do_commit(const struct verb *verb)
 {
     g_autoptr(stage) stage = NULL;
@@ -400,6 +454,9 @@ static int do_commit(const struct verb *verb)
     }
     if (status == CMD_OK) {
         status = cmd_daemon(&verb->options, verb->uri, &socket);
+    }
+    if (status == CMD_OK) {
+        status = check_tree(verb, stage, &state, line);
     }
     if (status == CMD_OK && socket == NULL) {
         status = clear_remains(verb, &state);

@@ -24,8 +24,9 @@ void cmd_error(const char *format, ...)
     va_start(args, format);
     g_autofree char *text = g_strdup_vprintf(format, args);
     va_end(args);
+    g_autofree char *clean = cmd_terminal(text); /* many a text has names of the host in it */
     fflush(stdout);
-    fprintf(stderr, "qidmapctl: %s\n", text);
+    fprintf(stderr, "qidmapctl: %s\n", clean);
 }
 
 int cmd_usage(const struct cmd *cmd, const char *text)
@@ -51,6 +52,21 @@ int cmd_fail(const struct qidmap_error *error)
 {
     cmd_error("%s", error->text);
     return status_of(error->code);
+}
+
+int cmd_refused(const struct qidmap_error *error)
+{
+    cmd_error("%s", error->text);
+    switch (-error->code) {
+    case EINVAL:
+    case EEXIST:
+    case ENOTEMPTY:
+    case ENOENT:
+    case EUCLEAN:
+        return CMD_TROUBLE;
+    default:
+        return CMD_CANNOT;
+    }
 }
 
 int cmd_fail_code(const char *what, int code)

@@ -24,7 +24,8 @@ struct compact {
     gboolean dry_run, missing, prune_fs;
     char *unseen_text;
     guint64 unseen_for;
-    gint64 fs;           /* 0: all */
+    const char *fs_text;
+    guint32 fs;          /* 0: all */
     char *uri, *socket;  /* socket: of the daemon that has the store and is to do it, or NULL */
     qidmap_store *store; /* for reading, where there is a daemon */
     struct progress *line;
@@ -390,7 +391,7 @@ static int check(struct compact *c)
     if (c->unseen_text != NULL && !parse_time(c->unseen_text, &c->unseen_for)) {
         return cmd_usage(c->cmd, "--unseen-for needs a number with s, m, h, d or w, as in 90d");
     }
-    if (c->fs < 0 || c->fs > G_MAXUINT32 || (c->fs != 0 && !c->missing)) {
+    if (c->fs_text != NULL && (!cmd_fs_number(c->fs_text, &c->fs) || !c->missing)) {
         return cmd_usage(c->cmd, "--fs needs a number of a filesystem, and --prune-missing");
     }
     return CMD_OK;
@@ -400,12 +401,12 @@ int cmd_compact(const struct cmd *cmd, int argc, char **argv)
 {
     g_autoptr(progress) line = progress_new();
     g_autoptr(qidmap_store) store = NULL;
-    g_autofree char *unseen_text = NULL;
+    g_autofree char *unseen_text = NULL, *fs_text = NULL;
     struct compact c = {.cmd = cmd, .line = line, .options = {.writes = TRUE}};
     const GOptionEntry extra[] = {
         {"prune-missing", 0, 0, G_OPTION_ARG_NONE, &c.missing,
          "forget files that mounted filesystems no longer have", NULL},
-        {"fs", 0, 0, G_OPTION_ARG_INT64, &c.fs, "with it: those of this filesystem alone", "N"},
+        {"fs", 0, 0, G_OPTION_ARG_STRING, &fs_text, "with it: those of this filesystem alone", "N"},
         {"prune-fs", 0, 0, G_OPTION_ARG_NONE, &c.prune_fs,
          "retire filesystems that were not seen for long", NULL},
         {"unseen-for", 0, 0, G_OPTION_ARG_STRING, &unseen_text,
@@ -419,6 +420,7 @@ int cmd_compact(const struct cmd *cmd, int argc, char **argv)
 
     if (cmd_parse(cmd, &c.options, extra, argc, argv, &status)) {
         c.unseen_text = unseen_text;
+        c.fs_text = fs_text;
         status = check(&c);
         status = status == CMD_OK ? cmd_uri(&c.options, &c.uri) : status;
         if (status == CMD_OK && !c.dry_run) { /* a dry run reads beside a daemon */

@@ -30,23 +30,6 @@ static int get_row(qidmap_store *store, guint32 fs, struct qidmap_fs *row)
     return code < 0 ? cmd_fail(&error) : CMD_OK;
 }
 
-/* What the library refused. The reasons that lie in the store are no wrong usage. */
-static int refused(const struct qidmap_error *error)
-{
-    cmd_error("%s", error->text);
-    switch (-error->code) {
-    case EBUSY:
-    case EINVAL:
-    case EEXIST:
-    case ENOTEMPTY:
-    case ENOENT:
-    case EUCLEAN:
-        return CMD_TROUBLE;
-    default:
-        return CMD_CANNOT;
-    }
-}
-
 /* Reads a row of the store that the options name; tells what is wrong. */
 static int look_at(struct cmd_options *options, guint32 fs, struct qidmap_fs *row)
 {
@@ -172,7 +155,7 @@ int cmd_fs_alias(const struct cmd *cmd, int argc, char **argv)
     json_object_set_int_member(change.arguments, "new", new_fs);
     status = make_change(&options, &change, &now, &error);
     if (status != CMD_OK || error.code != 0) {
-        return status != CMD_OK ? status : refused(&error);
+        return status != CMD_OK ? status : cmd_refused(&error);
     }
     g_autofree char *done = g_strdup_printf("filesystem %u now has the ids of %u", new_fs, old_fs);
     return show(&options, new_fs, done);
@@ -218,7 +201,7 @@ int cmd_fs_retire(const struct cmd *cmd, int argc, char **argv)
     json_object_set_int_member(change.arguments, "fs", fs);
     status = make_change(&options, &change, &now, &error);
     if (status != CMD_OK || error.code != 0) {
-        return status != CMD_OK ? status : refused(&error);
+        return status != CMD_OK ? status : cmd_refused(&error);
     }
     g_autofree char *done = g_strdup_printf("filesystem %u is retired", fs);
     return show(&options, fs, done);
@@ -298,7 +281,7 @@ int cmd_fs_policy(const struct cmd *cmd, int argc, char **argv)
         return CMD_TROUBLE;
     }
     if (error.code != 0) {
-        return refused(&error);
+        return cmd_refused(&error);
     }
     g_autofree char *done =
         now == fs ? g_strdup_printf("filesystem %u has the policy %s", fs, options.rest[1])

@@ -84,7 +84,7 @@ static int reset_here(struct cmd_options *options, guint32 fs, progress *line, c
         code = qidmap_fs_retire(store, fs, &error);
     }
     progress_hide(line);
-    return code < 0 ? cmd_fail(&error) : CMD_OK;
+    return code < 0 ? cmd_refused(&error) : CMD_OK;
 }
 
 static int reset_fs(const struct cmd *cmd, struct cmd_options *options, const char *uri, guint32 fs,
@@ -111,7 +111,7 @@ static int reset_fs(const struct cmd *cmd, struct cmd_options *options, const ch
         struct qidmap_error error;
         json_object_set_int_member(arguments, "fs", fs);
         if (ask(socket, uri, arguments, line, backup, NULL, &error) < 0) {
-            return cmd_fail(&error);
+            return cmd_refused(&error);
         }
     } else if (status == CMD_OK) {
         status = reset_here(options, fs, line, backup);
@@ -168,9 +168,10 @@ int cmd_reset(const struct cmd *cmd, int argc, char **argv)
 {
     g_auto(cmd_options) options = {.writes = TRUE};
     gboolean from_scratch = FALSE, yes = FALSE;
-    int number = 0;
+    g_autofree char *number = NULL;
+    guint32 fs = 0;
     const GOptionEntry extra[] = {
-        {"fs", 0, 0, G_OPTION_ARG_INT, &number, "only filesystem N of the store", "N"},
+        {"fs", 0, 0, G_OPTION_ARG_STRING, &number, "only filesystem N of the store", "N"},
         {"from-scratch", 0, 0, G_OPTION_ARG_NONE, &from_scratch,
          "give ids again that were given before", NULL},
         {"yes", 'y', 0, G_OPTION_ARG_NONE, &yes, "do it without asking on the terminal", NULL},
@@ -185,16 +186,16 @@ int cmd_reset(const struct cmd *cmd, int argc, char **argv)
     if (options.rest[0] != NULL) {
         return cmd_usage(cmd, "reset takes no arguments; --fs N names a filesystem");
     }
-    if (number < 0 || (number > 0 && from_scratch)) {
-        return cmd_usage(cmd, number < 0 ? "a filesystem has a number from 1 on"
-                                         : "--from-scratch is for the whole store");
+    if (number != NULL && (!cmd_fs_number(number, &fs) || from_scratch)) {
+        return cmd_usage(cmd, from_scratch ? "--from-scratch is for the whole store"
+                                           : "--fs needs a number of a filesystem, from 1 on");
     }
     status = cmd_uri(&options, &uri);
     if (status != CMD_OK) {
         return status;
     }
-    if (number > 0) {
-        return reset_fs(cmd, &options, uri, (guint32)number, yes);
+    if (number != NULL) {
+        return reset_fs(cmd, &options, uri, fs, yes);
     }
     return reset_all(cmd, &options, uri, from_scratch, yes);
 }

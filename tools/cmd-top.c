@@ -23,9 +23,11 @@
 #define ONCE_MORE    1000 /* ms between two paintings where nothing happens */
 
 struct asker {
-    const char *path;
-    int interval; /* seconds */
-    int event;    /* written to when there is something new */
+    char *path;
+    gboolean is_named; /* by --control: no other one is meant */
+    const char *uri;   /* the store that was named, or NULL */
+    int interval;      /* seconds */
+    int event;         /* written to when there is something new */
 
     pthread_mutex_t lock; /* of what is below */
     JsonObject *latest;   /* not fetched yet, or NULL */
@@ -41,6 +43,12 @@ static void *ask(void *data)
         JsonObject *result = NULL;
         struct timespec pause = {a->interval, 0};
         int code = stats_ask(a->path, TRUE, &result, &error);
+        char *other = NULL;
+        if (code < 0 && !a->is_named && stats_find_again(a->uri, &other)) {
+            g_free(a->path);
+            a->path = other;
+            code = stats_ask(a->path, TRUE, &result, &error);
+        }
 
         pthread_mutex_lock(&a->lock);
         g_clear_pointer(&a->trouble, g_free);
@@ -103,14 +111,17 @@ static void take_over(struct screen *screen, struct asker *a)
     pthread_mutex_unlock(&a->lock);
 }
 
-static int run_live(const struct cmd *cmd, const char *path, int interval)
+static int run_live(const struct cmd *cmd, const char *path, const char *uri, gboolean is_named,
+                    int interval)
 {
     static struct asker asker = {.lock = PTHREAD_MUTEX_INITIALIZER}; /* its thread may outlive us */
     struct screen screen = {NULL, NULL, NULL};
     gboolean alive = TRUE;
     pthread_t thread;
 
-    asker.path = path;
+    asker.path = g_strdup(path);
+    asker.uri = uri;
+    asker.is_named = is_named;
     asker.interval = interval;
     asker.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (asker.event < 0) {
@@ -181,7 +192,7 @@ int cmd_top(const struct cmd *cmd, int argc, char **argv)
         {"interval", 'i', 0, G_OPTION_ARG_INT, &interval, "ask every N seconds; 1", "N"},
         {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
-    char *path = NULL; /* the asking thread uses it to the end */
+    char *path = NULL, *uri = NULL; /* the asking thread uses it to the end */
 
     if (!cmd_parse(cmd, &options, extra, argc, argv, &status)) {
         return status;
@@ -197,8 +208,11 @@ int cmd_top(const struct cmd *cmd, int argc, char **argv)
                               "qidmapctl metrics is for programs");
     }
     status = stats_find(&options, control, &path);
+    if (status == CMD_OK && !once && control == NULL && cmd_has_store(&options)) {
+        status = cmd_uri(&options, &uri);
+    }
     if (status == CMD_OK && !once) {
-        return run_live(cmd, path, interval);
+        return run_live(cmd, path, uri, control != NULL, interval);
     }
     if (status == CMD_OK) {
         status = run_once(path, options.json);

@@ -96,6 +96,10 @@ int cmd_uri(struct cmd_options *options, char **uri);
 
 /* Tells an error of the library, and returns the exit status for its code. */
 int cmd_fail(const struct qidmap_error *error);
+/* The same where a change of a row was refused: what lies in the store, and stays there, is no
+ * wrong usage, but trouble; a client or a server that is in the way can be waited for: that is
+ * "cannot". */
+int cmd_refused(const struct qidmap_error *error);
 /* The same for one that has a code only; `what` names the object. */
 int cmd_fail_code(const char *what, int code);
 

@@ -90,19 +90,25 @@ char *daemon_store_uri(const char *uri)
 /* ---- asking ---------------------------------------------------------------------------------- */
 
 /* Somebody else could have put a socket there. */
-static gboolean is_trusted(int fd)
+static int check_trusted(int fd, const char *path, struct qidmap_error *error)
 {
-    struct ucred peer;
+    struct ucred peer = {.uid = (uid_t)-1};
     socklen_t size = sizeof peer;
 
-    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-           (peer.uid == 0 || peer.uid == geteuid());
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+        return fail(error, -errno, "%s: %s", path, g_strerror(errno));
+    if (peer.uid != 0 && peer.uid != geteuid())
+        return fail(error, -EPERM,
+                    "%s: the process there belongs to user %u; if that is its daemon, run "
+                    "qidmapctl as that user",
+                    path, peer.uid);
+    return 0;
 }
 
 static int connect_to(const char *path, struct qidmap_error *error)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd;
+    int fd, code;
 
     if (strlen(path) >= sizeof address.sun_path)
         return fail(error, -ENAMETOOLONG, "%.200s: too long for a socket", path);
@@ -111,16 +117,14 @@ static int connect_to(const char *path, struct qidmap_error *error)
     if (fd < 0)
         return fail(error, -errno, "cannot make a socket: %s", g_strerror(errno));
     if (connect(fd, (const struct sockaddr *)&address, sizeof address) < 0) {
-        int code = -errno;
-
+        code = -errno;
         close(fd);
         return fail(error, code, "%s: %s; is the daemon running?", path, g_strerror(-code));
     }
-    if (!is_trusted(fd)) {
+    code = check_trusted(fd, path, error);
+    if (code < 0)
         close(fd);
-        return fail(error, -EPERM, "%s: the process there belongs to another user", path);
-    }
-    return fd;
+    return code < 0 ? code : fd;
 }
 
 static int send_request(int fd, const char *line, const int *fds, gsize n_fds)

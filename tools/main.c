@@ -6,9 +6,11 @@
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <locale.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tools/cmd.h"
 
@@ -187,8 +189,20 @@ static int run(int argc, char **argv)
     return CMD_USAGE;
 }
 
+/* Where the caller closed one of the three, the store would take its number, and output be written
+ * into it. What stands there now fails, as a closed one does. */
+static void fill_standard(void)
+{
+    for (int fd = 0; fd <= 2; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) {
+            _exit(CMD_CANNOT);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
+    fill_standard();
     setlocale(LC_CTYPE, "");
     int status = run(argc, argv);
     if (fflush(stdout) != 0 || ferror(stdout)) {

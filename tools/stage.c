@@ -374,16 +374,20 @@ static gboolean parse_key(const MDB_val *key, struct qidmap_object *object)
     return TRUE;
 }
 
-/* An entry: the id, and whether it is to be bound. */
+/* An entry: the id, the two of the caller, and whether it is to be bound. */
+#define VALUE_SIZE 21
+
 static gboolean parse_value(const MDB_val *value, struct stage_entry *entry)
 {
     const guint8 *bytes = value->mv_data;
 
-    if (value->mv_size != 9) {
+    if (value->mv_size != VALUE_SIZE) {
         return FALSE;
     }
     entry->id = take_be(bytes, 8);
-    entry->bind = bytes[8] != 0;
+    entry->mark = take_be(bytes + 8, 8);
+    entry->seen = (guint32)take_be(bytes + 16, 4);
+    entry->bind = bytes[20] != 0;
     return TRUE;
 }
 
@@ -398,10 +402,13 @@ int stage_get(stage *s, const struct qidmap_object *object, struct stage_entry *
 
 int stage_put(stage *s, const struct qidmap_object *object, const struct stage_entry *entry)
 {
-    guint8 bytes[KEY_MAX], value[9];
+    guint8 bytes[KEY_MAX], value[VALUE_SIZE];
     MDB_val key = key_of(object, bytes);
 
-    value[put_be(value, entry->id, 8)] = entry->bind ? 1 : 0;
+    put_be(value, entry->id, 8);
+    put_be(value + 8, entry->mark, 8);
+    put_be(value + 16, entry->seen, 4);
+    value[20] = entry->bind ? 1 : 0;
     return code_of(put(s, s->objects, &key, value, sizeof value));
 }
 

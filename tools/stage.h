@@ -49,6 +49,8 @@ struct stage_state {
 struct stage_entry {
     guint64 id;    /* 0: none */
     gboolean bind; /* it does not have that id yet */
+    guint64 mark;  /* the caller's: which file has the key */
+    guint32 seen;  /* the caller's: when it was met last */
 };
 
 typedef struct stage stage;

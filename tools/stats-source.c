@@ -11,7 +11,7 @@
 #include "tools/stats-source.h"
 
 /* The socket in the usual place, where there is just one daemon. */
-static int find_only(char **path)
+static int find_only(char **path, gboolean quiet)
 {
     const char *runtime = geteuid() == 0 ? "/run" : g_getenv("XDG_RUNTIME_DIR");
     g_autofree char *folder = g_build_filename(runtime != NULL ? runtime : "/run", "qidmap", NULL);
@@ -36,6 +36,9 @@ static int find_only(char **path)
         *path = g_steal_pointer(&only);
         return CMD_OK;
     }
+    if (quiet) {
+        return CMD_CANNOT;
+    }
     if (count == 0) {
         cmd_error("no daemon has its control socket in %s; name the socket by --control PATH, or "
                   "the daemon by its store",
@@ -57,7 +60,7 @@ int stats_find(struct cmd_options *options, const char *control, char **path)
         return CMD_OK;
     }
     if (!cmd_has_store(options)) {
-        return find_only(path);
+        return find_only(path, FALSE);
     }
     status = cmd_uri(options, &uri);
     if (status != CMD_OK) {
@@ -73,6 +76,13 @@ int stats_find(struct cmd_options *options, const char *control, char **path)
         cmd_error("%s", error.text);
     }
     return CMD_CANNOT;
+}
+
+gboolean stats_find_again(const char *uri, char **path)
+{
+    struct qidmap_error error;
+
+    return uri != NULL ? daemon_find(uri, path, &error) == 0 : find_only(path, TRUE) == CMD_OK;
 }
 
 int stats_ask(const char *path, gboolean sessions, JsonObject **result, struct qidmap_error *error)

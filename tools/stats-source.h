@@ -15,6 +15,10 @@
  * status; has told any error. */
 int stats_find(struct cmd_options *options, const char *control, char **path);
 
+/* The same again, where that daemon does not answer any more: the next one may have another socket.
+ * `uri` is the store that was named, or NULL. Tells nothing: FALSE where there is none. */
+gboolean stats_find_again(const char *uri, char **path);
+
 /* Asks once. The result is for json_object_unref(). A negative errno with its text otherwise. */
 int stats_ask(const char *path, gboolean sessions, JsonObject **result, struct qidmap_error *error);
 

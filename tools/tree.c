@@ -47,7 +47,8 @@ struct walk {
 static int stat_at(int fd, const char *name, struct statx *st)
 {
     int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (name[0] == '\0' ? AT_EMPTY_PATH : 0);
-    return statx(fd, name, flags, STATX_BASIC_STATS | STATX_MNT_ID, st) < 0 ? -errno : 0;
+    return statx(fd, name, flags, STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID, st) < 0 ? -errno
+                                                                                          : 0;
 }
 
 static struct level *level_at(const struct walk *walk, guint index)

@@ -13,11 +13,12 @@
  *   path=TEXT     only where the path has TEXT in it; that of an extended attribute is PATH:NAME
  *   nth=N         the Nth call that counts fails, from 1; 0 (the default): none, they are counted
  *   count=N       this many fail from there on [1]; 0: all
- *   error=NAME    EIO [EIO], ENOSPC, EDQUOT, EINTR, EROFS, or a number; KILL: the process gets
- *                 SIGKILL in place of the call
+ *   error=NAME    EIO [EIO], ENOSPC, EDQUOT, EINTR, EROFS, or a number; KILL: the process ends
+ *                 in place of the call, as by SIGKILL
  *   torn=BYTES    a write that fails has written this many bytes first; an extended attribute has
  *                 this many bytes of its value
  *   after=1       the call is made, and then reported as failed
+ *   begin=FILE    calls count only while there is this file
  *   log=FILE      one line for each call that counts: its number, its name, the path
  */
 #ifndef INJECT_H
