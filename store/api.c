@@ -818,7 +818,8 @@ EXPORT int qidmap_bindings_write(int fd, const struct qidmap_bindings *bindings,
         !bindings->next || bindings->n_to < 1 || bindings->n_to > QM_ADOPT_FS_MAX ||
         bindings->n_from > QM_ADOPT_FS_MAX || !bindings->to ||
         (bindings->n_from > 0 && !bindings->from))
-        return refuse(error, NULL, "bindings need a file, filesystems, and structs with their size");
+        return refuse(error, NULL,
+                      "bindings need a file, filesystems, and structs with their size");
     for (size_t i = 0; i < bindings->n_to; i++) {
         if (!identity_is_valid(&bindings->to[i]))
             return refuse(error, NULL, "an identity that qidmap_identify() did not make");

@@ -64,9 +64,8 @@ static __attribute__((noinline)) int ask_full_inode(struct qidmap_store *store, 
 }
 
 /* What was answered stays, also where somebody looks for rows that nobody needs. */
-static __attribute__((noinline)) void touch(struct qidmap_store *store,
-                                            const struct qm_hits_key *key,
-                                            const struct qidmap_object *object)
+static __attribute__((noinline)) void
+touch(struct qidmap_store *store, const struct qm_hits_key *key, const struct qidmap_object *object)
 {
     struct qidmap_object inode = {.kind = QIDMAP_OBJECT_INODE};
 

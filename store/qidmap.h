@@ -166,7 +166,7 @@ struct qidmap_stats {
     uint64_t commits; /* since then; all of them */
     uint64_t commit_nanoseconds; /* they took, all together, until they were on stable storage */
     uint64_t commit_slowest;     /* nanoseconds */
-    uint64_t served;  /* seconds that it was open for writing, in all */
+    uint64_t served;             /* seconds that it was open for writing, in all */
 };
 int qidmap_store_stats(qidmap_store *store, struct qidmap_stats *stats, struct qidmap_error *error);
 
@@ -819,10 +819,10 @@ struct qidmap_missing_options {
     size_t size;    /* sizeof (struct qidmap_missing_options) */
     uint32_t flags; /* QIDMAP_DRY_RUN */
     uint32_t fs;    /* whose rows of the full map are looked at */
-    int root;       /* the mount point of the filesystem, open; O_PATH is enough. The caller has seen
-                       to it that it is `fs`, by qidmap_identify() and qidmap_recognise() */
-    int bare;       /* -1; or what qidmap_open_bare() gave, perhaps to another process: then `root`
-                       is not used */
+    int root; /* the mount point of the filesystem, open; O_PATH is enough. The caller has seen
+                 to it that it is `fs`, by qidmap_identify() and qidmap_recognise() */
+    int bare; /* -1; or what qidmap_open_bare() gave, perhaps to another process: then `root`
+                 is not used */
     qidmap_progress_func progress; /* may be NULL; names looked at, of an unknown total */
     void *data;
 };
@@ -832,9 +832,9 @@ struct qidmap_missing_options {
  * hide, twice or more until nothing has been renamed meanwhile; where something cannot be read, or
  * may be hidden, nothing is deleted. The store may be in use meanwhile, and the filesystem too:
  * what lives, is born, moved or asked for stays. Files without a name stay where this process has
- * them open. Rows with an even id, bound by migration, stay. Errors: those of qidmap_prune(), -EXDEV
- * the mount shows a part only, -EBUSY the filesystem changes all the time, or is hidden by others,
- * or rows are being looked for already, -EACCES.
+ * them open. Rows with an even id, bound by migration, stay. Errors: those of qidmap_prune(),
+ * -EXDEV the mount shows a part only, -EBUSY the filesystem changes all the time, or is hidden by
+ * others, or rows are being looked for already, -EACCES.
  */
 int qidmap_prune_missing(qidmap_store *store, const struct qidmap_missing_options *options,
                          struct qidmap_prune_result *result, struct qidmap_error *error);
@@ -936,8 +936,8 @@ struct qidmap_bindings {
     uint32_t unused;
     const struct qidmap_identity *to;
     const struct qidmap_moved_fs *from;
-    /* The bindings: 1 and one, 0 at the end, or a negative errno. object.fs is the place in `to`, 0,
-     * 1 ...; ascending by object, none twice. */
+    /* The bindings: 1 and one, 0 at the end, or a negative errno. object.fs is the place in `to`,
+     * 0, 1 ...; ascending by object, none twice. */
     int (*next)(void *data, struct qidmap_binding *binding);
     qidmap_progress_func progress; /* may be NULL */
     void *data;
@@ -961,12 +961,12 @@ struct qidmap_adopt_options {
 };
 
 /*
- * Does what qidmap_bind() does with the bindings of the open file `fd`, whose offset stays as it is:
- * gives the filesystems that files have moved to their rows first, in a store that is made where it
- * is absent; and supersedes those that they have moved from. One of these that has no row, since
- * another store gave the ids, gets one, so that it is refused where it comes; but not one that is
- * known by names only. `options` and `result` may be NULL. Where bindings are refused, rows of
- * filesystems may have been made, as at the start of a server, and nothing else. QIDMAP_DRY_RUN
+ * Does what qidmap_bind() does with the bindings of the open file `fd`, whose offset stays as it
+ * is: gives the filesystems that files have moved to their rows first, in a store that is made
+ * where it is absent; and supersedes those that they have moved from. One of these that has no row,
+ * since another store gave the ids, gets one, so that it is refused where it comes; but not one
+ * that is known by names only. `options` and `result` may be NULL. Where bindings are refused, rows
+ * of filesystems may have been made, as at the start of a server, and nothing else. QIDMAP_DRY_RUN
  * changes nothing, and works while another process writes. Errors: those of qidmap_bind(),
  * -EBADMSG the file is damaged, or was written by another version; -EINVAL a filesystem is in `to`
  * and `from`; -ENODEV a number in `from` is that of another filesystem.

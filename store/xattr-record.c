@@ -19,8 +19,8 @@
  *          5 num partition    10 snum first_seen -        16 wwid        21 machine_id
  *                                created
  *     bits 22 and 23: policy - 1. Then num number of identities, each num kind, num size, bytes;
- *     num first session, snum last session - first, num seen; rows met: num m; even: m / 2 numbers follow,
- *     each as num less that before (0); odd: num first, then (m - 1) / 2 bytes, of which bit i
+ *     num first session, snum last session - first, num seen; rows met: num m; even: m / 2 numbers
+ * follow, each as num less that before (0); odd: num first, then (m - 1) / 2 bytes, of which bit i
  *     (lowest first) is number first + 1 + i
  *   string  num t: 0: the digest of a longer one, 8 bytes; 1: 16 bytes, shown as a uuid; 2: 16
  *           bytes, shown as 32 digits; odd from 3 on: string (t - 3) / 2 of this image, counted
