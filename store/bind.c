@@ -517,6 +517,7 @@ static int prepare(const char *uri, struct plan *plan, char **backup, uint64_t *
     }
     if (e == 0) {
         e = judge_all(plan, store, txn);
+        qm_pass_bound(&store->meta, &plan->next_serial, &plan->next_affix);
         if (e == 0 && plan->result->conflicts == 0 && !(o->flags & QIDMAP_DRY_RUN)) {
             *backup = o->backup ? g_strdup(o->backup) : qm_backup_name(place + 1, "before-adopt");
             e = qm_dump_file(txn, FALSE, *backup, FALSE, NULL, plan->error);

@@ -400,8 +400,10 @@ static int save_present(struct loader *l, struct qm_backend *present, const char
     g_strlcpy(result->backup, path, sizeof(result->backup));
     if (v.have_meta && !(l->options->flags & QM_LOAD_FORGET))
         take_larger(&l->meta, &v.meta);
-    /* A copy does not know what was given since it was made. */
-    *sure = v.problems == 0 && !present->copied;
+    /* A copy does not know what was given since it was made. One that was put back knew that it was
+     * one when it was opened first, and went on by the clock: as far as that is a guide. */
+    *sure =
+        v.problems == 0 && !present->copied && (l->over || !qm_beyond_clock(l->meta.next_serial));
     return 0;
 }
 

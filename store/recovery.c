@@ -50,13 +50,32 @@ static uint64_t leap(uint64_t next, uint64_t least, uint64_t last)
     return MIN(next + least + (left ? draw % left : 0), last + 1);
 }
 
-static uint64_t leap_serial(uint64_t next)
+static uint64_t clock_now(void)
 {
     int64_t now = g_get_real_time() - CLOCK_BEGIN;
-    uint64_t clock = now > 0 ? (uint64_t)now << 8 : 0;
+
+    return now > 0 ? (uint64_t)now << 8 : 0;
+}
+
+gboolean qm_beyond_clock(uint64_t next_serial)
+{
+    return next_serial > clock_now();
+}
+
+static uint64_t leap_serial(uint64_t next)
+{
+    uint64_t clock = clock_now();
 
     return clock > next + NEAR && clock <= QM_SERIAL_LAST ? clock
                                                           : leap(next, LEAP_SERIAL, QM_SERIAL_LAST);
+}
+
+void qm_pass_bound(const struct qm_meta *m, uint64_t *next_serial, uint64_t *next_affix)
+{
+    if (*next_serial > m->next_serial && qm_beyond_clock(*next_serial))
+        *next_serial = leap(*next_serial, LEAP_SERIAL, QM_SERIAL_LAST);
+    if (*next_affix > m->next_affix && *next_affix > LEAP_AFFIX)
+        *next_affix = leap(*next_affix, LEAP_AFFIX, QM_AFFIX_LAST);
 }
 
 void qm_floor_leap(struct qm_floor *floor, const struct qm_meta *m)

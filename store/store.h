@@ -34,6 +34,15 @@ struct qm_floor {
 /* Where nobody knows what was given after `meta`: over more than can have been. */
 void qm_floor_leap(struct qm_floor *floor, const struct qm_meta *meta);
 
+/* Serials like this are given where ids from elsewhere were bound, or a clock was wrong: that a
+ * store which was put back and went on by the clock has passed them is not sure. */
+gboolean qm_beyond_clock(uint64_t next_serial);
+/* Where the counters go on, of a store with `m`, after ids from elsewhere were bound that end where
+ * they stand. Ids that no leap of this store would have passed, beyond the clock and beyond the
+ * first indices, are passed by a leap: the same may be bound again after older files were put
+ * back, and what was given behind them the first time is not known then. */
+void qm_pass_bound(const struct qm_meta *m, uint64_t *next_serial, uint64_t *next_affix);
+
 struct qidmap_store {
     struct qm_backend *backend;
     char *uri;
