@@ -3,13 +3,14 @@
 #
 # Promise: compact, copy, backup, restore and reset lose no mapping. Ids of all files are the same after
 # compact, copy and restore; after reset no file has an id that any file had. They work beside a daemon, or through it;
-# what changes ids is refused while a client is attached, with the number of its session. Each of them, killed at 50 random points, leaves the old state or the new
-# one, whole.
+# what changes ids is refused while a client is attached, with the number of its session. Each of them,
+# killed at random points (KEEP_KILLS=N: at so many), leaves the old state or the new one, whole.
 
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/ctl-common.sh"
 
 inject=$builddir/tests/lib/.libs/inject.so
+kills=${KEEP_KILLS:-12}
 
 rows() { # URI: the rows of a store, without its counters
     "$ctl" dump --store "$1" --json 2>&1 | sed '1d;$d'
@@ -129,7 +130,7 @@ killed() { # NAME TARGET NEW-STATE VERB...: the verb with STORE and TARGET as th
         { not_ok "$name, counted" "$(cat "$tmp/err")"; return; }
     calls=$(wc -l <"$tmp/calls")
     [ "$new" = same ] && new=$old
-    for i in {1..50}; do
+    for ((i = 0; i < kills; i++)); do
         point=$((RANDOM % calls + 1))
         rm -rf "$tmp"/work* && cp -a "$tmp/kept" "$tmp/work"
         { LD_PRELOAD=$inject QIDMAP_INJECT="nth=$point error=KILL" "$ctl" "$@" >/dev/null; } 2>/dev/null
@@ -144,7 +145,7 @@ killed() { # NAME TARGET NEW-STATE VERB...: the verb with STORE and TARGET as th
             wrong="$wrong $point, again: $(cat "$tmp/err")"
         fi
     done
-    is "$wrong" "" "$name, killed at 50 of $calls calls"
+    is "$wrong" "" "$name, killed at $kills of $calls calls"
 }
 
 if [ ! -e "$inject" ]; then

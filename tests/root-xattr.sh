@@ -31,7 +31,7 @@ start_daemon() { # DIR
     "$top_builddir/src/qidmapd" --export "x=$1" --store "xattr:$1" --listen "unix:$tmp/sock" \
         2>"$tmp/log" &
     daemon=$!
-    wait_until 10 test -S "$tmp/sock"
+    wait_until 10 "$top_builddir/tests/9pstat" "unix:$tmp/sock" x / >/dev/null 2>&1
 }
 ids() { "$top_builddir/tests/9pstat" -R "unix:$tmp/sock" x | awk '{ print $1, $4 }' | sort; }
 

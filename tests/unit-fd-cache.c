@@ -108,7 +108,7 @@ static ino_t inode(int fd)
 
 static void drain(void)
 {
-    g_autoptr(GPtrArray) busy = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) busy = g_ptr_array_new_with_free_func(fd_busy_free);
     g_autofree char *a = NULL, *gone = NULL;
     struct fid *inside[3], *outside[2], *opened, *nameless;
     ino_t inodes[3];
@@ -148,9 +148,16 @@ static void drain(void)
     g_assert_cmpint(outside[1]->fd, >=, 0);
     g_assert_cmpint(opened->fd, >=, 0);
     g_assert_cmpint(nameless->fd, >=, 0);
-    for (guint i = 0; i < busy->len; i++)
-        g_assert_true(strstr(busy->pdata[i], "a/open: open") != NULL ||
-                      strstr(busy->pdata[i], "a/gone (deleted): could not") != NULL);
+    for (guint i = 0; i < busy->len; i++) {
+        const struct fd_busy *one = busy->pdata[i];
+
+        if (g_str_has_suffix(one->path, "a/open"))
+            g_assert_cmpstr(one->why, ==, "open");
+        else if (g_str_has_suffix(one->path, "a/gone (deleted)"))
+            g_assert_cmpstr(one->why, ==, "could not be found again");
+        else
+            g_error("%s: %s", one->path, one->why);
+    }
     for (guint i = 0; i < 3; i++) {
         g_assert_cmpint(fd_cache_hold(inside[i]), ==, 0);
         g_assert_cmpuint(inode(inside[i]->fd), ==, inodes[i]);

@@ -7,7 +7,7 @@
  * The workload runs under tests/lib/inject.c, again and again: first the first call fails, then the
  * second, and so on until a run has no call that fails. Each in several ways: once, from there on
  * for ever, torn in the middle, done and yet reported as failed, or the process killed. In one run
- * of this test each third call does, from a start that the seed gives: many runs try them all. An
+ * of this test each fifth call does, from a start that the seed gives: many runs try them all. An
  * xattr store finds out by hundreds of trials how much room it has: of these only some fail.
  *
  * CRASH_SEED, CRASH_FAULT_STEP (each so manieth call; 1: all), CRASH_ROUNDS, CRASH_BACKENDS
@@ -72,7 +72,7 @@ struct combination {
 
 static char *top;
 static guint64 seed;
-static unsigned step = 3, rounds = 3;
+static unsigned step = 5, rounds = 3;
 
 static char *program(const char *name)
 {

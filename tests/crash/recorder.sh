@@ -46,7 +46,7 @@ for backend in ${CRASH_BACKENDS:-lmdb xattr}; do
         fi
     fi
     for scenario in $scenarios; do
-        try "$backend" "$scenario" "${CRASH_ROUNDS:-6}" "" --each "${CRASH_EACH:-10}"
+        try "$backend" "$scenario" "${CRASH_ROUNDS:-6}" "" --each "${CRASH_EACH:-6}"
         result "$backend, $scenario: what was told holds after every crash" $?
     done
     case $backend in

@@ -6,7 +6,7 @@
 #
 # The guest mounts the host's root read-only through the server and runs the very tests of identities
 # that `make check-root` runs, as built on the host, with loop devices and mounts of its own.
-# QIDMAP_GUEST_LONG=1: those of listings and of stores in xattrs, too.
+# QIDMAP_GUEST_LONG=1: those of overlays, listings and stores in xattrs, too.
 
 if [ -z "${QIDMAP_OWN_MOUNTS:-}" ] && unshare -m true 2>/dev/null; then
     # Servers of other tests that export the root look at what is mounted here.
@@ -62,8 +62,8 @@ done
 GUEST
 
 scripts=
-for name in ${QIDMAP_GUEST_SCRIPTS:-root-btrfs root-overlay root-clones root-fuse \
-    ${QIDMAP_GUEST_LONG:+root-readdir root-xattr}}; do
+for name in ${QIDMAP_GUEST_SCRIPTS:-root-btrfs root-clones root-fuse \
+    ${QIDMAP_GUEST_LONG:+root-overlay root-readdir root-xattr}}; do
     scripts="$scripts $name.sh"
 done
 
