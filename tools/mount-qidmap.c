@@ -318,7 +318,7 @@ static int parse(struct job *job, int argc, char **argv, char **options, gboolea
 
 int main(int argc, char **argv)
 {
-    struct job job = {NULL};
+    struct job job = {.source_text = NULL};
     g_autofree char *text = NULL;
     g_autoptr(GError) error = NULL;
     gboolean sloppy = FALSE;
