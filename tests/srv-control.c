@@ -277,10 +277,16 @@ static void test_fuzz(void)
     guint32 number = seed != NULL ? (guint32)atoi(seed) : g_random_int();
     int count = want != NULL ? atoi(want) : 3000;
     g_autoptr(GRand) rand = g_rand_new_with_seed(number);
-    struct server *s = start("lmdb:");
-    guint before = descriptors(s);
-    int fd = dial();
+    struct server *s;
+    guint before;
+    int fd;
 
+    /* json-glib 1.6 forgets the object in which it meets an error. */
+    g_setenv("LSAN_OPTIONS", "detect_leaks=0", TRUE);
+    s = start("lmdb:");
+    g_unsetenv("LSAN_OPTIONS");
+    before = descriptors(s);
+    fd = dial();
     g_test_message("QIDMAP_CONTROL_SEED=%u", number);
     for (int i = 0; i < count; i++) {
         GString *line = g_string_new(seeds[g_rand_int_range(rand, 0, G_N_ELEMENTS(seeds))]);

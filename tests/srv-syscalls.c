@@ -399,7 +399,7 @@ static char *documented(const char *name)
     if (at == NULL)
         return g_strdup("(no row)");
     cells = g_strsplit(at + strlen(row), " |", 2);
-    return g_steal_pointer(&cells[0]);
+    return g_strdup(cells[0]);
 }
 
 static gboolean wait_for(const char *path, const char *text)
