@@ -98,6 +98,16 @@ static JsonObject *session_of(const struct stats_snapshot_session *seen)
     return object;
 }
 
+JsonArray *control_sessions_of(const struct stats_snapshot *snapshot)
+{
+    JsonArray *sessions = json_array_new();
+
+    for (guint i = 0; i < snapshot->sessions->len; i++)
+        json_array_add_object_element(sessions,
+                                      session_of(g_ptr_array_index(snapshot->sessions, i)));
+    return sessions;
+}
+
 /* What clients hold, all together. */
 static JsonObject *held(void)
 {
@@ -162,7 +172,7 @@ static JsonObject *run(struct control_call *call, JsonObject *request, void *dat
         return NULL;
     struct stats_snapshot *snapshot = stats_snapshot();
     JsonObject *object = json_object_new();
-    JsonArray *sessions = json_array_new(), *stores = json_array_new();
+    JsonArray *stores = json_array_new();
 
     json_object_set_string_member(object, "version", qidmap_version());
     json_object_set_int_member(object, "pid", getpid());
@@ -179,10 +189,8 @@ static JsonObject *run(struct control_call *call, JsonObject *request, void *dat
     json_object_set_array_member(object, "messages", messages_of(snapshot));
     json_object_set_object_member(object, "map", map_of(data, stores));
     json_object_set_array_member(object, "stores", stores);
-    for (guint i = 0; with_sessions && i < snapshot->sessions->len; i++)
-        json_array_add_object_element(sessions,
-                                      session_of(g_ptr_array_index(snapshot->sessions, i)));
-    json_object_set_array_member(object, "sessions", sessions);
+    json_object_set_array_member(object, "sessions",
+                                 with_sessions ? control_sessions_of(snapshot) : json_array_new());
     stats_snapshot_free(snapshot);
     return object;
 }

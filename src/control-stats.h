@@ -6,9 +6,15 @@
 #ifndef CONTROL_STATS_H
 #define CONTROL_STATS_H
 
+#include "src/control.h" /* for JSON */
+
 struct qid_map;
+struct stats_snapshot;
 
 /* Registers the verb. `map` must outlive the control socket. */
 void control_stats_add(struct qid_map *map);
+
+/* The sessions of a snapshot, for this verb and `sessions`. */
+JsonArray *control_sessions_of(const struct stats_snapshot *snapshot);
 
 #endif

@@ -23,54 +23,15 @@
 
 /* ---- sessions -------------------------------------------------------------------------------- */
 
-static JsonArray *users_of(const struct stats_snapshot_session *s)
-{
-    JsonArray *users = json_array_new();
-
-    for (unsigned i = 0; i < s->user_count; i++) {
-        JsonObject *user = json_object_new();
-
-        json_object_set_int_member(user, "uid", s->users[i].uid);
-        control_set_name(user, "name", s->users[i].name);
-        control_set_name(user, "export", s->users[i].export);
-        json_array_add_object_element(users, user);
-    }
-    return users;
-}
-
-static JsonObject *session_of(const struct stats_snapshot_session *s)
-{
-    JsonObject *object = json_object_new();
-
-    control_set_u64(object, "session", s->id);
-    control_set_name(object, "peer", s->peer);
-    control_set_u64(object, "since", (uint64_t)s->since);
-    json_object_set_array_member(object, "attached", users_of(s));
-    control_set_u64(object, "fids", s->fids);
-    control_set_u64(object, "files", s->files);
-    control_set_u64(object, "locks", s->locks);
-    control_set_u64(object, "memory", s->memory);
-    control_set_u64(object, "in_flight", s->in_flight);
-    control_set_u64(object, "requests", s->count);
-    control_set_u64(object, "errors", s->errors);
-    control_set_u64(object, "bytes_in", s->bytes_in);
-    control_set_u64(object, "bytes_out", s->bytes_out);
-    json_object_set_boolean_member(object, "traced", s->traced);
-    return object;
-}
-
 static JsonObject *sessions(struct control_call *call, JsonObject *request, void *data)
 {
     struct stats_snapshot *snapshot = stats_snapshot();
     JsonObject *result = json_object_new();
-    JsonArray *all = json_array_new();
 
     (void)call;
     (void)request;
     (void)data;
-    for (guint i = 0; i < snapshot->sessions->len; i++)
-        json_array_add_object_element(all, session_of(g_ptr_array_index(snapshot->sessions, i)));
-    json_object_set_array_member(result, "sessions", all);
+    json_object_set_array_member(result, "sessions", control_sessions_of(snapshot));
     stats_snapshot_free(snapshot);
     return result;
 }
