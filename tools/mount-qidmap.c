@@ -26,7 +26,7 @@
 #define EXIT_SYSTEM 2
 #define EXIT_MOUNT  32
 
-#define TRY_MS       10000 /* for one try, at least */
+#define TRY_MS       10000 /* for one try: a connection that is dead is not waited for till the end */
 #define PAUSE_MS     100   /* after the first try; doubled up to ... */
 #define PAUSE_MAX_MS 1000
 
@@ -130,9 +130,8 @@ static int wait_for_host(const struct job *job, int *status)
     for (;;) {
         g_autoptr(GError) error = NULL;
         gboolean again = FALSE;
-        gint64 left = (deadline - g_get_monotonic_time()) / 1000;
-        int fd =
-            mount_connect(&job->source, job->options.msize, (int)MAX(left, TRY_MS), &again, &error);
+        gint64 left;
+        int fd = mount_connect(&job->source, job->options.msize, TRY_MS, &again, &error);
 
         if (fd >= 0) {
             return fd;
@@ -222,20 +221,38 @@ static int mount_it(const struct job *job, int fd)
                     text[0] != '\0' ? text : g_strerror(code < 0 ? -code : EIO));
 }
 
+/* In the namespace of -N, where there is one; the host is looked for from here. */
+static int check_target(const struct job *job)
+{
+    struct libmnt_ns *here = mnt_context_switch_target_ns(job->context);
+    struct stat at;
+    int status = EXIT_OK;
+
+    if (here == NULL) {
+        return complain(EXIT_SYSTEM, "cannot enter the mount namespace: %s", g_strerror(errno));
+    }
+    if (stat(job->target, &at) < 0) {
+        status = complain(EXIT_MOUNT, "%s: %s", job->target, g_strerror(errno));
+    } else if (!S_ISDIR(at.st_mode)) {
+        status = complain(EXIT_MOUNT, "%s is no directory", job->target);
+    }
+    if (mnt_context_switch_ns(job->context, here) == NULL) {
+        return complain(EXIT_SYSTEM, "cannot leave the mount namespace: %s", g_strerror(errno));
+    }
+    return status;
+}
+
 static int run(struct job *job)
 {
-    struct stat at;
     int fd = -1, status = EXIT_OK, flags;
 
     if (geteuid() != 0 && !job->fake) {
         return complain(EXIT_USAGE,
                         "only root can mount (the option user of fstab is not for this type)");
     }
-    if (stat(job->target, &at) < 0) {
-        return complain(EXIT_MOUNT, "%s: %s", job->target, g_strerror(errno));
-    }
-    if (!S_ISDIR(at.st_mode)) {
-        return complain(EXIT_MOUNT, "%s is no directory", job->target);
+    status = check_target(job);
+    if (status != EXIT_OK) {
+        return status;
     }
     if (!job->options.remount && !job->fake) {
         load_modules(job);
