@@ -85,20 +85,44 @@ static gboolean kernel_has_9p(void)
            strstr(list, "\t9p\n") != NULL;
 }
 
+/*
+ * The program that the kernel itself would run, by its whole path: mount(8) hands no PATH on, and
+ * what stands for it then ends with the current directory. NULL where there is none.
+ */
+static char *modprobe_path(void)
+{
+    char *path = NULL;
+
+    if (!g_file_get_contents("/proc/sys/kernel/modprobe", &path, NULL, NULL)) {
+        return g_strdup("/sbin/modprobe");
+    }
+    g_strchomp(path);
+    if (path[0] != '/') { /* empty: loading on demand is switched off */
+        g_clear_pointer(&path, g_free);
+    }
+    return path;
+}
+
 /* Best effort: the kernel asks for most modules itself, and says later what is missing. */
 static void load_module(const struct job *job, const char *name)
 {
-    const char *argv[] = {"modprobe", "-q", name, NULL};
+    g_autofree char *path = modprobe_path();
+    const char *argv[] = {path, "-q", name, NULL};
+    const char *environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
     g_autoptr(GError) error = NULL;
     int status = 0;
 
-    if (!g_spawn_sync(NULL, (char **)argv, NULL,
-                      G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL | G_SPAWN_STDERR_TO_DEV_NULL,
-                      NULL, NULL, NULL, NULL, &status, &error) &&
-        job->verbose) {
-        printf("mount.qidmap: modprobe %s: %s\n", name, error->message);
+    if (path == NULL) {
+        return;
+    }
+    if (!g_spawn_sync(NULL, (char **)argv, (char **)environment,
+                      G_SPAWN_STDOUT_TO_DEV_NULL | G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL, NULL,
+                      NULL, &status, &error)) {
+        if (job->verbose) {
+            printf("mount.qidmap: %s %s: %s\n", path, name, error->message);
+        }
     } else if (job->verbose) {
-        printf("mount.qidmap: modprobe %s: %s\n", name, status == 0 ? "done" : "failed");
+        printf("mount.qidmap: %s %s: %s\n", path, name, status == 0 ? "done" : "failed");
     }
 }
 
