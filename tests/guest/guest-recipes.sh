@@ -72,21 +72,7 @@ systemctl() { # restart qidmapd: for the first time, one more filesystem comes b
 }
 
 # ---- the commands of the pages ------------------------------------------------------------------
-block() { # NAME
-    awk -v mark="<!-- test $1 -->" '$0 == mark { on = 1; next } on && /^[^ ]/ { exit }
-        on && NF { sub(/^    /, ""); print }' "$top_srcdir"/docs/*.md
-}
-page() { # NAME: its commands, one by one
-    local line count=0 status
-    while IFS= read -r line <&7; do
-        count=$((count + 1))
-        eval "$line" >"$tmp/page.out" 2>&1 7<&- </dev/null
-        status=$?
-        is "$status" 0 "$1: $line"
-        [ "$status" = 0 ] || tap_diag "$(tail -n 20 "$tmp/page.out")"
-    done 7< <(block "$1")
-    [ "$count" -gt 0 ] || not_ok "$1 has commands"
-}
+. "$(dirname "$0")/pages.sh"
 step_page() { page "$1"; }
 step_stop() { stop_qidmapd TERM; }
 step_change() { echo changed >>/srv/data/disk/file; }
