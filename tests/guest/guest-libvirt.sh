@@ -36,6 +36,7 @@ mkdir -p /srv/data /var/lib/libvirt /run/lock /var/log/libvirt/qemu
 echo here >/srv/data/file
 grep -q '^libvirt-qemu:' /etc/passwd || # which libvirt-daemon-system makes, and libvirtd asks for
     echo 'libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin' >>/etc/passwd
+grep -q '^libvirt-qemu:' /etc/group || echo 'libvirt-qemu:x:64055:' >>/etc/group
 cat >>/etc/libvirt/qemu.conf <<'END'
 user = "root"
 group = "root"
