@@ -10,6 +10,7 @@
 
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
+. "$(dirname "$0")/pages.sh"
 [ "${QIDMAP_GUEST_SERVER:-qidmapd}" = qidmapd ] || skip_all "about qidmapd alone"
 guest_need
 helper=$top_builddir/tools/mount.qidmap
@@ -40,7 +41,7 @@ chroot /root /usr/sbin/depmod 2>/dev/null # there is no list of what is built in
 echo guest >/root/etc/hostname
 cat >/root/etc/fstab <<END
 tcp:10.0.2.2:$PORT /mnt/auto qidmap aname=x,_netdev,noauto,x-systemd.automount,retry=80 0 0
-tcp:10.0.2.2:$PORT /mnt/idle qidmap aname=x,_netdev,noauto,x-systemd.automount,x-systemd.idle-timeout=4,retry=80 0 0
+$IDLE
 tcp:10.0.2.2:$PORT /mnt/late qidmap aname=x,_netdev,nofail,retry=80 0 0
 END
 units=/root/etc/systemd/system
@@ -107,7 +108,7 @@ host_step restart
 check_fails "after a restart a mount is of no use" cat /mnt/auto/file
 check_fails "also one of fstab" cat /mnt/late/file
 is "$(state mnt-auto.mount)" active "systemd takes it for mounted"
-check "systemctl restart" systemctl restart mnt-late.mount
+check "systemctl restart" $RESTART
 is "$(cat /mnt/late/file)" here "mounts it again"
 is "$(stat -c %i /mnt/late/file)" "$inode" "with the numbers"
 check "idle: it is unmounted when nobody looks" until_state mnt-idle.mount inactive
@@ -156,7 +157,12 @@ files=("+$tmp/init" "+$tmp/driver" "+$helper")
 for name in "$tmp/modules"/*.ko; do [ ! -e "$name" ] || files+=("+$name"); done
 server_port=$(free_port)
 export QIDMAP_GUEST_TIMEOUT=${QIDMAP_GUEST_TIMEOUT:-1500}
-guest_run "$tmp/driver" "PORT=$server_port" "${files[@]}"
+# the lines of docs/remount.md, with port and names of this guest, and without so much waiting
+idle=$(block remount-automount | sed "s/:5640 /:$server_port /; s/aname=data/aname=x/; s,/mnt/data,/mnt/idle,
+    s/idle-timeout=60/idle-timeout=4/")
+restart=$(block remount-systemctl | sed s/data/late/)
+check "the page has a line for fstab" grep -q "^tcp:10.0.2.2:$server_port /mnt/idle qidmap .*idle-timeout=4" <<<"$idle"
+guest_run "$tmp/driver" "PORT=$server_port" "IDLE=$idle" "RESTART=$restart" "${files[@]}"
 is "$?" 0 "the script ended well"
 if [ "$tap_failed" -gt 0 ]; then
     tap_diag "$(cat "$guest_output")"
