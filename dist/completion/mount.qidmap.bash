@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # bash completion for mount.qidmap; the one of mount(8) is not ours.
 
-_mount_qidmap() {
+_mount.qidmap() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} before='' last
     COMPREPLY=()
     if [ "$prev" = = ]; then # bash takes '=' for a word of its own
@@ -47,4 +47,4 @@ _mount_qidmap() {
         ;;
     esac
 }
-complete -F _mount_qidmap mount.qidmap
+complete -F _mount.qidmap mount.qidmap
