@@ -139,7 +139,12 @@ kill $daemon
 
 # ---- last, as modules do not come back: without 9p in the kernel
 rmmod 9p 2>&1
+rm -f /bin/modprobe
+mkdir /tmp/here && cd /tmp/here
+printf '#!/bin/sh\necho run >/tmp/run\n' >modprobe
+chmod 755 modprobe
 try_mount 'the kernel has no 9p' $mount -t qidmap unix:/run/t /mnt -o aname=x,retry=0
+check_fails "no modprobe of the current directory is run" cat /tmp/run
 cat /tmp/log
 GUEST
 
