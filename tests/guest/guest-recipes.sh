@@ -75,8 +75,9 @@ systemctl() { # restart qidmapd: for the first time, one more filesystem comes b
 . "$(dirname "$0")/pages.sh"
 step_page() { page "$1"; }
 step_stop() { stop_qidmapd TERM; }
-step_change() { # later than the archive by both clocks: the guest's may be a second ahead
-    sleep 3
+clock_is_past() { [ "$(date +%s)" -gt "$1" ]; }
+step_change() { # SECONDS, of the guest's clock, which runs ahead on a busy host: tar goes by both
+    wait_until 120 clock_is_past "$1"
     echo changed >>/srv/data/disk/file
 }
 step_diod() { # start|stop
@@ -151,7 +152,7 @@ umount -l /mnt/data
 mkdir /tmp/other && mount -t tmpfs tmpfs /tmp/other # takes the device number
 mount /mnt/data
 mount --bind /mnt/data /root/mnt/data
-host_step change
+host_step change "$(date +%s)"
 page backup-next in_root
 is "$(in_root -c 'tar -tf /var/tmp/data-0.tar' | grep -vc '/$')" 2 "the full archive has both files"
 is "$(in_root -c 'tar -tf /var/tmp/data-1.tar' | grep -v '/$')" ./disk/file \
