@@ -86,6 +86,34 @@ same "$keys" "$(sed -n 's/^=item B<\([a-z-]*\)>$/\1/p' "$man/qidmapd.conf.5.pod"
 same "$keys" "$(sed -nE 's/^#?([a-z-]+)=.*/\1/p' "$top_srcdir/dist/qidmapd.conf.example" | sort -u)" \
     "qidmapd.conf: the keys of the program and of the example"
 
+# mount.qidmap: letters of the command line, and the options of a mount
+source=$top_srcdir/tools/mount-qidmap
+mount_page=$man/mount.qidmap.8.pod
+letters() { grep -oE '(^|[^a-z-])-[a-zA-Z]+' | grep -oE '[a-zA-Z]+' | grep -o . | sort -u; }
+read_letters=$(sed -n 's/.*getopt(argc, argv, "\([a-zA-Z:]*\)").*/\1/p' "$source.c" | tr -d : | grep -o . | sort -u)
+same "$read_letters" "$(sed -n '/^=head2 Of the command line/,/^=back/s/^=item //p' "$mount_page" |
+    sed 's/--[a-z]*//g' | { cat; echo " -o"; } | letters)" "mount.qidmap: the letters of the program and of the man page"
+same "$read_letters" "$(sed -n 's/^B<mount.qidmap> I<SOURCE>.*DIR> //p' "$mount_page" | sed 's/I<[^>]*>//g' |
+    tr 'B<>[].,' ' ' | letters)" "and of its synopsis"
+if helper=$(find_program mount.qidmap); then
+    same "$read_letters" "$("$helper" --help | sed -n 's/^ *mount.qidmap SOURCE DIR //p' | letters)" "and of --help"
+    of_help=$("$helper" --help | sed -nE 's/^ +([a-z]+)=[A-Z]+ .*/\1/p' | sort)
+    same "$(echo "$of_help"; echo version)" "$(sed -nE '/^=head2 Its own/,/^=back/s/^=item B<([a-z]+)>.*/\1/p' \
+        "$mount_page" | sort)" "mount.qidmap: its options in --help (but version=) and the man page"
+else
+    skip "mount.qidmap: --help" "mount.qidmap is not in this build"
+fi
+client=$(sed -n '/client_options\[\] = {/,/^};/p' "$source-options.c" | grep -oE '"[a-z]+"' | tr -d '"' | sort -u)
+same "$client" "$(sed -n '/^=head2 Passed on/,/; see/p' "$mount_page" | grep -oE 'B<[a-z]+>' | tr -d 'B<>' | sort -u)" \
+    "mount.qidmap: options of the kernel in the program and the man page"
+offered=$(complete_words _mount.qidmap mount.qidmap vsock:2 /mnt -o "" | sed 's/=$//' | sort -u)
+is "$(grep -vxF "$offered" <<<"$client")" "" "mount.qidmap: each of them is completed"
+is "$(grep -cxE 'aname|retry|msize' <<<"$offered")" 3 "and its own"
+is "$(complete_words _mount.qidmap mount.qidmap vsock:2 /mnt -o aname=x,po)" aname=x,posixacl \
+    "the completion of one more option"
+is "$(complete_words _mount.qidmap mount.qidmap vsock:2 /mnt -o cache = mm)" mmap "the completion of its value"
+is "$(complete_words _mount.qidmap mount.qidmap vs | sort | head -n 1)" vsock:2:564 "the completion of a source"
+
 for page in "$man"/*.pod; do
     check "podchecker $(basename "$page")" podchecker -warnings -warnings "$page"
 done

@@ -1,14 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# Promise: each page in docs/ says whether it was tried; what it calls tried is run by guest-recipes.sh, and
+# Promise: each page in docs/ says whether it was tried; what it calls tried is run by the tests of guests, and
 # nothing that it marks for that is left out there; options of qidmapd and words of its mode that
 # pages name exist; and no link of the documents leads nowhere.
 
 . "$(dirname "$0")/lib.sh"
 
 daemon=$(qidmapd_program) || bail_out "no qidmapd: run make first"
-script=$top_srcdir/tests/guest/guest-recipes.sh
+scripts=("$top_srcdir/tests/guest/guest-recipes.sh" "$top_srcdir/tests/guest/guest-libvirt.sh"
+    "$top_srcdir/tests/guest/guest-systemd.sh" "$top_srcdir/tests/guest/guest-backup.sh")
 help=$("$daemon" --help | grep -oE -e '--[a-z][a-z-]+' | sort -u)
 
 for page in "$top_srcdir"/docs/*.md; do
@@ -24,7 +25,7 @@ for page in "$top_srcdir"/docs/*.md; do
     fi
     for mark in $marks; do
         check "$name: the commands $mark are run" \
-            grep -qE "(page|block|for name in) (.* )?$mark( |\)|\$)" "$script"
+            grep -qE "(page|block|for name in) (.* )?$mark( |\)|;|\$)" "${scripts[@]}"
     done
     [ "$name" = README.md ] ||
         check "the index has $name" grep -qF "]($name)" "$top_srcdir/docs/README.md"

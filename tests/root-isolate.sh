@@ -88,6 +88,8 @@ is "$(ls "$root$x/plain")" f "the export is there, at its own path"
 is $? 0 "what is beside it is not"
 is "$(mounts_of "$qidmapd_pid" | grep -vE "^($x(/.*)?|$tmp/store.d/store|/proc|/sys|/dev|/etc|/usr|/lib[0-9x]*|/run/.*|/var/.*|/nix/store|/)$")" \
     "" "there are no other mounts than those that are needed"
+is "$(awk -v x="$x" '$5 == x { print $6 }' "/proc/$qidmapd_pid/mountinfo" | tr , '\n' |
+    grep -cxE 'nodev|nosuid|noexec')" 3 "the export is nodev, nosuid and noexec, as qidmap-security(7) says"
 check_fails "nothing can be made in its root" mkdir "$root/new"
 is "$(status_of "$qidmapd_pid" NoNewPrivs)" 1 "no_new_privs"
 eff=$((0x$(status_of "$qidmapd_pid" CapEff)))

@@ -4,12 +4,15 @@
  * and of the kernel's 9p client are passed on, ours are taken, how the socket is handed over cannot
  * be changed, and misspelt ones are refused, as are those that would reach the kernel as something
  * else. No string of bytes gives the kernel an option more. What answers at the other end is a 9P
- * server, or the reason is told.
+ * server that Linux can speak with, or the reason is told; of a name with several addresses one
+ * that does not answer leaves time for the next.
  */
 #include "config.h"
 
 #include <errno.h>
 #include <glib.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -268,6 +271,7 @@ struct answer {
     int listener;
     const void *bytes;
     gsize size;
+    unsigned delay; /* microseconds, for a host that is not at once */
 };
 
 static void *answer(void *data)
@@ -278,6 +282,7 @@ static void *answer(void *data)
 
     g_assert_cmpint(fd, >=, 0);
     g_assert_cmpint(read(fd, request, sizeof(request)), ==, 21);
+    g_usleep(a->delay);
     if (a->size > 0) {
         g_assert_cmpint(write(fd, a->bytes, a->size), ==, (gssize)a->size);
     }
@@ -350,6 +355,21 @@ static void test_answers(void)
                                21, &again),
                     ==, -1);
     g_assert_false(again);
+    /* messages larger than those that were asked for, and too small for Linux; 4096 is enough */
+    g_assert_cmpint(try_answer("\x15\0\0\0\x65\xff\xff\x01\x20\0\0\x08\0"
+                               "9P2000.L",
+                               21, &again),
+                    ==, -1);
+    g_assert_false(again);
+    g_assert_cmpint(try_answer("\x15\0\0\0\x65\xff\xff\xff\x0f\0\0\x08\0"
+                               "9P2000.L",
+                               21, &again),
+                    ==, -1);
+    g_assert_false(again);
+    g_assert_cmpint(try_answer("\x15\0\0\0\x65\xff\xff\0\x10\0\0\x08\0"
+                               "9P2000.L",
+                               21, &again),
+                    ==, 0);
 #undef LINUX
 }
 
@@ -363,6 +383,81 @@ static void test_nobody(void)
     g_assert_cmpint(mount_connect(&source, 8192, 1000, &again, &error), ==, -1);
     g_assert_true(again);
     g_assert_nonnull(strstr(error->message, path));
+}
+
+/* ---- a name with two addresses ----------------------------------------------------------------
+ */
+
+/* In place of the resolver: the host `two` has these, in this order. */
+static struct sockaddr_in two_addresses[2];
+static struct addrinfo two_infos[2];
+
+int getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
+                struct addrinfo **list)
+{
+    g_assert_cmpstr(host, ==, "two");
+    g_assert_cmpstr(port, ==, "564");
+    for (int i = 0; i < 2; i++) {
+        two_infos[i] = *hints;
+        two_infos[i].ai_family = AF_INET;
+        two_infos[i].ai_addr = (struct sockaddr *)&two_addresses[i];
+        two_infos[i].ai_addrlen = sizeof(two_addresses[i]);
+        two_infos[i].ai_next = i == 0 ? &two_infos[1] : NULL;
+    }
+    *list = two_infos;
+    return 0;
+}
+
+void freeaddrinfo(struct addrinfo *list)
+{
+    g_assert_true(list == two_infos);
+}
+
+static int listen_at(struct sockaddr_in *address, int backlog)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    socklen_t size = sizeof(*address);
+
+    *address = (struct sockaddr_in){.sin_family = AF_INET};
+    address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    g_assert_cmpint(bind(fd, (struct sockaddr *)address, size), ==, 0);
+    g_assert_cmpint(listen(fd, backlog), ==, 0);
+    g_assert_cmpint(getsockname(fd, (struct sockaddr *)address, &size), ==, 0);
+    return fd;
+}
+
+static void test_addresses(void)
+{
+    static const char reply[] = "\x15\0\0\0\x65\xff\xff\0\x20\0\0\x08\0"
+                                "9P2000.L";
+    struct mount_source source = {.transport = MOUNT_TCP, .port = 564, .host = (char *)"two"};
+    struct answer a = {.bytes = reply, .size = 21, .delay = 50000};
+    int silent, waiting[8], fd;
+    g_autoptr(GError) error = NULL;
+    gboolean again = FALSE;
+    pthread_t thread;
+
+    /* one whose queue is full, so that the kernel drops what comes: like a host behind a wall */
+    silent = listen_at(&two_addresses[0], 0);
+    for (gsize i = 0; i < G_N_ELEMENTS(waiting); i++) {
+        waiting[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (connect(waiting[i], (struct sockaddr *)&two_addresses[0], sizeof(two_addresses[0])) <
+            0) {
+            g_assert_cmpint(errno, ==, EINPROGRESS);
+        }
+    }
+    a.listener = listen_at(&two_addresses[1], 1);
+    g_assert_cmpint(pthread_create(&thread, NULL, answer, &a), ==, 0);
+    fd = mount_connect(&source, 8192, 2000, &again, &error);
+    g_assert_no_error(error);
+    g_assert_cmpint(fd, >=, 0);
+    pthread_join(thread, NULL);
+    close(fd);
+    close(a.listener);
+    for (gsize i = 0; i < G_N_ELEMENTS(waiting); i++) {
+        close(waiting[i]);
+    }
+    close(silent);
 }
 
 int main(int argc, char **argv)
@@ -380,6 +475,7 @@ int main(int argc, char **argv)
     g_test_add_func("/mount/any-bytes", test_any_bytes);
     g_test_add_func("/mount/answers", test_answers);
     g_test_add_func("/mount/nobody", test_nobody);
+    g_test_add_func("/mount/addresses", test_addresses);
     status = g_test_run();
     rmdir(folder);
     g_free(folder);

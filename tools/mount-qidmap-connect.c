@@ -21,7 +21,9 @@
 
 #include "tools/mount-qidmap.h"
 
-#define VERSION_TEXT "9P2000.L"
+#define VERSION_TEXT    "9P2000.L"
+#define KEEPALIVE_S     60 /* seconds of silence before the host is asked, and between questions */
+#define KEEPALIVE_COUNT 15 /* questions without an answer */
 
 static gint64 now_ms(void)
 {
@@ -155,6 +157,34 @@ static int connect_unix(const struct mount_source *source, gint64 deadline, gboo
     return fd;
 }
 
+/* Of the time that is left, each address of a name has the same part: the first may be one from
+ * which nothing comes, such as one of IPv6 in a network that has none. */
+static gint64 share_of(gint64 deadline, const struct addrinfo *address)
+{
+    gint64 now = now_ms(), addresses = 0;
+
+    for (; address != NULL; address = address->ai_next) {
+        addresses++;
+    }
+    return now + (deadline - now) / MAX(addresses, 1);
+}
+
+/*
+ * Small requests go out at once. A host that is gone without a word is asked each minute: one that
+ * has started again says that it knows nothing of the connection, and calls fail instead of waiting
+ * for ever; one that sleeps is waited for, as long as a request that it never got would be.
+ */
+static void set_tcp(int fd)
+{
+    int on = 1, seconds = KEEPALIVE_S, count = KEEPALIVE_COUNT;
+
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &seconds, sizeof(seconds));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+}
+
 static int connect_tcp(const struct mount_source *source, gint64 deadline, gboolean *again,
                        GError **error)
 {
@@ -162,7 +192,7 @@ static int connect_tcp(const struct mount_source *source, gint64 deadline, gbool
     struct addrinfo *list = NULL;
     g_autofree char *port = g_strdup_printf("%u", source->port);
     g_autofree char *what = g_strdup_printf("port %u of %s", source->port, source->host);
-    int code = getaddrinfo(source->host, port, &hints, &list), fd = -1, on = 1;
+    int code = getaddrinfo(source->host, port, &hints, &list), fd = -1;
 
     if (code != 0) {
         /* Before the network is up, a resolver says that there is no such name. */
@@ -172,7 +202,7 @@ static int connect_tcp(const struct mount_source *source, gint64 deadline, gbool
     }
     errno = ENOENT;
     for (struct addrinfo *a = list; a != NULL && fd < 0; a = a->ai_next) {
-        fd = connect_to(a->ai_family, a->ai_addr, a->ai_addrlen, deadline);
+        fd = connect_to(a->ai_family, a->ai_addr, a->ai_addrlen, share_of(deadline, a));
     }
     code = errno;
     freeaddrinfo(list);
@@ -180,9 +210,7 @@ static int connect_tcp(const struct mount_source *source, gint64 deadline, gbool
         fail_errno(what, code, again, error);
         return -1;
     }
-    /* As it is, a reply that is small waits; and who waits for ever for a host that is gone. */
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    set_tcp(fd);
     return fd;
 }
 
@@ -248,7 +276,7 @@ static gboolean ask_version(int fd, uint32_t msize, gint64 deadline, gboolean *a
                             GError **error)
 {
     guint8 reply[REPLY_MAX];
-    guint32 size;
+    guint32 size, granted;
     guint16 length;
 
     if (!send_version(fd, msize, again, error) ||
@@ -270,6 +298,17 @@ static gboolean ask_version(int fd, uint32_t msize, gint64 deadline, gboolean *a
     }
     if (length != VERSION_LEN || memcmp(reply + HEAD + 6, VERSION_TEXT, VERSION_LEN) != 0) {
         return fail_text("the 9P server there does not speak 9P2000.L", FALSE, again, error);
+    }
+    memcpy(&granted, reply + HEAD, 4);
+    granted = GUINT32_FROM_LE(granted);
+    if (granted > msize) {
+        return fail_text("the 9P server there grants larger messages than it was asked for", FALSE,
+                         again, error);
+    }
+    if (granted < MOUNT_MSIZE_MIN) {
+        return fail_text("the 9P server there takes messages of less than 4096 bytes alone, which "
+                         "Linux does not speak with (its option --msize-max)",
+                         FALSE, again, error);
     }
     return TRUE;
 }

@@ -248,8 +248,9 @@ static gboolean read_msize(const char *value, struct mount_options *options, GEr
 {
     guint64 number;
 
-    if (value == NULL || !parse_number(value, 4096, MOUNT_MSIZE_MAX, &number)) {
-        return fail(error, "msize= is a number of bytes from 4096 to %u", MOUNT_MSIZE_MAX);
+    if (value == NULL || !parse_number(value, MOUNT_MSIZE_MIN, MOUNT_MSIZE_MAX, &number)) {
+        return fail(error, "msize= is a number of bytes from %u to %u", MOUNT_MSIZE_MIN,
+                    MOUNT_MSIZE_MAX);
     }
     options->msize = (uint32_t)number;
     return TRUE;

@@ -26,7 +26,7 @@
 #define EXIT_SYSTEM 2
 #define EXIT_MOUNT  32
 
-#define TRY_MS       10000 /* for one try, at least */
+#define TRY_MS       10000 /* for one try: a connection that is dead is not waited for till the end */
 #define PAUSE_MS     100   /* after the first try; doubled up to ... */
 #define PAUSE_MAX_MS 1000
 
@@ -85,20 +85,44 @@ static gboolean kernel_has_9p(void)
            strstr(list, "\t9p\n") != NULL;
 }
 
+/*
+ * The program that the kernel itself would run, by its whole path: mount(8) hands no PATH on, and
+ * what stands for it then ends with the current directory. NULL where there is none.
+ */
+static char *modprobe_path(void)
+{
+    char *path = NULL;
+
+    if (!g_file_get_contents("/proc/sys/kernel/modprobe", &path, NULL, NULL)) {
+        return g_strdup("/sbin/modprobe");
+    }
+    g_strchomp(path);
+    if (path[0] != '/') { /* empty: loading on demand is switched off */
+        g_clear_pointer(&path, g_free);
+    }
+    return path;
+}
+
 /* Best effort: the kernel asks for most modules itself, and says later what is missing. */
 static void load_module(const struct job *job, const char *name)
 {
-    const char *argv[] = {"modprobe", "-q", name, NULL};
+    g_autofree char *path = modprobe_path();
+    const char *argv[] = {path, "-q", name, NULL};
+    const char *environment[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
     g_autoptr(GError) error = NULL;
     int status = 0;
 
-    if (!g_spawn_sync(NULL, (char **)argv, NULL,
-                      G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL | G_SPAWN_STDERR_TO_DEV_NULL,
-                      NULL, NULL, NULL, NULL, &status, &error) &&
-        job->verbose) {
-        printf("mount.qidmap: modprobe %s: %s\n", name, error->message);
+    if (path == NULL) {
+        return;
+    }
+    if (!g_spawn_sync(NULL, (char **)argv, (char **)environment,
+                      G_SPAWN_STDOUT_TO_DEV_NULL | G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL, NULL,
+                      NULL, &status, &error)) {
+        if (job->verbose) {
+            printf("mount.qidmap: %s %s: %s\n", path, name, error->message);
+        }
     } else if (job->verbose) {
-        printf("mount.qidmap: modprobe %s: %s\n", name, status == 0 ? "done" : "failed");
+        printf("mount.qidmap: %s %s: %s\n", path, name, status == 0 ? "done" : "failed");
     }
 }
 
@@ -130,9 +154,8 @@ static int wait_for_host(const struct job *job, int *status)
     for (;;) {
         g_autoptr(GError) error = NULL;
         gboolean again = FALSE;
-        gint64 left = (deadline - g_get_monotonic_time()) / 1000;
-        int fd =
-            mount_connect(&job->source, job->options.msize, (int)MAX(left, TRY_MS), &again, &error);
+        gint64 left;
+        int fd = mount_connect(&job->source, job->options.msize, TRY_MS, &again, &error);
 
         if (fd >= 0) {
             return fd;
@@ -222,20 +245,38 @@ static int mount_it(const struct job *job, int fd)
                     text[0] != '\0' ? text : g_strerror(code < 0 ? -code : EIO));
 }
 
+/* In the namespace of -N, where there is one; the host is looked for from here. */
+static int check_target(const struct job *job)
+{
+    struct libmnt_ns *here = mnt_context_switch_target_ns(job->context);
+    struct stat at;
+    int status = EXIT_OK;
+
+    if (here == NULL) {
+        return complain(EXIT_SYSTEM, "cannot enter the mount namespace: %s", g_strerror(errno));
+    }
+    if (stat(job->target, &at) < 0) {
+        status = complain(EXIT_MOUNT, "%s: %s", job->target, g_strerror(errno));
+    } else if (!S_ISDIR(at.st_mode)) {
+        status = complain(EXIT_MOUNT, "%s is no directory", job->target);
+    }
+    if (mnt_context_switch_ns(job->context, here) == NULL) {
+        return complain(EXIT_SYSTEM, "cannot leave the mount namespace: %s", g_strerror(errno));
+    }
+    return status;
+}
+
 static int run(struct job *job)
 {
-    struct stat at;
     int fd = -1, status = EXIT_OK, flags;
 
     if (geteuid() != 0 && !job->fake) {
         return complain(EXIT_USAGE,
                         "only root can mount (the option user of fstab is not for this type)");
     }
-    if (stat(job->target, &at) < 0) {
-        return complain(EXIT_MOUNT, "%s: %s", job->target, g_strerror(errno));
-    }
-    if (!S_ISDIR(at.st_mode)) {
-        return complain(EXIT_MOUNT, "%s is no directory", job->target);
+    status = check_target(job);
+    if (status != EXIT_OK) {
+        return status;
     }
     if (!job->options.remount && !job->fake) {
         load_modules(job);

@@ -14,6 +14,7 @@
 
 #define MOUNT_PORT          564    /* of 9P, where the source has none */
 #define MOUNT_MSIZE         262144 /* where there is no msize= */
+#define MOUNT_MSIZE_MIN     4096   /* of the kernel's client */
 #define MOUNT_MSIZE_MAX     (16U << 20)
 #define MOUNT_RETRY         60 /* seconds, where there is no retry= */
 #define MOUNT_RETRY_MAX     86400

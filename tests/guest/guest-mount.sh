@@ -93,6 +93,22 @@ check "rw is in force" sh -c 'echo x >/mnt/new && rm /mnt/new'
 check "umount -a -O _netdev finds it" $umount -a -O _netdev
 is "$(grep -c ' /mnt ' /proc/mounts)" 0 "unmounted"
 
+# ---- as mount(8) does without a line in fstab, and for another namespace
+rm /etc/fstab
+check "mounts" $mount -t qidmap unix:/run/s /mnt -o aname=x,retry=20
+check "remount without a line of fstab" $mount -o remount,ro /mnt
+check_fails "ro is in force" sh -c 'echo x >/mnt/new'
+check "unmounts" $umount /mnt
+unshare -m sh -c 'mkdir /tmp/there && mount -t tmpfs tmpfs /tmp/there && mkdir /tmp/there/dir && exec sleep 1000' &
+other=$!
+n=0
+until [ -d /proc/$other/root/tmp/there/dir ] || [ $n -ge 100 ]; do n=$((n + 1)); sleep 0.1; done
+check "-N: a directory that only the other namespace has" \
+    $mount -N $other -t qidmap unix:/run/s /tmp/there/dir -o aname=x,retry=20
+is "$(cat /proc/$other/root/tmp/there/dir/file)" here "is mounted there"
+is "$(grep -c there /proc/mounts)" 0 "and not here"
+kill $other
+
 # ---- what is wrong says what
 try_mount 'no export "z"' $mount -t qidmap unix:/run/s /mnt -o aname=z
 try_mount 'refuses export "y"' $mount -t qidmap unix:/run/s /mnt -o aname=y
@@ -123,7 +139,12 @@ kill $daemon
 
 # ---- last, as modules do not come back: without 9p in the kernel
 rmmod 9p 2>&1
+rm -f /bin/modprobe
+mkdir /tmp/here && cd /tmp/here
+printf '#!/bin/sh\necho run >/tmp/run\n' >modprobe
+chmod 755 modprobe
 try_mount 'the kernel has no 9p' $mount -t qidmap unix:/run/t /mnt -o aname=x,retry=0
+check_fails "no modprobe of the current directory is run" cat /tmp/run
 cat /tmp/log
 GUEST
 
