@@ -47,17 +47,27 @@ static void add_clunk(GPtrArray *frames)
     add(frames, client_pack(TCLUNK, 1, "d", SPEED_NEW));
 }
 
+/* Of a size that a message of the peer may have: all of it, or so many whole pages. */
+static guint32 piece(guint32 size, guint32 msize)
+{
+    return size <= msize - 24 ? size : (msize - 24) & ~4095u;
+}
+
 static void add_read(GPtrArray *frames, guint32 fid, guint32 size, guint32 msize)
 {
-    if (size <= msize - 24)
-        add(frames, client_pack(TREAD, 1, "dqd", fid, (guint64)0, size));
+    guint32 each = piece(size, msize);
+
+    for (guint32 from = 0; from < size; from += each)
+        add(frames, client_pack(TREAD, 1, "dqd", fid, (guint64)from, MIN(each, size - from)));
 }
 
 static void add_write(GPtrArray *frames, guint32 size, guint32 msize)
 {
-    if (size <= msize - 24)
-        add(frames,
-            client_pack(TWRITE, 1, "dqD", SPEED_OPEN, (guint64)0, (gsize)size, (void *)block));
+    guint32 each = piece(size, msize);
+
+    for (guint32 from = 0; from < size; from += each)
+        add(frames, client_pack(TWRITE, 1, "dqD", SPEED_OPEN, (guint64)from,
+                                (gsize)MIN(each, size - from), (void *)block));
 }
 
 static void build_getattr(GPtrArray *frames, guint32 msize)

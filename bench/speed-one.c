@@ -266,7 +266,9 @@ static void tell_costs(const GPtrArray *peers, const struct outcome *o, guint co
                 cell(6, 1, f.calls, "");
                 cell(6, 2, f.cpu_to_floor, "x");
             }
-            if (diod) {
+            if (diod && mine.cpu_to_diod == 0)
+                printf(" diod cannot do it");
+            else if (diod) {
                 cell(8, 2, mine.cpu_to_diod, "x");
                 printf(" %-5s", report_target(what, transports[t], mine.cpu_to_diod, "x diod",
                                               CPU_TARGET, FALSE, floor.cpu_to_diod));
