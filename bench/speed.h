@@ -58,7 +58,7 @@ guint64 peer_cpu(pid_t pid);
 /* Bytes of memory that the process has of its own. */
 guint64 peer_memory(pid_t pid);
 
-/* Has strace count what all threads of the process call. 0: there is none, or it may not. Its end
+/* Has strace write what all threads of the process call. 0: there is none, or it may not. Its end
  * gives the number of calls, and adds to `names` how often each of them was called. */
 pid_t peer_trace(pid_t pid, const char *file);
 guint64 peer_trace_end(pid_t tracer, const char *file, GHashTable *names);

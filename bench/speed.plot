@@ -12,7 +12,7 @@ set grid ytics linecolor "#cccccc"
 set border 3
 set tics nomirror
 set yrange [0:*]
-set key top left horizontal
+set key above horizontal
 set xrange [-0.7:*]
 
 ours = "#2b6cb0"
@@ -33,6 +33,7 @@ do for [i=0:1] {
 unset multiplot
 
 set output out."-cpu.svg"
+set yrange [0:1.1]
 set multiplot layout 2,1 title "CPU time of the server for one request at a time, diod's being 1"
 do for [i=0:1] {
     set ylabel over(i).", to diod's"
@@ -43,6 +44,7 @@ do for [i=0:1] {
 }
 unset multiplot
 
+set yrange [0:*]
 set terminal svg size 900,320 font "sans,11" background rgb "white"
 set output out."-calls.svg"
 set title "System calls of the server for one case over TCP, all threads"
