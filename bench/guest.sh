@@ -9,7 +9,7 @@
 # The guest has no KVM; what it costs itself is not counted. Of QEMU its threads count but those that
 # run the guest; as its main thread also does other things, such as the network that leads to
 # qidmapd, what it takes while the guest sleeps as long is taken off. Names come by readdir alone (a
-# shell's *), without a cache. The ids of a thousand files are compared before and after. With
+# shell's *), without a cache. The ids of a hundred files are compared before and after. With
 # --targets a line is added to the file, as bench.sh has them.
 
 . "$(dirname "$0")/../tests/lib.sh"
@@ -62,9 +62,9 @@ cat >"$tmp/script" <<'GUEST'
 mkdir -p /ours /virtfs
 mount9p /ours "$ACCESS,cache=none" || exit 1
 (VIRTFS=1 mount9p /virtfs "$ACCESS,cache=none" virtfs) || exit 1
-ids() { # WHERE: of the first thousand files; they must differ
-    (cd $1/many && stat -c %i a-file-000*) >$2
-    [ "$(wc -l <$2)" = 999 ] && [ "$(sort -u $2 | wc -l)" = 999 ]
+ids() { # WHERE: of the first hundred files; they must differ
+    (cd $1/many && stat -c %i a-file-0000*) >$2
+    [ "$(wc -l <$2)" = 99 ] && [ "$(sort -u $2 | wc -l)" = 99 ]
 }
 ids /ours /ids.ours && ids /virtfs /ids.virtfs || exit 1
 n=0

@@ -102,7 +102,7 @@ static gboolean count_calls(const GPtrArray *peers, struct outcome *outcome, con
         tracer = peer_trace(peer->pid, file);
         if (tracer == 0)
             return FALSE;
-        result = speed_run(peer, outcome->one, frames, replies, 0.1);
+        result = speed_run(peer, outcome->one, frames, replies, 0.05);
         calls = peer_trace_end(tracer, file, names);
         if (result.count == 0) {
             begin_anew(peer);

@@ -411,7 +411,7 @@ pid_t peer_trace(pid_t pid, const char *file)
 
         if (g_file_get_contents(status, &text, NULL, NULL) &&
             strstr(text, "TracerPid:\t0\n") == NULL) {
-            g_usleep(100000); /* for the other threads */
+            g_usleep(30000); /* for the other threads */
             return tracer;
         }
         if (waitpid(tracer, NULL, WNOHANG) == tracer)
