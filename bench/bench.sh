@@ -94,8 +94,8 @@ run_all() {
     fi
     echo
     echo "== The server (bench/speed)"
-    local options=(--calls)
-    [ -z "$quick" ] || options+=(--quick)
+    local options=(--calls --start-rows 1000000)
+    [ -z "$quick" ] || options=(--calls --start-rows 100000 --quick)
     bash "$here/speed.sh" --out "$out/speed" "${options[@]}" ${args[@]+"${args[@]}"} || status=1
     if [ -e "$out/speed-targets.csv" ]; then
         tail -n +2 "$out/speed-targets.csv" >>"$out/targets.csv"

@@ -24,9 +24,9 @@
 static int dir_fd = -1, file_fd = -1, open_fd = -1;
 static guint8 block[BLOCK];
 
-/* Where naked calls write from and read to. */
-static const guint8 *naked_from = block;
-static guint8 *naked_to = block;
+/* Where naked calls of this thread write from and read to. */
+static __thread const guint8 *naked_from = block;
+static __thread guint8 *naked_to = block;
 
 /* ---- messages -------------------------------------------------------------------------------- */
 

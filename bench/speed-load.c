@@ -20,6 +20,7 @@
 #define ROOM        (2u * 1024 * 1024)
 #define SAMPLES_MAX 200000u
 #define DEEP_MAX    256u
+#define P9_RGETATTR 160u /* bytes of it */
 
 static guint8 room[ROOM];
 
@@ -413,22 +414,26 @@ static gpointer ask_main(gpointer data)
     guint8 reply[4096];
     int fd = asker->peer.client->fd;
 
+    if (asker->peer.bare)
+        for_floor(frame->data, P9_RGETATTR, asker->peer.floor ? 1 : 0);
     while (g_atomic_int_get(&going) == 0)
         g_usleep(100);
     while (g_atomic_int_get(&going) == 1) {
         send_all(fd, frame->data, frame->len);
         if (recv(fd, reply, sizeof reply, 0) < 7 || reply[4] != TGETATTR + 1)
             speed_die("a request of one of many connections");
-        speed_id_right(&asker->peer, reply);
+        if (!asker->peer.bare)
+            speed_id_right(&asker->peer, reply);
         asker->count++;
     }
     return NULL;
 }
 
-double speed_connections(const struct peer *peer, guint connections, double seconds)
+struct speed_many speed_connections(const struct peer *peer, guint connections, double seconds)
 {
     g_autofree struct asker *askers = g_new0(struct asker, connections);
-    guint64 total = 0;
+    struct speed_many result;
+    guint64 total = 0, cpu, own;
     double start;
 
     g_atomic_int_set(&going, 0);
@@ -437,6 +442,8 @@ double speed_connections(const struct peer *peer, guint connections, double seco
         speed_attach(&askers[i].peer);
         askers[i].thread = g_thread_new("ask", ask_main, &askers[i]);
     }
+    cpu = peer_cpu(peer->pid);
+    own = peer_cpu(getpid());
     start = speed_now();
     g_atomic_int_set(&going, 1);
     g_usleep((gulong)(seconds * 1e6));
@@ -444,7 +451,12 @@ double speed_connections(const struct peer *peer, guint connections, double seco
     for (guint i = 0; i < connections; i++) {
         g_thread_join(askers[i].thread);
         total += askers[i].count;
-        client_close(askers[i].peer.client);
     }
-    return (double)total / (speed_now() - start);
+    total = MAX(total, 1);
+    result.rate = (double)total / (speed_now() - start);
+    result.cpu = (double)(peer_cpu(peer->pid) - cpu) / 1e3 / (double)total;
+    result.client_cpu = (double)(peer_cpu(getpid()) - own) / 1e3 / (double)total;
+    for (guint i = 0; i < connections; i++)
+        client_close(askers[i].peer.client);
+    return result;
 }

@@ -141,21 +141,41 @@ static void run_stream(gboolean write)
     line(name, "tcp", ratio(ours, diods), "x diod", write ? 1.2 : 1.5, TRUE);
 }
 
+/* The floor shows what the machine and this client, whose threads are as many, make of 64. */
+static double connections_of(const struct peer *peer)
+{
+    g_autoptr(GArray) few = doubles(), many = doubles(), few_cpu = doubles();
+    g_autoptr(GArray) many_cpu = doubles(), own = doubles();
+
+    if (peer == NULL)
+        return 0;
+    for (int round = 0; round < MAX(opt.rounds / 3, 3); round++) {
+        struct speed_many one = speed_connections(peer, 8, opt.slice * 2);
+
+        note(few, one.rate);
+        note(few_cpu, one.cpu);
+        one = speed_connections(peer, 64, opt.slice * 2);
+        note(many, one.rate);
+        note(many_cpu, one.cpu);
+        note(own, one.client_cpu);
+    }
+    printf("connections, %s, %s: 8 get %.0f answers/s (CPU %.2f us each), 64 get %.0f (%.2f; "
+           "%.2f of the client)\n",
+           peer->name, peer->transport, median(few), median(few_cpu), median(many),
+           median(many_cpu), median(own));
+    return ratio(many, few);
+}
+
 static void run_connections(void)
 {
     static const char *const transports[] = {"unix", "tcp"};
 
     for (guint t = 0; t < G_N_ELEMENTS(transports) && wanted("connections"); t++) {
-        const struct peer *peer = find_peer("qidmapd", transports[t]);
-        g_autoptr(GArray) few = doubles(), many = doubles();
+        double floor = connections_of(find_peer("floor", transports[t]));
+        double ours = connections_of(find_peer("qidmapd", transports[t]));
 
-        for (int round = 0; round < MAX(opt.rounds / 3, 3); round++) {
-            note(few, speed_connections(peer, 8, opt.slice * 2));
-            note(many, speed_connections(peer, 64, opt.slice * 2));
-        }
-        printf("connections, %s: 8 get %.0f answers/s, 64 get %.0f\n", transports[t], median(few),
-               median(many));
-        line("64 connections to 8, rate", transports[t], ratio(many, few), "x", 1.0, TRUE);
+        connections_of(find_peer("diod", transports[t]));
+        line_floor("64 connections to 8, rate", transports[t], ours, "x", 1.0, TRUE, floor);
     }
 }
 
@@ -187,7 +207,7 @@ static void run_memory(void)
 
 static void run_start(void)
 {
-    g_autofree char *uri = g_strdup_printf("lmdb:%s/large", tmp);
+    g_autofree char *uri = g_strdup_printf("lmdb:%s/large", tmp), *what = NULL;
     g_autoptr(GArray) times = doubles(), cpu = doubles();
 
     if (!wanted("start") || opt.start_rows == 0)
@@ -205,7 +225,8 @@ static void run_start(void)
         }
     }
     printf("start with a store of %d rows: %.1f ms of CPU\n", opt.start_rows, median(cpu));
-    line("start to the first reply", "unix", median(times), "ms", 50, FALSE);
+    what = g_strdup_printf("start to the first reply, %d rows", opt.start_rows);
+    line(what, "unix", median(times), "ms", 50, FALSE);
 }
 
 /* ---- main ------------------------------------------------------------------------------------ */
