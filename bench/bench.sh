@@ -18,19 +18,20 @@ out=bench-results
 quick=
 map=1
 guest=1
+given=
 args=()
 while [ $# -gt 0 ]; do
     case $1 in
-    --quick) quick=1 ;;
-    --no-map) map= ;;
-    --no-guest) guest= ;;
+    --quick) quick=1 given+=" $1" ;;
+    --no-map) map= given+=" $1" ;;
+    --no-guest) guest= given+=" $1" ;;
     --out)
         [ $# -gt 1 ] || { echo "bench.sh: --out needs a folder" >&2; exit 2; }
         out=$2
         shift
         ;;
     --help) sed -n '4,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) args+=("$1") ;;
+    *) args+=("$1") given+=" $1" ;;
     esac
     shift
 done
@@ -38,6 +39,7 @@ done
     echo "bench.sh: no bench/speed below $top_builddir: run make first" >&2
     exit 1
 }
+given=${given# }
 mkdir -p "$out"
 rm -f "$out"/targets.csv "$out"/speed* "$out"/missing
 start=$SECONDS
@@ -51,11 +53,12 @@ machine() {
     local diod
     echo "$(date -u +%Y-%m-%d), $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)," \
         "$(nproc) CPUs, Linux $(uname -r | cut -d. -f1,2)," \
-        "$(stat -f -c %T /var/tmp), load before $(load)"
+        "$(findmnt -no FSTYPE -T /var/tmp || stat -f -c %T /var/tmp), load before $(load)"
     diod=${DIOD:-$(version diod)}
     echo "$("$top_builddir/src/qidmapd" --version | head -1); ${diod:-no diod};" \
         "$(version qemu-system-x86 | grep . || echo 'no qemu'); ${PEERS:+more: $PEERS; }CFLAGS" \
         "$(sed -n "s/^CFLAGS = //p" "$top_builddir/Makefile" | head -1)"
+    echo "make bench${given:+ BENCH_FLAGS=\"$given\"}"
 }
 run_map() { # a line for each figure, and the targets
     local rows=1000000
@@ -70,10 +73,11 @@ run_map() { # a line for each figure, and the targets
             if ($5 != "") {
                 verdict = $6 <= 1 ? "PASS" : "short"
                 printf "  at most %g: %s", $5, verdict
-                sub(/^[. ]*/, "", $1)
+                if (sub(/^\.\.\. /, "", $1)) $1 = before ", " $1
                 printf "\"map: %s\",-,%.4g,%s,at most,%g,,%s\n", $1, $6 * $5, $4, $5,
                     verdict >>targets
             }
+            if ($1 !~ /^\.\.\./ && $5 == "") before = $1
             print ""
         }'
 }

@@ -38,8 +38,9 @@ plots() { # FOLDER
     done
 }
 about() {
-    echo "One run of \`make bench\`: $(sed -n 1p "$results/results.txt");"
-    echo "$(sed -n 2p "$results/results.txt"). $(grep 'targets met' "$results/results.txt")."
+    echo "One run of \`$(sed -n 3p "$results/results.txt")\` on $(sed -n 1p "$results/results.txt");"
+    echo "$(sed -n 2p "$results/results.txt")."
+    echo "$(grep 'targets met' "$results/results.txt" | sed 's/ targets met/ targets are met/')."
     grep ' not there: ' "$results/results.txt" | sed -n '$s/$/./p' || true
 }
 # Each case: its time to the limit, its CPU to diod's, that of the floor, and system calls.
@@ -70,7 +71,7 @@ cases() {
 }
 # All targets but those of the cases; `all`: with them.
 targets() { # [all]
-    echo '| what | over | measured | target | |'
+    echo '| what | over | measured | target | verdict |'
     echo '| --- | --- | --- | --- | --- |'
     plain "$results/targets.csv" | awk -F, -v all="${1:-}" "$words"'
         NR == 1 || all == "" && $1 ~ /: time$|^[^;]*: CPU$/ && $1 !~ /^depth/ { next }
