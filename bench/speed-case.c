@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What is asked at depth 1: messages, and beside them the system calls without which no server can
- * answer them. Owns the data that is served, and the check that ids are right.
+ * answer them. Owns the data that is served, and the checks that ids are right.
  *
  * The naked calls are the fewest: a file is looked up by its name and not held by an O_PATH
  * descriptor, what is opened is opened once.
@@ -19,10 +19,14 @@
 
 #include "bench/speed.h"
 
-#define BLOCK (512u * 1024)
+#define BLOCK SPEED_BLOCK
 
 static int dir_fd = -1, file_fd = -1, open_fd = -1;
 static guint8 block[BLOCK];
+
+/* Where naked calls of this thread write from and read to. */
+static __thread const guint8 *naked_from = block;
+static __thread guint8 *naked_to = block;
 
 /* ---- messages -------------------------------------------------------------------------------- */
 
@@ -43,17 +47,27 @@ static void add_clunk(GPtrArray *frames)
     add(frames, client_pack(TCLUNK, 1, "d", SPEED_NEW));
 }
 
+/* Of a size that a message of the peer may have: all of it, or so many whole pages. */
+static guint32 piece(guint32 size, guint32 msize)
+{
+    return size <= msize - 24 ? size : (msize - 24) & ~4095u;
+}
+
 static void add_read(GPtrArray *frames, guint32 fid, guint32 size, guint32 msize)
 {
-    if (size <= msize - 24)
-        add(frames, client_pack(TREAD, 1, "dqd", fid, (guint64)0, size));
+    guint32 each = piece(size, msize);
+
+    for (guint32 from = 0; from < size; from += each)
+        add(frames, client_pack(TREAD, 1, "dqd", fid, (guint64)from, MIN(each, size - from)));
 }
 
 static void add_write(GPtrArray *frames, guint32 size, guint32 msize)
 {
-    if (size <= msize - 24)
-        add(frames,
-            client_pack(TWRITE, 1, "dqD", SPEED_OPEN, (guint64)0, (gsize)size, (void *)block));
+    guint32 each = piece(size, msize);
+
+    for (guint32 from = 0; from < size; from += each)
+        add(frames, client_pack(TWRITE, 1, "dqD", SPEED_OPEN, (guint64)from,
+                                (gsize)MIN(each, size - from), (void *)block));
 }
 
 static void build_getattr(GPtrArray *frames, guint32 msize)
@@ -173,7 +187,7 @@ static void naked_open(void)
 
     check(statx(dir_fd, "file", AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &stx) == 0, "statx");
     fd = openat(dir_fd, "file", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    check(fd >= 0 && pread(fd, block, 4096, 0) == 4096 && close(fd) == 0, "open");
+    check(fd >= 0 && pread(fd, naked_to, 4096, 0) == 4096 && close(fd) == 0, "open");
 }
 
 static void naked_create(void)
@@ -188,7 +202,7 @@ static void naked_create(void)
 
 static void naked_read(size_t size)
 {
-    check(pread(open_fd, block, size, 0) == (ssize_t)size, "pread");
+    check(pread(open_fd, naked_to, size, 0) == (ssize_t)size, "pread");
 }
 
 static void naked_read_4k(void)
@@ -208,7 +222,7 @@ static void naked_read_512k(void)
 
 static void naked_write(size_t size)
 {
-    check(pwrite(open_fd, block, size, 0) == (ssize_t)size, "pwrite");
+    check(pwrite(open_fd, naked_from, size, 0) == (ssize_t)size, "pwrite");
 }
 
 static void naked_write_4k(void)
@@ -223,7 +237,7 @@ static void naked_write_128k(void)
 
 static void naked_xattr(void)
 {
-    check(fgetxattr(open_fd, "user.speed", block, 64) == 64, "fgetxattr");
+    check(fgetxattr(open_fd, "user.speed", naked_to, 64) == 64, "fgetxattr");
 }
 
 static void naked_lock(void)
@@ -233,6 +247,14 @@ static void naked_lock(void)
     check(fcntl(open_fd, F_OFD_SETLK, &lock) == 0, "lock");
     lock.l_type = F_UNLCK;
     check(fcntl(open_fd, F_OFD_SETLK, &lock) == 0, "unlock");
+}
+
+/* A walk alone, where nothing is held. */
+static void naked_lookup(void)
+{
+    struct statx stx;
+
+    check(statx(dir_fd, "file", AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &stx) == 0, "statx");
 }
 
 #define AT_MOST 1.2
@@ -253,7 +275,17 @@ const struct speed_case speed_cases[] = {
 };
 const guint speed_case_count = G_N_ELEMENTS(speed_cases);
 
-/* ---- data, fids, ids ------------------------------------------------------------------------- */
+void speed_naked_once(guint which, const guint8 *from, guint8 *to)
+{
+    naked_from = from;
+    naked_to = to;
+    if (which < speed_case_count)
+        speed_cases[which].naked();
+    else if (which == SPEED_LOOKUP)
+        naked_lookup();
+}
+
+/* ---- data ------------------------------------------------------------------------------------ */
 
 static void make_file(const char *path, gsize size)
 {
@@ -301,29 +333,86 @@ void speed_clean(void)
     unlinkat(dir_fd, "made", 0);
 }
 
-void speed_attach(struct peer *peer)
-{
-    struct client *c = client_connect(peer->addr);
+/* ---- ids ------------------------------------------------------------------------------------- */
 
-    check(c != NULL, peer->addr);
-    peer->client = c;
-    if (peer->floor) {
-        c->msize = SPEED_MSIZE;
+/* Whether the id is the one that was known of this thing, if any was. */
+static void same_id(const struct peer *peer, const char *what, guint64 *known, guint64 id)
+{
+    if (*known == 0)
+        *known = id;
+    if (id == *known && id != 0)
         return;
-    }
-    check(client_hello(c, SPEED_MSIZE) == 0, "version");
-    check(client_attach(c, SPEED_ROOT, geteuid(), peer->aname, NULL) == 0, "attach");
-    check(client_walk_path(c, SPEED_ROOT, SPEED_DIR, "d", NULL) == 0 &&
-              client_walk_path(c, SPEED_ROOT, SPEED_FILE, "d/file", NULL) == 0 &&
-              client_walk_path(c, SPEED_ROOT, SPEED_OPEN, "d/file", NULL) == 0,
-          "walk");
-    check(client_lopen(c, SPEED_OPEN, L_RDWR, NULL) == 0, "open");
+    fprintf(stderr,
+            "speed: %s: wrong id of %s: %" G_GUINT64_FORMAT ", it was %" G_GUINT64_FORMAT "\n",
+            peer->name, what, id, *known);
+    exit(1);
 }
 
-guint speed_check_ids(struct peer *peer, const char *dir)
+/* Ids by server, directory and name: what was told once. */
+static GHashTable *ids;
+
+static guint64 get64(const guint8 *from)
+{
+    guint64 value;
+
+    memcpy(&value, from, 8);
+    return GUINT64_FROM_LE(value);
+}
+
+void speed_id_right(const struct peer *peer, const guint8 *reply)
+{
+    guint64 known = peer->file_id, id = known;
+
+    switch (reply[4]) {
+    case TWALK + 1:
+        if (reply[7] == 1) /* else it is a copy of a fid */
+            id = get64(reply + 14);
+        break;
+    case TLOPEN + 1:
+        id = get64(reply + 12);
+        break;
+    case TGETATTR + 1:
+        id = get64(reply + 20);
+        break;
+    case TLCREATE + 1: /* another file */
+        id = get64(reply + 12);
+        if (id != peer->file_id && id != peer->dir_id)
+            id = known;
+        break;
+    default:
+        return;
+    }
+    if (id != known || id == 0)
+        same_id(peer, "d/file, or of another file", &known, id);
+}
+
+static void keep_id(const struct peer *peer, const char *dir, const char *name, guint64 id)
+{
+    g_autofree char *key = g_strdup_printf("%s %s/%s", peer->name, dir, name);
+    guint64 *known;
+
+    if (ids == NULL)
+        ids = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    known = g_hash_table_lookup(ids, key);
+    if (known == NULL) {
+        known = g_new0(guint64, 1);
+        g_hash_table_insert(ids, g_strdup(key), known);
+    }
+    same_id(peer, key, known, id);
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    guint64 x = *(const guint64 *)a, y = *(const guint64 *)b;
+
+    return (x > y) - (x < y);
+}
+
+guint speed_check_ids(struct peer *peer, const char *dir, guint step)
 {
     struct client *c = client_connect(peer->addr);
     g_autoptr(GPtrArray) entries = NULL;
+    g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(guint64));
     guint checked = 0;
 
     check(c != NULL && client_hello(c, SPEED_MSIZE) == 0 &&
@@ -338,19 +427,91 @@ guint speed_check_ids(struct peer *peer, const char *dir)
 
         if (strcmp(e->name, ".") == 0 || strcmp(e->name, "..") == 0)
             continue;
+        keep_id(peer, dir, e->name, e->qid.path);
+        g_array_append_val(all, e->qid.path);
+        checked++;
+        if (i % step != 0)
+            continue;
         check(client_walk_path(c, SPEED_DIR, SPEED_NEW, e->name, &qid) == 0 &&
                   client_getattr(c, SPEED_NEW, GETATTR_BASIC, &attr) == 0 &&
                   client_clunk(c, SPEED_NEW) == 0,
               "an entry");
-        if (qid.path != e->qid.path || attr.qid.path != e->qid.path) {
-            fprintf(stderr,
-                    "speed: %s: %s has three ids: %" G_GUINT64_FORMAT ", %" G_GUINT64_FORMAT
-                    ", %" G_GUINT64_FORMAT "\n",
-                    peer->name, e->name, e->qid.path, qid.path, attr.qid.path);
+        keep_id(peer, dir, e->name, qid.path);
+        keep_id(peer, dir, e->name, attr.qid.path);
+    }
+    qsort(all->data, all->len, sizeof(guint64), compare_ids);
+    for (guint i = 1; i < all->len; i++)
+        if (g_array_index(all, guint64, i) == g_array_index(all, guint64, i - 1)) {
+            fprintf(stderr, "speed: %s: %s: two files have the id %" G_GUINT64_FORMAT "\n",
+                    peer->name, dir, g_array_index(all, guint64, i));
             exit(1);
         }
-        checked++;
-    }
     client_close(c);
     return checked;
+}
+
+/* ---- fids ------------------------------------------------------------------------------------ */
+
+void speed_attach(struct peer *peer)
+{
+    struct client *c = client_connect(peer->addr);
+    struct client_qid dir, file, opened;
+
+    check(c != NULL, peer->addr);
+    peer->client = c;
+    if (peer->bare) {
+        c->msize = SPEED_MSIZE;
+        return;
+    }
+    check(client_hello(c, SPEED_MSIZE) == 0, "version");
+    check(client_attach(c, SPEED_ROOT, geteuid(), peer->aname, NULL) == 0, "attach");
+    check(client_walk_path(c, SPEED_ROOT, SPEED_DIR, "d", &dir) == 0 &&
+              client_walk_path(c, SPEED_ROOT, SPEED_FILE, "d/file", &file) == 0 &&
+              client_walk_path(c, SPEED_ROOT, SPEED_OPEN, "d/file", NULL) == 0,
+          "walk");
+    check(client_lopen(c, SPEED_OPEN, L_RDWR, &opened) == 0, "open");
+    keep_id(peer, "", "d", dir.path);
+    keep_id(peer, "d", "file", file.path);
+    same_id(peer, "d", &peer->dir_id, dir.path);
+    same_id(peer, "d/file", &peer->file_id, file.path);
+    same_id(peer, "d/file, opened", &peer->file_id, opened.path);
+    if (dir.path == file.path) {
+        fprintf(stderr, "speed: %s: d and d/file have one id\n", peer->name);
+        exit(1);
+    }
+}
+
+guint speed_check_made(struct peer *peer)
+{
+    struct client *c = peer->client;
+    struct client_qid made, walked, copied[16];
+    struct client_attr attr;
+    guint64 id = 0;
+    guint none = 0;
+
+    check(client_walk(c, SPEED_DIR, SPEED_NEW, NULL, &none, copied) == 0 &&
+              client_lcreate(c, SPEED_NEW, "made", L_RDWR, 0644, &made) == 0 &&
+              client_walk_path(c, SPEED_DIR, SPEED_NEW + 1, "made", &walked) == 0 &&
+              client_getattr(c, SPEED_NEW + 1, GETATTR_BASIC, &attr) == 0 &&
+              client_clunk(c, SPEED_NEW + 1) == 0 && client_remove(c, SPEED_NEW) == 0,
+          "a new file");
+    same_id(peer, "a new file", &id, made.path);
+    same_id(peer, "a new file", &id, walked.path);
+    same_id(peer, "a new file", &id, attr.qid.path);
+    if (id == peer->file_id || id == peer->dir_id) {
+        fprintf(stderr, "speed: %s: a new file has the id of another one\n", peer->name);
+        exit(1);
+    }
+    return 1;
+}
+
+void speed_id_entry(const struct peer *peer, guint64 id, const guint8 *name, guint size)
+{
+    char text[256];
+
+    if (size == 0 || size >= sizeof text || name[0] == '.')
+        return;
+    memcpy(text, name, size);
+    text[size] = '\0';
+    keep_id(peer, "huge", text, id);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The loads. Each answer's type is checked, and no more: the client shall cost little, and as much
- * with the floor as with a server. Must not know what the messages are about.
+ * The loads. Each answer's type is checked, and the id that it has, and no more: the client shall
+ * cost little, and as much with the floor as with a server.
  */
 #include "config.h"
 
@@ -20,8 +20,7 @@
 #define ROOM        (2u * 1024 * 1024)
 #define SAMPLES_MAX 200000u
 #define DEEP_MAX    256u
-
-#define GETATTR_REPLY 160u
+#define P9_RGETATTR 160u /* bytes of it */
 
 static guint8 room[ROOM];
 
@@ -88,18 +87,28 @@ static guint32 take_reply(int fd, guint8 *into)
     return (guint32)have;
 }
 
-/* Messages of the same sizes for the floor: what it shall answer stands after the header. */
-static GPtrArray *for_floor(const GPtrArray *frames, const GArray *replies)
+/* Makes of a message one that is for the floor: after the header stands the size of the reply, and
+ * instead of the tag whose naked calls it makes before (1: of the first case; 0: none). */
+static void for_floor(guint8 *frame, guint32 reply, guint naked)
+{
+    frame[5] = (guint8)naked;
+    frame[6] = (guint8)(naked >> 8);
+    reply = GUINT32_TO_LE(reply);
+    memcpy(frame + 7, &reply, 4);
+}
+
+static GPtrArray *all_for_floor(const struct peer *peer, const struct speed_case *one,
+                                const GPtrArray *frames, const GArray *replies)
 {
     GPtrArray *made = g_ptr_array_new_with_free_func((GDestroyNotify)g_byte_array_unref);
 
     for (guint i = 0; i < frames->len; i++) {
         const GByteArray *frame = frames->pdata[i];
         GByteArray *copy = g_byte_array_sized_new(frame->len);
-        guint32 reply = GUINT32_TO_LE(g_array_index(replies, guint32, i));
 
         g_byte_array_append(copy, frame->data, frame->len);
-        memcpy(copy->data + 7, &reply, 4);
+        for_floor(copy->data, g_array_index(replies, guint32, i),
+                  peer->floor && i == 0 ? (guint)(one - speed_cases) + 1 : 0);
         g_ptr_array_add(made, copy);
     }
     return made;
@@ -116,29 +125,32 @@ static gboolean ask_once(const struct peer *peer, const GPtrArray *frames, GArra
 
         send_all(fd, frame->data, frame->len);
         size = take_reply(fd, room);
-        if (peer->floor)
-            continue;
         if (room[4] == RLERROR)
             return FALSE;
         if (room[4] != frame->data[4] + 1)
             speed_die("a reply of another type");
+        if (peer->bare)
+            continue;
+        speed_id_right(peer, room);
         if (replies->len <= i)
             g_array_append_val(replies, size);
     }
     return TRUE;
 }
 
-struct speed_result speed_run(struct peer *peer, const GPtrArray *frames, GArray *replies,
-                              double seconds)
+struct speed_result speed_run(struct peer *peer, const struct speed_case *one,
+                              const GPtrArray *frames, GArray *replies, double seconds)
 {
     g_autoptr(GArray) samples = g_array_sized_new(FALSE, FALSE, sizeof(double), 16384);
-    g_autoptr(GPtrArray) mine = peer->floor ? for_floor(frames, replies) : NULL;
+    g_autoptr(GPtrArray) mine = NULL;
     struct speed_result result = {0};
     double start, now;
     guint64 cpu;
 
-    if (mine != NULL)
-        frames = mine;
+    if (peer->bare && replies->len < frames->len)
+        return result; /* no server could answer */
+    if (peer->bare)
+        frames = mine = all_for_floor(peer, one, frames, replies);
     for (int i = 0; i < 5; i++)
         if (frames->len == 0 || !ask_once(peer, frames, replies))
             return result;
@@ -183,8 +195,9 @@ double speed_naked(const struct speed_case *one, double seconds)
 /* ---- many at once ---------------------------------------------------------------------------- */
 
 /* Takes `count` replies, which may come in any order and in any pieces. `wanted`: their type. */
-static void take_replies(int fd, guint count, guint8 wanted)
+static void take_replies(const struct peer *peer, guint count, guint8 wanted, guint32 *size)
 {
+    int fd = peer->client->fd;
     gsize have = 0, at = 0;
 
     while (count > 0) {
@@ -198,6 +211,9 @@ static void take_replies(int fd, guint count, guint8 wanted)
                 errno = room[at + 4] == RLERROR ? (int)get32(room + at + 7) : EPROTO;
                 speed_die("a request of many");
             }
+            if (!peer->bare)
+                speed_id_right(peer, room + at);
+            *size = get32(room + at);
             at += get32(room + at);
             count--;
         }
@@ -209,8 +225,15 @@ static void take_replies(int fd, guint count, guint8 wanted)
         speed_die("more came than was asked for");
 }
 
-static void append_frame(GByteArray *to, GByteArray *frame)
+/* Sizes of replies that servers gave, which the floor is asked for. */
+static guint32 deep_size[3];
+
+/* Appends a message. `kind`: of deep_size; `naked`: what the floor calls for it. */
+static void append_frame(const struct peer *peer, GByteArray *to, GByteArray *frame, guint kind,
+                         guint naked)
 {
+    if (peer->bare)
+        for_floor(frame->data, deep_size[kind], peer->floor ? naked : 0);
     g_byte_array_append(to, frame->data, frame->len);
     g_byte_array_unref(frame);
 }
@@ -223,24 +246,29 @@ double speed_deep(struct peer *peer, gboolean walk, guint depth, double seconds)
     guint64 count = 0, cpu;
     double start;
 
+    if (peer->bare && deep_size[walk ? 1 : 0] == 0)
+        return 0; /* no server was asked */
     for (guint i = 0; i < depth; i++) {
         guint16 tag = (guint16)(i + 1);
 
         if (walk) {
-            append_frame(first, client_pack(TWALK, tag, "ddL", SPEED_DIR, SPEED_NEW + i, names));
-            append_frame(second, client_pack(TCLUNK, tag, "d", SPEED_NEW + i));
+            append_frame(peer, first,
+                         client_pack(TWALK, tag, "ddL", SPEED_DIR, SPEED_NEW + i, names), 1,
+                         SPEED_LOOKUP + 1);
+            append_frame(peer, second, client_pack(TCLUNK, tag, "d", SPEED_NEW + i), 2, 0);
         } else
-            append_frame(first, client_pack(TGETATTR, tag, "dq", SPEED_FILE, GETATTR_BASIC));
+            append_frame(peer, first, client_pack(TGETATTR, tag, "dq", SPEED_FILE, GETATTR_BASIC),
+                         0, 1);
     }
     cpu = peer_cpu(peer->pid);
     start = speed_now();
     do {
         send_all(fd, first->data, first->len);
-        take_replies(fd, depth, walk ? TWALK + 1 : TGETATTR + 1);
+        take_replies(peer, depth, walk ? TWALK + 1 : TGETATTR + 1, &deep_size[walk ? 1 : 0]);
         count += depth;
         if (walk) {
             send_all(fd, second->data, second->len);
-            take_replies(fd, depth, TCLUNK + 1);
+            take_replies(peer, depth, TCLUNK + 1, &deep_size[2]);
             count += depth;
         }
     } while (speed_now() - start < seconds);
@@ -328,8 +356,14 @@ double speed_readdir(struct peer *peer, const char *dir, double seconds)
             if (size <= 11)
                 break;
             while (at + 24 <= size) {
+                guint length = room[at + 22] | (guint)room[at + 23] << 8;
+                guint64 id;
+
+                memcpy(&id, room + at + 5, 8);
                 memcpy(&offset, room + at + 13, 8);
-                at += 24u + (room[at + 22] | room[at + 23] << 8);
+                if (at + 24 + length <= size)
+                    speed_id_entry(peer, GUINT64_FROM_LE(id), room + at + 24, length);
+                at += 24u + length;
                 entries++;
             }
             offset = GUINT64_FROM_LE(offset);
@@ -377,19 +411,19 @@ static gpointer ask_main(gpointer data)
 {
     struct asker *asker = data;
     g_autoptr(GByteArray) frame = client_pack(TGETATTR, 1, "dq", SPEED_FILE, GETATTR_BASIC);
-    guint32 size = GUINT32_TO_LE(GETATTR_REPLY);
     guint8 reply[4096];
     int fd = asker->peer.client->fd;
 
-    if (asker->peer.floor)
-        memcpy(frame->data + 7, &size, 4);
+    if (asker->peer.bare)
+        for_floor(frame->data, P9_RGETATTR, asker->peer.floor ? 1 : 0);
     while (g_atomic_int_get(&going) == 0)
         g_usleep(100);
     while (g_atomic_int_get(&going) == 1) {
         send_all(fd, frame->data, frame->len);
-        if (recv(fd, reply, sizeof reply, 0) < 7 ||
-            (!asker->peer.floor && reply[4] != TGETATTR + 1))
+        if (recv(fd, reply, sizeof reply, 0) < 7 || reply[4] != TGETATTR + 1)
             speed_die("a request of one of many connections");
+        if (!asker->peer.bare)
+            speed_id_right(&asker->peer, reply);
         asker->count++;
     }
     return NULL;

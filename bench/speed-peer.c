@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The processes that are measured: qidmapd, diod, and the floor, which is a socket and nothing
- * behind it. Starts and ends them, pins them, reads their CPU time.
+ * The processes that are measured: qidmapd, diod, and two that do nothing but exchange messages,
+ * without and with the naked system calls between (the floor). Starts and ends them, pins them,
+ * reads their CPU time, has their system calls counted.
  *
- * The floor reads a message whole, and answers with a header and as many bytes as the message says
- * after its own header: no server can answer with fewer system calls. It must know nothing of 9P.
+ * A bare process takes as many messages as one recv gives, and answers them in one send, each with
+ * as many bytes as the message says after its header: no server can do it with fewer system calls.
+ * It must know nothing of 9P.
  */
 #include "config.h"
 
@@ -73,28 +75,52 @@ static guint32 get32(const guint8 *at)
     return at[0] | at[1] << 8 | at[2] << 16 | (guint32)at[3] << 24;
 }
 
+static gboolean floor_send(int fd, const guint8 *bytes, gsize size)
+{
+    while (size > 0) {
+        ssize_t n = send(fd, bytes, size, MSG_NOSIGNAL);
+
+        if (n <= 0)
+            return FALSE;
+        bytes += n;
+        size -= (gsize)n;
+    }
+    return TRUE;
+}
+
 static void floor_serve(int fd, guint8 *in, guint8 *out)
 {
     gsize have = 0;
 
     for (;;) {
-        guint32 size, reply;
         ssize_t n = recv(fd, in + have, FLOOR_ROOM - have, 0);
+        gsize from = 0, filled = 0;
 
         if (n <= 0)
             return;
         have += (gsize)n;
-        if (have < 11 || have < (size = get32(in)))
-            continue;
-        reply = get32(in + 7);
-        memcpy(out, &reply, 4);
-        for (gsize sent = 0; sent < reply; sent += (gsize)n) {
-            n = send(fd, out + sent, reply - sent, MSG_NOSIGNAL);
-            if (n <= 0)
-                return;
+        while (have - from >= 11 && have - from >= get32(in + from)) {
+            const guint8 *frame = in + from;
+            guint32 reply = get32(frame + 7);
+            guint naked = frame[5] | (guint)frame[6] << 8;
+
+            if (filled + reply + SPEED_BLOCK + 64 > FLOOR_ROOM) {
+                if (!floor_send(fd, out, filled))
+                    return;
+                filled = 0;
+            }
+            if (naked != 0)
+                speed_naked_once(naked - 1, frame + 23, out + filled + 11);
+            memcpy(out + filled, &reply, 4);
+            out[filled + 4] = frame[4] + 1;
+            filled += reply;
+            from += get32(frame);
         }
-        memmove(in, in + size, have - size);
-        have -= size;
+        if (!floor_send(fd, out, filled))
+            return;
+        if (have > from)
+            memmove(in, in + from, have - from);
+        have -= from;
     }
 }
 
@@ -117,9 +143,13 @@ static pid_t floor_start(int listener)
 
     if (pid == 0) {
         child_begin();
-        for (;;)
-            g_thread_unref(
-                g_thread_new("floor", floor_main, GINT_TO_POINTER(accept(listener, NULL, NULL))));
+        for (;;) {
+            int fd = accept(listener, NULL, NULL);
+
+            if (fd < 0)
+                _exit(1);
+            g_thread_unref(g_thread_new("floor", floor_main, GINT_TO_POINTER(fd)));
+        }
     }
     close(listener);
     remember(pid);
@@ -206,40 +236,111 @@ static struct peer *peer_new(GPtrArray *peers, const char *name, const char *tra
     return peer;
 }
 
-GPtrArray *peers_start(const char *tmp, const char *data, const char *qidmapd, const char *diod,
-                       const char *store)
+struct peer *peer_find(const GPtrArray *peers, const char *name, const char *transport)
 {
-    GPtrArray *peers = g_ptr_array_new();
-    g_autofree char *floor_path = g_build_filename(tmp, "floor", NULL);
-    g_autofree char *log = g_build_filename(tmp, "log", NULL);
-    g_autofree char *unix_addr = g_strdup_printf("unix:%s/sock", tmp);
-    g_autofree char *tcp_addr = g_strdup_printf("tcp:127.0.0.1:%u", free_port());
-    g_autofree char *export = g_strdup_printf("data=%s", data);
+    for (guint i = 0; i < peers->len; i++) {
+        struct peer *peer = peers->pdata[i];
+
+        if (strcmp(peer->name, name) == 0 && strcmp(peer->transport, transport) == 0)
+            return peer;
+    }
+    return NULL;
+}
+
+static void bare_start(GPtrArray *peers, const char *tmp, const char *name, gboolean naked)
+{
+    g_autofree char *path = g_build_filename(tmp, name, NULL);
+    struct peer *peer;
     guint16 port;
     pid_t pid;
 
-    pid = floor_start(listen_unix(floor_path));
-    peer_new(peers, "floor", "unix", g_strdup_printf("unix:%s", floor_path), "", pid)->floor = TRUE;
+    pid = floor_start(listen_unix(path));
+    peer = peer_new(peers, name, "unix", g_strdup_printf("unix:%s", path), "", pid);
+    peer->bare = TRUE;
+    peer->floor = naked;
     pid = floor_start(listen_tcp(&port));
-    peer_new(peers, "floor", "tcp", g_strdup_printf("tcp:127.0.0.1:%u", port), "", pid)->floor =
-        TRUE;
-    {
-        const char *argv[] = {qidmapd,    "--export", export,     "--store", store,
-                              "--listen", unix_addr,  "--listen", tcp_addr,  NULL};
+    peer = peer_new(peers, name, "tcp", g_strdup_printf("tcp:127.0.0.1:%u", port), "", pid);
+    peer->bare = TRUE;
+    peer->floor = naked;
+}
 
-        pid = spawn(argv, log);
-    }
-    peer_new(peers, "qidmapd", "unix", g_strdup(unix_addr), "data", pid);
-    peer_new(peers, "qidmapd", "tcp", g_strdup(tcp_addr), "data", pid);
-    if (diod != NULL) {
-        g_autofree char *listen = g_strdup_printf("127.0.0.1:%u", free_port());
-        const char *argv[] = {diod, "-f",   "-n", "-N", "-c", "/dev/null",
-                              "-l", listen, "-e", data, NULL};
+/* Whether this diod can stay in the foreground, or knows nothing else, as newer ones. */
+static gboolean diod_has_foreground(const char *file)
+{
+    const char *argv[] = {file, "--help", NULL};
+    g_autofree char *out = NULL, *err = NULL;
 
-        pid = spawn(argv, log);
-        peer_new(peers, "diod", "tcp", g_strdup_printf("tcp:%s", listen), data, pid);
+    if (!g_spawn_sync(NULL, (char **)(void *)argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, &out, &err,
+                      NULL, NULL))
+        speed_die(file);
+    return strstr(out, "--foreground") != NULL || strstr(err, "--foreground") != NULL;
+}
+
+static void server_start(GPtrArray *peers, const char *tmp, const char *data,
+                         const struct peer_spec *spec)
+{
+    g_autofree char *log = g_build_filename(tmp, "log", NULL);
+    g_autofree char *path = g_strdup_printf("%s/%s.sock", tmp, spec->name);
+    g_autofree char *unix_addr = g_strdup_printf("unix:%s", path);
+    g_autofree char *inet = g_strdup_printf("127.0.0.1:%u", free_port());
+    g_autofree char *tcp_addr = g_strdup_printf("tcp:%s", inet);
+    g_autofree char *export = g_strdup_printf("data=%s", data);
+    g_autofree char *store = g_strdup_printf("lmdb:%s/store-%s", tmp, spec->name);
+    g_autofree char *base = g_path_get_basename(spec->file);
+    const char *aname = data;
+    const char *argv[16] = {spec->file};
+    struct peer *peer;
+    guint n = 1;
+    pid_t pid;
+
+    if (g_str_has_prefix(base, "diod")) {
+        const char *more[] = {"-n", "-N", "-c", "/dev/null", "-l", inet, "-l", path, "-e", data};
+
+        if (diod_has_foreground(spec->file))
+            argv[n++] = "-f";
+        for (guint i = 0; i < G_N_ELEMENTS(more); i++)
+            argv[n++] = more[i];
+    } else if (strstr(base, "qidmapd") != NULL) {
+        const char *more[] = {"--export", export,    "--store",  store,
+                              "--listen", unix_addr, "--listen", tcp_addr};
+
+        for (guint i = 0; i < G_N_ELEMENTS(more); i++)
+            argv[n++] = more[i];
+        aname = "data";
+    } else {
+        fprintf(stderr, "speed: %s is neither called diod... nor qidmapd\n", spec->file);
+        exit(2);
     }
+    pid = spawn(argv, log);
+    peer = peer_new(peers, spec->name, "unix", g_strdup(unix_addr), aname, pid);
+    peer->argv = g_strdupv((char **)(void *)argv);
+    peer = peer_new(peers, spec->name, "tcp", g_strdup(tcp_addr), aname, pid);
+}
+
+GPtrArray *peers_start(const char *tmp, const char *data, const struct peer_spec *specs,
+                       guint count)
+{
+    GPtrArray *peers = g_ptr_array_new();
+
+    bare_start(peers, tmp, "exchange", FALSE);
+    bare_start(peers, tmp, "floor", TRUE);
+    for (guint i = 0; i < count; i++)
+        server_start(peers, tmp, data, &specs[i]);
     return peers;
+}
+
+void peer_restart(GPtrArray *peers, const char *name, const char *tmp)
+{
+    g_autofree char *log = g_build_filename(tmp, "log", NULL);
+    struct peer *first = peer_find(peers, name, "unix");
+    struct peer *second = peer_find(peers, name, "tcp");
+
+    client_close(first->client);
+    client_close(second->client);
+    peer_end(first->pid);
+    first->pid = second->pid = spawn((const char *const *)(void *)first->argv, log);
+    client_close(connect_soon(first->addr, 20));
+    client_close(connect_soon(second->addr, 20));
 }
 
 double peer_start_time(const char *tmp, const char *data, const char *qidmapd, const char *store,
@@ -317,40 +418,52 @@ pid_t peer_trace(pid_t pid, const char *file)
         g_autofree char *text = NULL;
 
         if (g_file_get_contents(status, &text, NULL, NULL) &&
-            strstr(text, "TracerPid:\t0\n") == NULL)
-            break;
+            strstr(text, "TracerPid:\t0\n") == NULL) {
+            g_usleep(30000); /* for the other threads */
+            return tracer;
+        }
+        if (waitpid(tracer, NULL, WNOHANG) == tracer)
+            break; /* it may not */
         g_usleep(10000);
     }
-    g_usleep(100000); /* for the other threads */
-    return tracer;
+    peer_end(tracer);
+    return 0;
 }
 
-guint64 peer_trace_end(pid_t tracer, const char *file)
+/* From a line for each call: strace's own counting leaves out calls that are newer than it. */
+guint64 peer_trace_end(pid_t tracer, const char *file, GHashTable *names)
 {
     g_autofree char *text = NULL;
     guint64 calls = 0;
+    char *line, *rest;
 
     peer_end(tracer);
     if (!g_file_get_contents(file, &text, NULL, NULL))
         return 0;
-    for (const char *line = text; *line != '\0'; line += line[0] != '\0') {
-        gsize len = strcspn(line, "\n");
+    for (line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest)) {
+        char *name = line + strspn(line, "0123456789 ");
+        gsize len = strcspn(name, "(");
+        gsize before;
 
-        calls += g_strstr_len(line, (gssize)len, "(") != NULL &&
-                 g_strstr_len(line, (gssize)len, "<...") == NULL;
-        line += len;
+        if (name[0] == '<' || name[0] == '-' || name[0] == '+' || name[len] != '(')
+            continue; /* the end of a call, a signal, the end of a thread */
+        name[len] = '\0';
+        before = GPOINTER_TO_SIZE(g_hash_table_lookup(names, name));
+        g_hash_table_insert(names, g_strdup(name), GSIZE_TO_POINTER(before + 1));
+        calls++;
     }
     return calls;
 }
 
-void spinners_start(void)
+gboolean spinners_start(void)
 {
+    const struct sched_param none = {0};
+    gboolean idle = TRUE;
+
     for (long cpu = 0; cpu < sysconf(_SC_NPROCESSORS_ONLN); cpu++) {
         pid_t pid = fork();
 
         if (pid == 0) {
-            struct sched_param none = {0};
-
             child_begin();
             peer_pin(getpid(), (int)cpu);
             if (sched_setscheduler(0, SCHED_IDLE, &none) < 0)
@@ -358,6 +471,9 @@ void spinners_start(void)
             for (;;)
                 __asm__ volatile("" ::: "memory");
         }
+        if (sched_setscheduler(pid, SCHED_IDLE, &none) < 0)
+            idle = FALSE;
         remember(pid);
     }
+    return idle;
 }

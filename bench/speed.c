@@ -9,8 +9,8 @@
  * case is a bare exchange of messages of the same sizes over the same kind of socket, and the
  * system calls without which it cannot be answered (speed-case.c), measured apart and added.
  *
- * For one request at a time all processes are pinned to one CPU. A server that gives wrong ids has
- * not won: they are compared before and after, and the run fails where they differ.
+ * A server that gives wrong ids has not won: each id in each reply is compared with what was told
+ * before, and the run fails where one differs (speed-case.c).
  */
 #include "config.h"
 
@@ -22,10 +22,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "bench/speed-list.h"
 #include "bench/speed.h"
 
 static struct {
-    char *qidmapd, *diod, *dir, *json, *only, *data_file;
+    char *qidmapd, *diod, *dir, *csv, *targets, *only;
+    char **others;
     int rounds, entries, start_rows;
     double slice;
     gboolean quick, calls;
@@ -33,55 +35,10 @@ static struct {
 
 static char *tmp, *data;
 static GPtrArray *peers;
-static FILE *json;
-static guint failed, told;
 
 static struct peer *find_peer(const char *name, const char *transport)
 {
-    for (guint i = 0; i < peers->len; i++) {
-        struct peer *peer = peers->pdata[i];
-
-        if (strcmp(peer->name, name) == 0 && strcmp(peer->transport, transport) == 0)
-            return peer;
-    }
-    return NULL;
-}
-
-static GArray *doubles(void)
-{
-    return g_array_new(FALSE, FALSE, sizeof(double));
-}
-
-static void note(GArray *list, double value)
-{
-    g_array_append_val(list, value);
-}
-
-static double median(const GArray *list)
-{
-    g_autoptr(GArray) sorted = doubles();
-
-    if (list->len == 0)
-        return 0;
-    g_array_append_vals(sorted, list->data, list->len);
-    qsort(sorted->data, sorted->len, sizeof(double), speed_compare_doubles);
-    return g_array_index(sorted, double, sorted->len / 2);
-}
-
-static double at(const GArray *list, guint i)
-{
-    return g_array_index(list, double, i);
-}
-
-/* The median of the ratios of two lists, round by round; 0 where there is none. */
-static double ratio(const GArray *a, const GArray *b)
-{
-    g_autoptr(GArray) ratios = doubles();
-
-    for (guint i = 0; i < a->len && i < b->len; i++)
-        if (at(a, i) > 0 && at(b, i) > 0)
-            note(ratios, at(a, i) / at(b, i));
-    return median(ratios);
+    return peer_find(peers, name, transport);
 }
 
 static gboolean wanted(const char *name)
@@ -89,180 +46,24 @@ static gboolean wanted(const char *name)
     return opt.only == NULL || strstr(name, opt.only) != NULL;
 }
 
-/* A target: `value` must be at most (or at least) `target`. */
-static const char *verdict(double value, double target, gboolean at_least)
+/* A target, and what the least that can be done would reach; 0: unknown. */
+static void line_floor(const char *what, const char *transport, double value, const char *unit,
+                       double target, gboolean at_least, double floor)
 {
-    gboolean pass = at_least ? value >= target : value <= target;
+    const char *verdict = report_target(what, transport, value, unit, target, at_least, floor);
 
-    if (value == 0)
-        return "not measured";
-    told++;
-    failed += !pass;
-    return pass ? "PASS" : "short";
+    printf("%-44s %-5s %9.3f %-12s %s %.2f  %s", what, transport, value, unit,
+           at_least ? "at least" : "at most ", target, verdict);
+    if (floor > 0)
+        printf(" (floor %.3f)", floor);
+    printf("\n");
+    fflush(stdout);
 }
 
 static void line(const char *what, const char *transport, double value, const char *unit,
                  double target, gboolean at_least)
 {
-    printf("%-44s %-5s %9.3f %-12s %s %.2f  %s\n", what, transport, value, unit,
-           at_least ? "at least" : "at most ", target, verdict(value, target, at_least));
-    if (json != NULL)
-        fprintf(json,
-                "{\"what\":\"%s\",\"transport\":\"%s\",\"value\":%.4f,\"unit\":\"%s\","
-                "\"target\":%.3f}\n",
-                what, transport, value, unit, target);
-    fflush(stdout);
-}
-
-/* ---- one request at a time ------------------------------------------------------------------- */
-
-struct measured {
-    GArray *p50, *cpu; /* one for each round */
-};
-
-#define PEERS_MAX 8
-
-/* One case, in all rounds. */
-static void run_case(const struct speed_case *one, FILE *table)
-{
-    struct measured m[PEERS_MAX];
-    g_autoptr(GArray) naked = doubles(), replies = g_array_new(FALSE, FALSE, sizeof(guint32));
-    static const char *const transports[] = {"unix", "tcp"};
-    const struct peer *diod = find_peer("diod", "tcp");
-
-    for (guint p = 0; p < peers->len; p++)
-        m[p] = (struct measured){doubles(), doubles()};
-    for (int round = 0; round < opt.rounds; round++) {
-        note(naked, speed_naked(one, opt.slice / 4));
-        for (guint i = 0; i < peers->len; i++) {
-            /* the server first: the floor is told the sizes of its replies */
-            guint p = (i + 2) % peers->len;
-            struct peer *peer = peers->pdata[p];
-            struct speed_result result = {0};
-            g_autoptr(GPtrArray) frames =
-                g_ptr_array_new_with_free_func((GDestroyNotify)g_byte_array_unref);
-
-            one->build(frames, peer->client->msize);
-            if (round == 0 || m[p].p50->len > 0)
-                result = speed_run(peer, frames, replies, opt.slice);
-            if (result.p50 == 0) { /* cannot do it: begins anew for the next case */
-                client_close(peer->client);
-                speed_attach(peer);
-                speed_clean();
-                continue;
-            }
-            note(m[p].p50, result.p50);
-            note(m[p].cpu, result.cpu);
-        }
-    }
-    for (guint t = 0; t < G_N_ELEMENTS(transports); t++) {
-        const struct peer *ours = find_peer("qidmapd", transports[t]);
-        const struct peer *floor = find_peer("floor", transports[t]);
-        g_autoptr(GArray) limit = doubles();
-        guint o, f, d = 0;
-        double to_limit, to_diod = 0, diod_to_limit = 0;
-
-        g_ptr_array_find(peers, ours, &o);
-        g_ptr_array_find(peers, floor, &f);
-        for (guint i = 0; i < m[f].p50->len; i++)
-            note(limit, at(m[f].p50, i) + at(naked, i));
-        to_limit = ratio(m[o].p50, limit);
-        printf("%-24s %-5s %8.2f %7.2f %8.2f %8.2f %6.2fx %-6s %8.2f", one->name, transports[t],
-               median(m[f].p50), median(naked), median(limit), median(m[o].p50), to_limit,
-               verdict(to_limit, one->at_most, FALSE), median(m[o].cpu));
-        if (diod != NULL && strcmp(transports[t], "tcp") == 0) {
-            g_ptr_array_find(peers, diod, &d);
-            diod_to_limit = ratio(m[d].p50, limit);
-            to_diod = ratio(m[o].cpu, m[d].cpu);
-            printf(" %8.2f %6.2fx %8.2f %6.2fx %s", median(m[d].p50), diod_to_limit,
-                   median(m[d].cpu), to_diod, verdict(to_diod, 0.5, FALSE));
-            fprintf(table, "\"%s\" %.3f %.3f %.3f %.3f %.3f\n", one->name, median(m[f].p50),
-                    median(naked), median(m[o].p50), median(m[d].p50), to_limit);
-        }
-        printf("\n");
-        if (json != NULL)
-            fprintf(json,
-                    "{\"what\":\"%s\",\"transport\":\"%s\",\"exchange_us\":%.3f,\"naked_us\":%.3f,"
-                    "\"p50_us\":%.3f,\"to_limit\":%.3f,\"cpu_us\":%.3f,\"diod_p50_us\":%.3f,"
-                    "\"diod_cpu_us\":%.3f,\"diod_to_limit\":%.3f,\"cpu_to_diod\":%.3f}\n",
-                    one->name, transports[t], median(m[f].p50), median(naked), median(m[o].p50),
-                    to_limit, median(m[o].cpu), d > 0 ? median(m[d].p50) : 0,
-                    d > 0 ? median(m[d].cpu) : 0, diod_to_limit, to_diod);
-        fflush(stdout);
-    }
-    for (guint p = 0; p < peers->len; p++) {
-        g_array_unref(m[p].p50);
-        g_array_unref(m[p].cpu);
-    }
-}
-
-static void run_cases(void)
-{
-    FILE *table = fopen(opt.data_file != NULL ? opt.data_file : "/dev/null", "w");
-    cpu_set_t set;
-    int cpu = 0;
-
-    if (table == NULL)
-        speed_die(opt.data_file);
-    /* the last CPU: the first has the interrupts */
-    if (sched_getaffinity(0, sizeof set, &set) == 0)
-        for (int i = 0; i < CPU_SETSIZE; i++)
-            if (CPU_ISSET((size_t)i, &set))
-                cpu = i;
-    peer_pin(getpid(), cpu);
-    for (guint p = 0; p < peers->len; p++)
-        peer_pin(((struct peer *)peers->pdata[p])->pid, cpu);
-    printf("one request at a time, all on CPU %d; microseconds, p50; CPU: of the server\n", cpu);
-    printf("%-24s %-5s %8s %7s %8s %8s %14s %8s %8s %7s %8s %7s\n", "case", "", "exchange", "naked",
-           "limit", "qidmapd", "to limit", "CPU", "diod", "limit", "CPU", "CPU to diod");
-    for (guint i = 0; i < speed_case_count; i++)
-        if (wanted(speed_cases[i].name))
-            run_case(&speed_cases[i], table);
-    fclose(table);
-}
-
-/* How many system calls a case takes; threads that wait, and wake up, count as well. */
-static void run_calls(void)
-{
-    g_autofree char *file = g_build_filename(tmp, "calls", NULL);
-
-    printf("system calls for each case, all threads (strace)\n");
-    for (guint i = 0; i < speed_case_count; i++) {
-        gboolean any = FALSE;
-
-        if (!wanted(speed_cases[i].name))
-            continue;
-        for (guint p = 0; p < peers->len; p++) {
-            struct peer *peer = peers->pdata[p];
-            g_autoptr(GArray) replies = g_array_new(FALSE, FALSE, sizeof(guint32));
-            g_autoptr(GPtrArray) frames =
-                g_ptr_array_new_with_free_func((GDestroyNotify)g_byte_array_unref);
-            struct speed_result result;
-            guint64 calls;
-            pid_t tracer;
-
-            if (peer->floor)
-                continue;
-            speed_cases[i].build(frames, peer->client->msize);
-            tracer = peer_trace(peer->pid, file);
-            if (tracer == 0)
-                return;
-            result = speed_run(peer, frames, replies, 0.1);
-            calls = peer_trace_end(tracer, file);
-            if (result.count == 0) {
-                client_close(peer->client);
-                speed_attach(peer);
-                speed_clean();
-                continue;
-            }
-            if (!any)
-                printf("%-24s", speed_cases[i].name);
-            printf("  %s %s %.1f", peer->name, peer->transport,
-                   (double)calls / (double)(result.count + 5));
-            any = TRUE;
-        }
-        printf("\n");
-    }
+    line_floor(what, transport, value, unit, target, at_least, 0);
 }
 
 /* ---- the rest -------------------------------------------------------------------------------- */
@@ -276,21 +77,26 @@ static void unpin(void)
 
 static void run_deep(gboolean walk)
 {
-    g_autoptr(GArray) unix_cpu = doubles(), tcp_cpu = doubles(), diod_cpu = doubles();
-    const char *name = walk ? "depth 32: walk, clunk" : "depth 32: getattr";
-    struct peer *diod = find_peer("diod", "tcp");
+    static const char *const transports[] = {"unix", "tcp"};
+    const char *name = walk ? "depth 32: walk, clunk: CPU" : "depth 32: getattr: CPU";
 
-    if (!wanted(name))
-        return;
-    for (int round = 0; round < opt.rounds; round++) {
-        note(unix_cpu, speed_deep(find_peer("qidmapd", "unix"), walk, 32, opt.slice));
-        note(tcp_cpu, speed_deep(find_peer("qidmapd", "tcp"), walk, 32, opt.slice));
-        if (diod != NULL)
-            note(diod_cpu, speed_deep(diod, walk, 32, opt.slice));
+    for (guint t = 0; t < G_N_ELEMENTS(transports) && wanted(name); t++) {
+        struct peer *ours = find_peer("qidmapd", transports[t]);
+        struct peer *diod = find_peer("diod", transports[t]);
+        struct peer *floor = find_peer("floor", transports[t]);
+        g_autoptr(GArray) cpu = doubles(), diod_cpu = doubles(), floor_cpu = doubles();
+
+        for (int round = 0; round < opt.rounds; round++) {
+            note(cpu, speed_deep(ours, walk, 32, opt.slice));
+            if (diod != NULL)
+                note(diod_cpu, speed_deep(diod, walk, 32, opt.slice));
+            note(floor_cpu, speed_deep(floor, walk, 32, opt.slice));
+        }
+        printf("%s for each, us, %s: %.3f, diod %.3f, floor %.3f\n", name, transports[t],
+               median(cpu), median(diod_cpu), median(floor_cpu));
+        line_floor(name, transports[t], ratio(cpu, diod_cpu), "x diod", 0.3, FALSE,
+                   ratio(floor_cpu, diod_cpu));
     }
-    printf("%s: server CPU for each, us: unix %.3f, tcp %.3f, diod %.3f\n", name, median(unix_cpu),
-           median(tcp_cpu), median(diod_cpu));
-    line(name, "tcp", ratio(tcp_cpu, diod_cpu), "of diod's", 0.3, FALSE);
 }
 
 static void run_readdir(void)
@@ -309,8 +115,8 @@ static void run_readdir(void)
     }
     printf("readdir of %d: server CPU for each entry, us: %.4f, diod %.4f, getdents %.4f\n",
            opt.entries, median(ours), median(diods), median(naked));
-    line("readdir, CPU for each entry", "tcp", ratio(ours, diods), "of diod's", 0.9, FALSE);
-    line("readdir, CPU for each entry", "tcp", ratio(ours, naked), "of getdents", 1.3, FALSE);
+    line("readdir, CPU for each entry", "tcp", ratio(ours, diods), "x diod", 0.9, FALSE);
+    line("readdir, CPU for each entry", "tcp", ratio(ours, naked), "x getdents", 1.3, FALSE);
 }
 
 static void run_stream(gboolean write)
@@ -332,33 +138,44 @@ static void run_stream(gboolean write)
     if (diod != NULL)
         printf(" (in pieces as its msize of %u allows)", diod->client->msize);
     printf("\n");
-    line(name, "tcp", ratio(ours, diods), "of diod's", write ? 1.2 : 1.5, TRUE);
+    line(name, "tcp", ratio(ours, diods), "x diod", write ? 1.2 : 1.5, TRUE);
 }
 
 /* The floor shows what the machine and this client, whose threads are as many, make of 64. */
+static double connections_of(const struct peer *peer)
+{
+    g_autoptr(GArray) few = doubles(), many = doubles(), few_cpu = doubles();
+    g_autoptr(GArray) many_cpu = doubles(), own = doubles();
+
+    if (peer == NULL)
+        return 0;
+    for (int round = 0; round < MAX(opt.rounds / 3, 3); round++) {
+        struct speed_many one = speed_connections(peer, 8, opt.slice * 2);
+
+        note(few, one.rate);
+        note(few_cpu, one.cpu);
+        one = speed_connections(peer, 64, opt.slice * 2);
+        note(many, one.rate);
+        note(many_cpu, one.cpu);
+        note(own, one.client_cpu);
+    }
+    printf("connections, %s, %s: 8 get %.0f answers/s (CPU %.2f us each), 64 get %.0f (%.2f; "
+           "%.2f of the client)\n",
+           peer->name, peer->transport, median(few), median(few_cpu), median(many),
+           median(many_cpu), median(own));
+    return ratio(many, few);
+}
+
 static void run_connections(void)
 {
-    for (guint p = 0; p < peers->len && wanted("connections"); p++) {
-        const struct peer *peer = peers->pdata[p];
-        g_autoptr(GArray) few = doubles(), many = doubles(), few_cpu = doubles();
-        g_autoptr(GArray) many_cpu = doubles(), own = doubles();
+    static const char *const transports[] = {"unix", "tcp"};
 
-        for (int round = 0; round < MAX(opt.rounds / 3, 3); round++) {
-            struct speed_many one = speed_connections(peer, 8, opt.slice * 2);
+    for (guint t = 0; t < G_N_ELEMENTS(transports) && wanted("connections"); t++) {
+        double floor = connections_of(find_peer("floor", transports[t]));
+        double ours = connections_of(find_peer("qidmapd", transports[t]));
 
-            note(few, one.rate);
-            note(few_cpu, one.cpu);
-            one = speed_connections(peer, 64, opt.slice * 2);
-            note(many, one.rate);
-            note(many_cpu, one.cpu);
-            note(own, one.client_cpu);
-        }
-        printf("connections, %s, %s: 8 get %.0f answers/s (CPU %.2f us each), 64 get %.0f (%.2f; "
-               "%.2f of the client)\n",
-               peer->name, peer->transport, median(few), median(few_cpu), median(many),
-               median(many_cpu), median(own));
-        if (strcmp(peer->name, "qidmapd") == 0)
-            line("64 connections to 8, rate", peer->transport, ratio(many, few), "x", 1.0, TRUE);
+        connections_of(find_peer("diod", transports[t]));
+        line_floor("64 connections to 8, rate", transports[t], ours, "x", 1.0, TRUE, floor);
     }
 }
 
@@ -367,6 +184,7 @@ static void run_memory(void)
     struct peer *peer = find_peer("qidmapd", "unix");
     guint fids = 200000;
     guint64 before, after;
+    struct client_qid qid;
     struct client *c;
 
     if (!wanted("memory"))
@@ -377,8 +195,9 @@ static void run_memory(void)
         client_attach(c, SPEED_ROOT, geteuid(), peer->aname, NULL) != 0)
         speed_die("attach");
     for (guint i = 0; i < fids; i++)
-        if (client_walk_path(c, SPEED_ROOT, SPEED_NEW + i, "d/file", NULL) != 0)
-            speed_die("walk");
+        if (client_walk_path(c, SPEED_ROOT, SPEED_NEW + i, "d/file", &qid) != 0 ||
+            qid.path != peer->file_id)
+            speed_die("walk, or its id");
     after = peer_memory(peer->pid);
     client_close(c);
     line("memory, sessions that rest", "-", (double)before / 1048576, "MiB", 64, FALSE);
@@ -388,7 +207,7 @@ static void run_memory(void)
 
 static void run_start(void)
 {
-    g_autofree char *uri = g_strdup_printf("lmdb:%s/large", tmp);
+    g_autofree char *uri = g_strdup_printf("lmdb:%s/large", tmp), *what = NULL;
     g_autoptr(GArray) times = doubles(), cpu = doubles();
 
     if (!wanted("start") || opt.start_rows == 0)
@@ -406,7 +225,8 @@ static void run_start(void)
         }
     }
     printf("start with a store of %d rows: %.1f ms of CPU\n", opt.start_rows, median(cpu));
-    line("start to the first reply", "unix", median(times), "ms", 50, FALSE);
+    what = g_strdup_printf("start to the first reply, %d rows", opt.start_rows);
+    line(what, "unix", median(times), "ms", 50, FALSE);
 }
 
 /* ---- main ------------------------------------------------------------------------------------ */
@@ -425,17 +245,19 @@ static gboolean parse(int *argc, char ***argv)
     const GOptionEntry entries[] = {
         {"qidmapd", 0, 0, G_OPTION_ARG_FILENAME, &opt.qidmapd, "The server (src/qidmapd)", "FILE"},
         {"diod", 0, 0, G_OPTION_ARG_FILENAME, &opt.diod, "diod to compare with", "FILE"},
+        {"peer", 'p', 0, G_OPTION_ARG_STRING_ARRAY, &opt.others,
+         "One more diod or qidmapd, measured as well", "NAME=FILE"},
         {"dir", 'D', 0, G_OPTION_ARG_FILENAME, &opt.dir, "Where to make data (/var/tmp)", "DIR"},
         {"rounds", 'r', 0, G_OPTION_ARG_INT, &opt.rounds, "How often (15)", "N"},
         {"slice", 's', 0, G_OPTION_ARG_DOUBLE, &opt.slice, "For each peer (0.1)", "SECONDS"},
-        {"quick", 'q', 0, G_OPTION_ARG_NONE, &opt.quick, "7 rounds of 0.05 s", NULL},
+        {"quick", 'q', 0, G_OPTION_ARG_NONE, &opt.quick, "5 rounds of 0.04 s", NULL},
         {"calls", 'c', 0, G_OPTION_ARG_NONE, &opt.calls, "Count system calls, too", NULL},
         {"only", 'o', 0, G_OPTION_ARG_STRING, &opt.only, "What has this in its name", "TEXT"},
         {"entries", 'e', 0, G_OPTION_ARG_INT, &opt.entries, "Of the large directory", "N"},
         {"start-rows", 0, 0, G_OPTION_ARG_INT, &opt.start_rows,
          "Measure the start with a store of so many rows", "N"},
-        {"json", 'j', 0, G_OPTION_ARG_FILENAME, &opt.json, "Figures, one object a line", "FILE"},
-        {"table", 't', 0, G_OPTION_ARG_FILENAME, &opt.data_file, "For gnuplot", "FILE"},
+        {"csv", 0, 0, G_OPTION_ARG_FILENAME, &opt.csv, "Figures of each case", "FILE"},
+        {"targets", 0, 0, G_OPTION_ARG_FILENAME, &opt.targets, "All targets, as CSV", "FILE"},
         {NULL, 0, 0, 0, NULL, NULL, NULL}};
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);
     g_autoptr(GError) error = NULL;
@@ -446,18 +268,72 @@ static gboolean parse(int *argc, char ***argv)
         return FALSE;
     }
     if (opt.quick) {
-        opt.rounds = 7;
-        opt.slice = 0.05;
+        opt.rounds = 5;
+        opt.slice = 0.04;
     }
     if (opt.qidmapd == NULL)
         opt.qidmapd = g_strdup("src/qidmapd");
     return *argc == 1 && opt.rounds > 0 && opt.slice > 0 && opt.entries >= 100;
 }
 
+static gboolean peer_spec_known(const GArray *specs, const char *name)
+{
+    gboolean known = strcmp(name, "exchange") == 0 || strcmp(name, "floor") == 0;
+
+    for (guint i = 0; i < specs->len; i++)
+        known = known || strcmp(g_array_index(specs, struct peer_spec, i).name, name) == 0;
+    return known;
+}
+
+/* What is to be measured: qidmapd, diod, and what --peer says. */
+static GArray *servers(void)
+{
+    GArray *specs = g_array_new(FALSE, FALSE, sizeof(struct peer_spec));
+    struct peer_spec spec = {"qidmapd", opt.qidmapd};
+
+    g_array_append_val(specs, spec);
+    spec = (struct peer_spec){"diod", opt.diod};
+    if (opt.diod != NULL)
+        g_array_append_val(specs, spec);
+    else
+        fprintf(stderr, "speed: not there: diod: nothing to compare with\n");
+    for (guint i = 0; opt.others != NULL && opt.others[i] != NULL; i++) {
+        char *file = strchr(opt.others[i], '=');
+
+        if (file != NULL)
+            *file = '\0';
+        if (file == NULL || opt.others[i][0] == '\0' || strpbrk(opt.others[i], "/,\"") != NULL ||
+            peer_spec_known(specs, opt.others[i])) {
+            fprintf(stderr, "speed: --peer: NAME=FILE is needed, with a name of its own\n");
+            exit(2);
+        }
+        spec = (struct peer_spec){opt.others[i], file + 1};
+        g_array_append_val(specs, spec);
+    }
+    return specs;
+}
+
+/* All ids that a server can be asked for. */
+static guint check_ids(gboolean attached)
+{
+    guint checked = 0;
+
+    for (guint p = 0; p < peers->len; p++) {
+        struct peer *peer = peers->pdata[p];
+
+        if (peer->bare)
+            continue;
+        checked += speed_check_ids(peer, "many", 1) + speed_check_ids(peer, "huge", 997);
+        if (attached)
+            checked += speed_check_made(peer);
+    }
+    return checked;
+}
+
 int main(int argc, char **argv)
 {
     struct rlimit files = {65536, 65536};
-    g_autofree char *store = NULL;
+    g_autoptr(GArray) specs = NULL;
     guint checked = 0;
 
     if (!parse(&argc, &argv)) {
@@ -470,24 +346,16 @@ int main(int argc, char **argv)
         speed_die(tmp);
     atexit(remove_all);
     data = g_build_filename(tmp, "data", NULL);
-    store = g_strdup_printf("lmdb:%s/store", tmp);
-    if (opt.json != NULL && (json = fopen(opt.json, "w")) == NULL)
-        speed_die(opt.json);
+    report_open(opt.csv, opt.targets);
+    specs = servers();
     speed_data_make(data, (guint)opt.entries);
-    spinners_start();
-    peers = peers_start(tmp, data, opt.qidmapd, opt.diod, store);
-    if (opt.diod == NULL)
-        fprintf(stderr, "speed: no --diod is given: there is nothing to compare with\n");
-    for (guint p = 0; p < peers->len; p++) {
-        struct peer *peer = peers->pdata[p];
-
-        if (!peer->floor)
-            checked += speed_check_ids(peer, "many");
-        speed_attach(peer);
-    }
-    run_cases();
-    if (opt.calls)
-        run_calls();
+    if (!spinners_start())
+        fprintf(stderr, "speed: not there: SCHED_IDLE: a halted CPU's wake-up is in all times\n");
+    peers = peers_start(tmp, data, (void *)specs->data, specs->len);
+    for (guint p = 0; p < peers->len; p++)
+        speed_attach(peers->pdata[p]);
+    checked += check_ids(TRUE);
+    speed_one_run(peers, tmp, opt.only, opt.rounds, opt.slice, opt.calls);
     unpin();
     run_deep(FALSE);
     run_deep(TRUE);
@@ -495,13 +363,12 @@ int main(int argc, char **argv)
     run_stream(FALSE);
     run_stream(TRUE);
     run_connections();
-    for (guint p = 0; p < peers->len; p++)
-        if (!((struct peer *)peers->pdata[p])->floor)
-            checked += speed_check_ids(peers->pdata[p], "many");
+    checked += check_ids(TRUE);
     run_memory();
     run_start();
-    printf("%u ids compared; %u of %u targets are met\n", checked, told - failed, told);
-    if (json != NULL)
-        fclose(json);
+    peer_restart(peers, "qidmapd", tmp);
+    checked += check_ids(FALSE);
+    printf("%u ids compared in listings, and all in replies; they stay after a restart\n", checked);
+    report_close();
     return 0;
 }
