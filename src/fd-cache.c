@@ -21,6 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "src/call.h"
 #include "src/fid.h"
 #include "src/locator.h"
 #include "src/log.h"
@@ -201,7 +202,7 @@ static void count_in(struct fid *fid)
 static void close_counted(int fd, bool kept)
 {
     __atomic_fetch_sub(kept ? &cache.kept : &cache.held, 1, __ATOMIC_RELAXED);
-    close(fd);
+    call_close(fd);
 }
 
 static void shared_unref(struct fd_shared *shared)
@@ -222,7 +223,7 @@ static void drop_fd(struct fid *fid)
     else if (slot->counted)
         close_counted(fid->fd, slot->kept);
     else if (fid->fd >= 0)
-        close(fid->fd);
+        call_close(fid->fd);
     fid->fd = -1;
     slot->shared = NULL;
     slot->kept = slot->counted = false;
