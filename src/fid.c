@@ -34,10 +34,8 @@ void fid_xattr_free(struct fid_xattr *xattr)
     g_free(xattr);
 }
 
-static void fid_free(gpointer data)
+void fid_free(struct fid *fid)
 {
-    struct fid *fid = data;
-
     lock_release(fid);
     fid_dir_free(fid->dir);
     fid_xattr_free(fid->xattr);
@@ -107,20 +105,26 @@ void fid_cancel(struct conn *conn, struct fid_turn *turn)
     }
 }
 
-void fid_give_back(struct conn *conn, struct fid_turn *turn, bool failed)
+struct fid *fid_finish(struct fid_turn *turn)
 {
     struct fid *fid = turn->fid;
-    bool last;
+
+    turn->fid = NULL;
+    fid->finished++;
+    return !fid->in_table && fid->finished == fid->prepared ? fid : NULL;
+}
+
+void fid_give_back(struct conn *conn, struct fid_turn *turn, bool failed)
+{
+    struct fid *last;
 
     pthread_mutex_lock(&conn->lock);
     if (failed)
         fid_cancel(conn, turn);
-    fid->finished++;
-    last = !fid->in_table && fid->finished == fid->prepared;
+    last = fid_finish(turn);
     pthread_mutex_unlock(&conn->lock);
-    turn->fid = NULL;
-    if (last)
-        fid_free(fid);
+    if (last != NULL)
+        fid_free(last);
 }
 
 void fid_drop_all(struct conn *conn)

@@ -104,6 +104,11 @@ void fid_cancel(struct conn *conn, struct fid_turn *turn);
  * nothing. Takes the connection's lock; frees the fid if it was the last turn of a removed one. */
 void fid_give_back(struct conn *conn, struct fid_turn *turn, bool failed);
 
+/* With the connection's lock held: as fid_give_back() of a turn that did not fail. Where that was
+ * the last of a removed fid, it comes back, for fid_free() without the lock; else NULL. */
+struct fid *fid_finish(struct fid_turn *turn);
+void fid_free(struct fid *fid);
+
 /* Removes and frees all fids of a connection without requests in flight. */
 void fid_drop_all(struct conn *conn);
 
