@@ -539,6 +539,32 @@ void fd_cache_replace(struct fid *fid, int fd)
     fid->fd = fd;
 }
 
+/* Others may hold `from`, and share it at the same time; the lock is against those. Who closes it,
+ * or gives it another descriptor, waits for its holders. */
+bool fd_cache_share(struct fid *to, struct fid *from)
+{
+    struct shard *shard = shard_of(from);
+    struct fd_slot *slot = &from->slot;
+
+    if (from->open || from->fd < 0 || slot->list != FD_LIST_IDLE)
+        return false;
+    g_assert(shard == shard_of(to) && to->slot.list == FD_LIST_NONE);
+    pthread_mutex_lock(&shard->lock);
+    if (slot->shared == NULL) {
+        slot->shared = g_new0(struct fd_shared, 1);
+        slot->shared->fd = from->fd;
+        slot->shared->refs = 1;
+        slot->counted = false; /* as the shared one it goes on being counted */
+    }
+    __atomic_fetch_add(&slot->shared->refs, 1, __ATOMIC_RELAXED);
+    to->slot.shared = slot->shared;
+    to->fd = slot->shared->fd;
+    list_add(&shard->idle, &to->slot);
+    to->slot.list = FD_LIST_IDLE;
+    pthread_mutex_unlock(&shard->lock);
+    return true;
+}
+
 void fd_cache_end(struct fid *fid)
 {
     struct fd_slot *slot = &fid->slot;

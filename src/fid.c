@@ -140,18 +140,37 @@ void fid_drop_all(struct conn *conn)
     conn_detach_all(conn);
 }
 
+static void take_over(struct fid *to, const struct fid *from)
+{
+    struct privs_user *old = to->user;
+    const struct path_export *old_export = to->export;
+
+    to->export = export_ref(from->export);
+    export_unref(old_export);
+    to->user = privs_user_ref(from->user);
+    privs_user_unref(old);
+}
+
+int fid_clone(struct fid *to, struct fid *from)
+{
+    if (!fd_cache_share(to, from)) {
+        int fd = path_dup(from->fd);
+
+        if (fd < 0)
+            return fd;
+        fd_cache_replace(to, fd);
+    }
+    take_over(to, from);
+    to->type = from->type;
+    to->kind = FID_FILE;
+    to->qid_path = from->qid_path;
+    return 0;
+}
+
 void fid_set(struct fid *to, const struct fid *from, int fd, mode_t type)
 {
-    if (to != from) {
-        struct privs_user *old = to->user;
-
-        const struct path_export *old_export = to->export;
-
-        to->export = export_ref(from->export);
-        export_unref(old_export);
-        to->user = privs_user_ref(from->user);
-        privs_user_unref(old);
-    }
+    if (to != from)
+        take_over(to, from);
     fd_cache_replace(to, fd);
     to->type = type & S_IFMT;
     to->kind = FID_FILE;

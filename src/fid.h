@@ -115,6 +115,10 @@ void fid_drop_all(struct conn *conn);
 /* Makes `to` mean `fd` (which it takes) of the same export and user as `from`. */
 void fid_set(struct fid *to, const struct fid *from, int fd, mode_t type);
 
+/* Makes the new fid `to` mean the same as `from`, which is no open file; their descriptor is one. 0
+ * or a negative errno. */
+int fid_clone(struct fid *to, struct fid *from);
+
 /* After Tlopen or Tlcreate: the fid, which has a turn of its own, stands for the open file `fd`. */
 void fid_set_open(struct fid *fid, int fd, int flags);
 

@@ -360,17 +360,23 @@ int path_was_below(const struct path_export *exp, int fd, char *path)
     return 0;
 }
 
-int path_whereabouts(const struct path_export *exp, int fd, char *name)
+/* What of the absolute `path` follows the root `dir`; NULL: nothing. */
+static char *below_root(char *path, const char *dir)
 {
-    char path[PATH_MAX];
+    size_t len = dir != NULL ? strlen(dir) : 0;
+
+    if (len <= 1) /* `/`, or not known */
+        return NULL;
+    return strncmp(path, dir, len) == 0 && path[len] == '/' ? path + len + 1 : NULL;
+}
+
+/* The directory of `path`, which is changed, and the name there, where that is what `fd` means. */
+static int stands_at(const struct path_export *exp, int fd, char *path, char *name)
+{
     struct statx want, got;
-    char *base;
+    char *base = strrchr(path, '/');
     int dir_fd, error;
 
-    error = below(exp, fd, path, true);
-    if (error != 0)
-        return error;
-    base = strrchr(path, '/');
     if (base != NULL)
         *base++ = '\0';
     else
@@ -395,4 +401,24 @@ int path_whereabouts(const struct path_export *exp, int fd, char *name)
         return error;
     }
     return dir_fd;
+}
+
+int path_whereabouts(const struct path_export *exp, int fd, char *name)
+{
+    char path[PATH_MAX], *rest;
+    int dir_fd, error;
+
+    /* The root is nearly always where it was. If not, then what is looked up here is not the file:
+     * as the way goes down from the root's descriptor, a wrong guess finds nothing, and no more. */
+    error = path_absolute(fd, path);
+    if (error != 0)
+        return error;
+    rest = below_root(path, exp->dir);
+    if (rest != NULL) {
+        dir_fd = stands_at(exp, fd, rest, name);
+        if (dir_fd >= 0)
+            return dir_fd;
+    }
+    error = below(exp, fd, path, true);
+    return error != 0 ? error : stands_at(exp, fd, path, name);
 }
