@@ -3,8 +3,11 @@
  * What is asked at depth 1: messages, and beside them the system calls without which no server can
  * answer them. Owns the data that is served, and the checks that ids are right.
  *
- * The naked calls are the fewest: a file is looked up by its name and not held by an O_PATH
- * descriptor, what is opened is opened once.
+ * The naked calls are the fewest that keep what 9P promises. A fid that is walked to and looked at
+ * is held by a descriptor, as it goes on meaning its file through a rename: two lookups by name are
+ * a little cheaper, and may find two files. One that is walked to and opened is opened once, as if
+ * Twalk had known; a server that does not know holds the file by O_PATH, and opens and closes
+ * twice: that is not in the limit.
  */
 #include "config.h"
 

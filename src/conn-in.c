@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "src/call.h"
 #include "src/conn.h"
 #include "src/worker.h"
 
@@ -129,7 +130,7 @@ static ssize_t receive(struct conn *conn, uint8_t *bytes, size_t size)
     ssize_t n;
 
     do
-        n = recv(conn->fd, bytes, size, blocking ? 0 : MSG_DONTWAIT);
+        n = call_recv(conn->fd, bytes, size, blocking ? 0 : MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     if (blocking)
         worker_block_end();

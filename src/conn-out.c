@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "src/call.h"
 #include "src/conn.h"
 #include "src/worker.h"
 
@@ -31,8 +32,8 @@ static ssize_t send_some(const struct conn *conn, const uint8_t *bytes, size_t s
     size_t sent = 0;
 
     while (sent < size) {
-        ssize_t n =
-            send(conn->fd, bytes + sent, size - sent, (wait ? 0 : MSG_DONTWAIT) | MSG_NOSIGNAL);
+        ssize_t n = call_send(conn->fd, bytes + sent, size - sent,
+                              (wait ? 0 : MSG_DONTWAIT) | MSG_NOSIGNAL);
 
         wait = false;
         if (n >= 0)

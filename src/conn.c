@@ -284,6 +284,22 @@ static void peek(const uint8_t *bytes, uint32_t size, struct request *request)
         request->msg.count = wire_peek_size(bytes + P9_HEADER + 12);
 }
 
+/* All but the message, which wire_decode() sets, and the reply: a worker's request is used again
+ * and again, and to clear all of it would cost more than to admit it. */
+static void begin(struct request *request, struct conn *conn)
+{
+    request->conn = conn;
+    request->buffer = NULL;
+    request->error = 0;
+    request->turns[0] = request->turns[1] = (struct fid_turn){.mode = FID_NONE};
+    request->took = request->start = request->serial = 0;
+    request->reply_room = request->reserved = 0;
+    request->counted = request->on_heap = request->cancelled = false;
+    request->next = request->prev = request->next_waiting = NULL;
+    request->state = REQUEST_RUNNING;
+    request->flushes = NULL;
+}
+
 enum admitted {
     ADMIT_RUN,   /* run the request */
     ADMIT_WAITS, /* it waits, or was a Tflush that waits; go on */
@@ -313,8 +329,7 @@ static enum admitted admit(struct conn *conn, struct request *request, uint32_t 
     bool is_version = bytes[4] == P9_TVERSION, gathered;
     enum admitted result = ADMIT_WAITS;
 
-    memset(request, 0, sizeof *request);
-    request->conn = conn;
+    begin(request, conn);
     peek(bytes, size, request);
     if (bytes[4] == P9_TFLUSH && trace_is_on(conn->stats))
         trace_flush(conn, bytes, size);
@@ -343,7 +358,7 @@ static enum admitted admit(struct conn *conn, struct request *request, uint32_t 
     if (request->error == 0) /* or else the tag is enough */
         request->error = wire_decode(bytes, size, &request->msg);
     else
-        request->msg.tag = (uint16_t)(bytes[5] | bytes[6] << 8);
+        wire_head(bytes, size, &request->msg);
     conn->inflight++;
     conn->holders++;
     if (request->msg.type == P9_TFLUSH && request->error == 0) {

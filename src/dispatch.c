@@ -179,8 +179,11 @@ size_t dispatch_run(struct request *request)
     wire_begin(out, out->bytes, out->size, (uint8_t)(msg->type + 1), msg->tag);
     error = run(request);
     release(request);
+    /* Before the reply: what it says is gone must be gone, and what comes next for a new or opened
+     * fid must not have to wait. Shared turns inflight_end() gives back, with the lock that it
+     * takes anyway. */
     for (unsigned i = 0; i < 2; i++)
-        if (request->turns[i].fid != NULL)
+        if (request->turns[i].fid != NULL && (error != 0 || request->turns[i].mode != FID_SHARED))
             fid_give_back(request->conn, &request->turns[i], error != 0);
     if (error > 0) /* a partial walk: a reply, but no new fid */
         error = 0;

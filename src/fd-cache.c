@@ -21,6 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "src/call.h"
 #include "src/fid.h"
 #include "src/locator.h"
 #include "src/log.h"
@@ -220,7 +221,7 @@ static void count_in(struct fid *fid)
 static void close_counted(int fd, bool kept)
 {
     __atomic_fetch_sub(kept ? &cache.kept : &cache.held, 1, __ATOMIC_RELAXED);
-    close(fd);
+    call_close(fd);
 }
 
 static void share_begin(int fd)
@@ -282,7 +283,7 @@ static void drop_fd(struct fid *fid)
     else if (slot->counted)
         close_counted(fid->fd, slot->kept);
     else if (fid->fd >= 0)
-        close(fid->fd);
+        call_close(fid->fd);
     fid->fd = -1;
     slot->shared = slot->kept = slot->counted = false;
 }
@@ -622,6 +623,32 @@ void fd_cache_replace(struct fid *fid, int fd)
     locator_free(fid->slot.locator);
     fid->slot.locator = NULL;
     fid->fd = fd;
+}
+
+/* Others may hold `from`, and share it at the same time; the lock is against those. Who closes it,
+ * or gives it another descriptor, waits for its holders. */
+bool fd_cache_share(struct fid *to, struct fid *from)
+{
+    struct shard *shard = shard_of(from);
+    struct fd_slot *slot = &from->slot;
+
+    if (from->open || from->fd < 0 || slot->list != FD_LIST_IDLE)
+        return false;
+    g_assert(shard == shard_of(to) && to->slot.list == FD_LIST_NONE);
+    pthread_mutex_lock(&shard->lock);
+    if (slot->shared == NULL) {
+        slot->shared = g_new0(struct fd_shared, 1);
+        slot->shared->fd = from->fd;
+        slot->shared->refs = 1;
+        slot->counted = false; /* as the shared one it goes on being counted */
+    }
+    __atomic_fetch_add(&slot->shared->refs, 1, __ATOMIC_RELAXED);
+    to->slot.shared = slot->shared;
+    to->fd = slot->shared->fd;
+    list_add(&shard->idle, &to->slot);
+    to->slot.list = FD_LIST_IDLE;
+    pthread_mutex_unlock(&shard->lock);
+    return true;
 }
 
 void fd_cache_end(struct fid *fid)

@@ -73,6 +73,11 @@ bool fd_cache_relieve(void);
  * old one is closed. */
 void fd_cache_replace(struct fid *fid, int fd);
 
+/* Lets the new fid `to`, whose maker holds it, share the descriptor of `from`, a fid of the same
+ * session that is held, too. False: that is an open file's, or one that must stay; nothing was
+ * done. */
+bool fd_cache_share(struct fid *to, struct fid *from);
+
 /* Closes what a fid that is freed has. Nobody holds it. */
 void fd_cache_end(struct fid *fid);
 

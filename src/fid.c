@@ -61,10 +61,8 @@ void fid_xattr_free(struct fid_xattr *xattr)
     g_free(xattr);
 }
 
-static void fid_free(gpointer data)
+void fid_free(struct fid *fid)
 {
-    struct fid *fid = data;
-
     more_free(fid);
     fd_cache_end(fid);
     if (fid->open)
@@ -134,19 +132,25 @@ void fid_cancel(struct conn *conn, struct fid_turn *turn)
     }
 }
 
-void fid_give_back(struct conn *conn, struct fid_turn *turn, bool failed)
+struct fid *fid_finish(struct fid_turn *turn)
 {
     struct fid *fid = turn->fid;
-    bool last;
+
+    turn->fid = NULL;
+    return --fid->pending == 0 && !fid->in_table ? fid : NULL;
+}
+
+void fid_give_back(struct conn *conn, struct fid_turn *turn, bool failed)
+{
+    struct fid *last;
 
     pthread_mutex_lock(&conn->lock);
     if (failed)
         fid_cancel(conn, turn);
-    last = --fid->pending == 0 && !fid->in_table;
+    last = fid_finish(turn);
     pthread_mutex_unlock(&conn->lock);
-    turn->fid = NULL;
-    if (last)
-        fid_free(fid);
+    if (last != NULL)
+        fid_free(last);
 }
 
 void fid_drop_all(struct conn *conn)
@@ -162,18 +166,37 @@ void fid_drop_all(struct conn *conn)
     conn_detach_all(conn);
 }
 
+static void take_over(struct fid *to, const struct fid *from)
+{
+    struct privs_user *old = to->user;
+    const struct path_export *old_export = to->export;
+
+    to->export = export_ref(from->export);
+    export_unref(old_export);
+    to->user = privs_user_ref(from->user);
+    privs_user_unref(old);
+}
+
+int fid_clone(struct fid *to, struct fid *from)
+{
+    if (!fd_cache_share(to, from)) {
+        int fd = path_dup(from->fd);
+
+        if (fd < 0)
+            return fd;
+        fd_cache_replace(to, fd);
+    }
+    take_over(to, from);
+    to->type = from->type;
+    to->kind = FID_FILE;
+    to->qid_path = from->qid_path;
+    return 0;
+}
+
 void fid_set(struct fid *to, const struct fid *from, int fd, mode_t type)
 {
-    if (to != from) {
-        struct privs_user *old = to->user;
-
-        const struct path_export *old_export = to->export;
-
-        to->export = export_ref(from->export);
-        export_unref(old_export);
-        to->user = privs_user_ref(from->user);
-        privs_user_unref(old);
-    }
+    if (to != from)
+        take_over(to, from);
     fd_cache_replace(to, fd);
     to->type = type & S_IFMT;
     to->kind = FID_FILE;

@@ -114,6 +114,11 @@ void fid_cancel(struct conn *conn, struct fid_turn *turn);
  * nothing. Takes the connection's lock; frees the fid if it was the last turn of a removed one. */
 void fid_give_back(struct conn *conn, struct fid_turn *turn, bool failed);
 
+/* With the connection's lock held: as fid_give_back() of a turn that did not fail. Where that was
+ * the last of a removed fid, it comes back, for fid_free() without the lock; else NULL. */
+struct fid *fid_finish(struct fid_turn *turn);
+void fid_free(struct fid *fid);
+
 /* Removes and frees all fids of a connection without requests in flight. */
 void fid_drop_all(struct conn *conn);
 
@@ -122,6 +127,10 @@ struct fid_more *fid_more(struct fid *fid);
 
 /* Makes `to` mean `fd` (which it takes) of the same export and user as `from`. */
 void fid_set(struct fid *to, const struct fid *from, int fd, mode_t type);
+
+/* Makes the new fid `to` mean the same as `from`, which is no open file; their descriptor is one. 0
+ * or a negative errno. */
+int fid_clone(struct fid *to, struct fid *from);
 
 /* After Tlopen or Tlcreate: the fid, which has a turn of its own, stands for the open file `fd`. */
 void fid_set_open(struct fid *fid, int fd, int flags);

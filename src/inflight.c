@@ -210,6 +210,7 @@ static unsigned answer_flushes(struct conn *conn, struct request *request)
 struct request *inflight_end(struct conn *conn, struct request *request, bool *last)
 {
     struct request *ready = NULL, *others = NULL;
+    struct fid *gone[2] = {NULL, NULL};
     unsigned flushes = 0;
     bool resume;
 
@@ -223,6 +224,9 @@ struct request *inflight_end(struct conn *conn, struct request *request, bool *l
     pthread_mutex_lock(&conn->lock);
     if (request->flushes != NULL)
         flushes = answer_flushes(conn, request);
+    for (unsigned i = 0; i < 2; i++)
+        if (request->turns[i].fid != NULL)
+            gone[i] = fid_finish(&request->turns[i]);
     unlink_request(conn, request);
     conn->running--;
     conn->inflight -= 1 + flushes;
@@ -236,6 +240,9 @@ struct request *inflight_end(struct conn *conn, struct request *request, bool *l
     resume = conn_may_resume(conn);
     *last = conn->holders == 0;
     pthread_mutex_unlock(&conn->lock);
+    for (unsigned i = 0; i < 2; i++)
+        if (gone[i] != NULL)
+            fid_free(gone[i]);
     if (request->on_heap)
         g_free(request);
     while (others != NULL) {

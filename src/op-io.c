@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "src/call.h"
 #include "src/log.h"
 #include "src/op.h"
 #include "src/security.h"
@@ -231,8 +232,8 @@ int op_read(struct request *request)
     if (room > msg->count)
         room = msg->count;
     while (used < room) {
-        ssize_t n = pread(fid->fd, out->bytes + P9_READ_HEADER + used, room - used,
-                          (off_t)(msg->offset + used));
+        ssize_t n = call_pread(fid->fd, out->bytes + P9_READ_HEADER + used, room - used,
+                               (off_t)(msg->offset + used));
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -264,7 +265,7 @@ int op_write(struct request *request)
         return -EFBIG;
     while (used < msg->count) {
         ssize_t n =
-            pwrite(fid->fd, msg->data + used, msg->count - used, (off_t)(msg->offset + used));
+            call_pwrite(fid->fd, msg->data + used, msg->count - used, (off_t)(msg->offset + used));
 
         if (n < 0 && errno == EINTR)
             continue;

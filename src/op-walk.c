@@ -92,9 +92,11 @@ int op_walk(struct request *request)
     if (msg->nwname == 0) {
         if (newfid == NULL)
             return 0;
-        last.path = fid->qid_path;
+        if (!fid->open)
+            return fid_clone(newfid, fid);
         /* An open descriptor has an offset and a mode; the clone gets one of its own. */
-        fd = fid->open ? path_reopen(fid->fd, O_PATH) : path_dup(fid->fd);
+        last.path = fid->qid_path;
+        fd = path_reopen(fid->fd, O_PATH);
         if (fd < 0)
             return fd;
     }

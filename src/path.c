@@ -15,6 +15,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "src/call.h"
 #include "src/proto.h"
 #include "src/spare.h"
 
@@ -194,14 +195,29 @@ int path_parent(const struct path_export *exp, int fd)
     return up;
 }
 
+#define NUMBER_SIZE 16
+
+/* The name of a descriptor below proc_fd: at each open, so not by printf. */
+static const char *number(int fd, char room[NUMBER_SIZE])
+{
+    char *at = room + NUMBER_SIZE - 1;
+    unsigned left = (unsigned)fd;
+
+    *at = '\0';
+    do
+        *--at = (char)('0' + left % 10);
+    while ((left /= 10) > 0);
+    return at;
+}
+
 int path_reopen(int fd, int flags)
 {
-    char name[16];
+    char room[NUMBER_SIZE];
+    const char *name = number(fd, room);
     int got;
 
-    snprintf(name, sizeof name, "%d", fd);
     do {
-        got = openat(proc_fd, name, flags | O_CLOEXEC);
+        got = call_openat(proc_fd, name, flags | O_CLOEXEC);
         got = got < 0 ? -errno : got;
     } while (got < 0 && path_relieved(got));
     return got;
@@ -216,7 +232,7 @@ const char *path_proc(int fd, char buffer[PATH_PROC_SIZE])
 ssize_t path_getxattr(int fd, const char *name, void *value, size_t size)
 {
     static int no_call; /* atomic: before Linux 6.13 */
-    char path[PATH_PROC_SIZE];
+    char path[PATH_PROC_SIZE], room[NUMBER_SIZE];
     ssize_t n;
 
     if (!__atomic_load_n(&no_call, __ATOMIC_RELAXED)) {
@@ -227,8 +243,7 @@ ssize_t path_getxattr(int fd, const char *name, void *value, size_t size)
 
         /* The name of the descriptor alone: the way from the root through /proc/self costs more
          * than the rest of the call. */
-        snprintf(path, sizeof path, "%d", fd);
-        n = syscall(SYS_getxattrat, proc_fd, path, 0, name, &args, sizeof args);
+        n = syscall(SYS_getxattrat, proc_fd, number(fd, room), 0, name, &args, sizeof args);
         if (n >= 0 || errno != ENOSYS)
             return n < 0 ? -errno : n;
         __atomic_store_n(&no_call, 1, __ATOMIC_RELAXED);
@@ -287,11 +302,9 @@ int path_descend(const struct path_export *exp, char *path)
 
 int path_absolute(int fd, char *path)
 {
-    char link[16];
-    ssize_t len;
+    char room[NUMBER_SIZE];
+    ssize_t len = readlinkat(proc_fd, number(fd, room), path, PATH_MAX);
 
-    snprintf(link, sizeof link, "%d", fd);
-    len = readlinkat(proc_fd, link, path, PATH_MAX);
     if (len < 0)
         return -errno;
     if (len == PATH_MAX)
@@ -347,17 +360,23 @@ int path_was_below(const struct path_export *exp, int fd, char *path)
     return 0;
 }
 
-int path_whereabouts(const struct path_export *exp, int fd, char *name)
+/* What of the absolute `path` follows the root `dir`; NULL: nothing. */
+static char *below_root(char *path, const char *dir)
 {
-    char path[PATH_MAX];
+    size_t len = dir != NULL ? strlen(dir) : 0;
+
+    if (len <= 1) /* `/`, or not known */
+        return NULL;
+    return strncmp(path, dir, len) == 0 && path[len] == '/' ? path + len + 1 : NULL;
+}
+
+/* The directory of `path`, which is changed, and the name there, where that is what `fd` means. */
+static int stands_at(const struct path_export *exp, int fd, char *path, char *name)
+{
     struct statx want, got;
-    char *base;
+    char *base = strrchr(path, '/');
     int dir_fd, error;
 
-    error = below(exp, fd, path, true);
-    if (error != 0)
-        return error;
-    base = strrchr(path, '/');
     if (base != NULL)
         *base++ = '\0';
     else
@@ -382,4 +401,24 @@ int path_whereabouts(const struct path_export *exp, int fd, char *name)
         return error;
     }
     return dir_fd;
+}
+
+int path_whereabouts(const struct path_export *exp, int fd, char *name)
+{
+    char path[PATH_MAX], *rest;
+    int dir_fd, error;
+
+    /* The root is nearly always where it was. If not, then what is looked up here is not the file:
+     * as the way goes down from the root's descriptor, a wrong guess finds nothing, and no more. */
+    error = path_absolute(fd, path);
+    if (error != 0)
+        return error;
+    rest = below_root(path, exp->dir);
+    if (rest != NULL) {
+        dir_fd = stands_at(exp, fd, rest, name);
+        if (dir_fd >= 0)
+            return dir_fd;
+    }
+    error = below(exp, fd, path, true);
+    return error != 0 ? error : stands_at(exp, fd, path, name);
 }

@@ -113,7 +113,8 @@ gboolean qid_without_asking(const struct qid_export *exp, mode_t mode, struct qi
 int qid_from_stat(struct qid_export *exp, int fd, const struct statx *stx, struct qid *qid)
 {
     struct mount_entry entry;
-    struct statx now = *stx;
+    const struct statx *latest = stx;
+    struct statx now;
     uint64_t path = stx->stx_ino;
     int rc = 0;
 
@@ -127,9 +128,10 @@ int qid_from_stat(struct qid_export *exp, int fd, const struct statx *stx, struc
             /* The root of a FUSE mount has its own number only once somebody has asked for it. */
             if (rc == 0 && statx(fd, "", LOOK_FLAGS | AT_EMPTY_PATH, QID_STATX_MASK, &now) != 0)
                 rc = -errno;
+            latest = &now;
         }
         if (rc == 0)
-            rc = map_file(exp, &entry, fd, &now, &path);
+            rc = map_file(exp, &entry, fd, latest, &path);
     }
     if (rc < 0)
         return rc;

@@ -9,9 +9,7 @@
 
 #include "src/wire.h"
 
-#include <endian.h>
 #include <errno.h>
-#include <string.h>
 
 struct reader {
     uint8_t *at;
@@ -235,23 +233,29 @@ static void take_field(struct reader *in, struct wire_msg *msg, char field)
 
 uint32_t wire_peek_size(const uint8_t *bytes)
 {
-    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
-           (uint32_t)bytes[3] << 24;
+    uint32_t size;
+
+    memcpy(&size, bytes, sizeof size);
+    return le32toh(size);
+}
+
+void wire_head(const uint8_t *bytes, size_t size, struct wire_msg *msg)
+{
+    memset(msg, 0, offsetof(struct wire_msg, wname));
+    msg->name = msg->name2 = "";
+    msg->size = (uint32_t)size;
+    msg->type = bytes[4];
+    msg->tag = (uint16_t)(bytes[5] | bytes[6] << 8);
 }
 
 int wire_decode(uint8_t *bytes, size_t size, struct wire_msg *msg)
 {
-    struct reader in = {bytes, bytes + size, 0};
+    struct reader in = {bytes + P9_HEADER, bytes + size, 0};
     const char *layout;
 
-    memset(msg, 0, sizeof *msg);
-    msg->name = msg->name2 = "";
-    msg->size = (uint32_t)size;
-    take(&in, 4);
-    msg->type = (uint8_t)take(&in, 1);
-    msg->tag = (uint16_t)take(&in, 2);
-    if (in.error != 0)
-        return in.error;
+    if (size < P9_HEADER)
+        return -EPROTO;
+    wire_head(bytes, size, msg);
     layout = layout_of(msg->type);
     if (layout == NULL)
         return -EOPNOTSUPP;
@@ -265,34 +269,14 @@ int wire_decode(uint8_t *bytes, size_t size, struct wire_msg *msg)
     return in.error;
 }
 
-static uint8_t *make_room(struct wire_out *out, size_t bytes)
+void wire_begin(struct wire_out *out, uint8_t *bytes, size_t size, uint8_t type, uint16_t tag)
 {
     uint8_t *at;
 
-    if (out->overflow || out->size - out->used < bytes) {
-        out->overflow = true;
-        return NULL;
-    }
-    at = out->bytes + out->used;
-    out->used += bytes;
-    return at;
-}
-
-static inline void put(struct wire_out *out, uint64_t value, unsigned bytes)
-{
-    uint8_t *at = make_room(out, bytes);
-
-    value = htole64(value);
-    if (at != NULL)
-        memcpy(at, &value, bytes);
-}
-
-void wire_begin(struct wire_out *out, uint8_t *bytes, size_t size, uint8_t type, uint16_t tag)
-{
     *out = (struct wire_out){bytes, size, 0, false};
-    wire_put32(out, 0);
-    wire_put8(out, type);
-    wire_put16(out, tag);
+    at = wire_room(out, P9_HEADER);
+    if (at != NULL)
+        wire_at16(wire_at8(wire_at32(at, 0), type), tag);
 }
 
 size_t wire_finish(struct wire_out *out)
@@ -311,22 +295,34 @@ void wire_error(struct wire_out *out, uint16_t tag, int error)
 
 void wire_put8(struct wire_out *out, uint8_t value)
 {
-    put(out, value, 1);
+    uint8_t *at = wire_room(out, sizeof value);
+
+    if (at != NULL)
+        wire_at8(at, value);
 }
 
 void wire_put16(struct wire_out *out, uint16_t value)
 {
-    put(out, value, 2);
+    uint8_t *at = wire_room(out, sizeof value);
+
+    if (at != NULL)
+        wire_at16(at, value);
 }
 
 void wire_put32(struct wire_out *out, uint32_t value)
 {
-    put(out, value, 4);
+    uint8_t *at = wire_room(out, sizeof value);
+
+    if (at != NULL)
+        wire_at32(at, value);
 }
 
 void wire_put64(struct wire_out *out, uint64_t value)
 {
-    put(out, value, 8);
+    uint8_t *at = wire_room(out, sizeof value);
+
+    if (at != NULL)
+        wire_at64(at, value);
 }
 
 void wire_put_str(struct wire_out *out, const char *str, size_t len)
@@ -338,43 +334,35 @@ void wire_put_str(struct wire_out *out, const char *str, size_t len)
         return;
     }
     wire_put16(out, (uint16_t)len);
-    at = make_room(out, len);
+    at = wire_room(out, len);
     if (at != NULL && len > 0)
         memcpy(at, str, len);
 }
 
 void wire_put_qid(struct wire_out *out, const struct qid *qid)
 {
-    wire_put8(out, qid->type);
-    wire_put32(out, qid->version);
-    wire_put64(out, qid->path);
+    uint8_t *at = wire_room(out, P9_QID_SIZE);
+
+    if (at != NULL)
+        wire_at_qid(at, qid);
 }
 
 void wire_put_entry(struct wire_out *out, const struct qid *qid, uint64_t offset, uint8_t type,
                     const char *name, uint16_t len)
 {
-    uint8_t *at = make_room(out, (size_t)P9_QID_SIZE + 8 + 1 + 2 + len);
-    const uint32_t version = htole32(qid->version);
-    const uint64_t path = htole64(qid->path), next = htole64(offset);
-    const uint16_t size = htole16(len);
+    uint8_t *at = wire_room(out, (size_t)P9_QID_SIZE + 8 + 1 + 2 + len);
 
     if (at == NULL)
         return;
-    at[0] = qid->type;
-    memcpy(at + 1, &version, sizeof version);
-    memcpy(at + 5, &path, sizeof path);
-    memcpy(at + 13, &next, sizeof next);
-    at[21] = type;
-    memcpy(at + 22, &size, sizeof size);
-    memcpy(at + 24, name, len);
+    at = wire_at16(wire_at8(wire_at64(wire_at_qid(at, qid), offset), type), len);
+    memcpy(at, name, len);
 }
 
 void wire_patch32(struct wire_out *out, size_t at, uint32_t value)
 {
     if (out->overflow || out->used < 4 || at > out->used - 4)
         return;
-    for (unsigned i = 0; i < 4; i++)
-        out->bytes[at + i] = (uint8_t)(value >> (8 * i));
+    wire_at32(out->bytes + at, value);
 }
 
 const char *wire_type_name(uint8_t type)

@@ -8,9 +8,11 @@
 #ifndef WIRE_H
 #define WIRE_H
 
+#include <endian.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "src/proto.h"
 #include "src/qid.h"
@@ -42,9 +44,11 @@ struct wire_msg {
     const char *name;  /* the name; Trenameat: oldname; Tversion: version; Tattach, Tauth: aname */
     const char *name2; /* Trenameat: newname; Tsymlink: target; Tattach: uname; Tlock: client_id */
     uint16_t name_len, name2_len;
+    const uint8_t *data; /* Twrite: `count` bytes */
+
+    /* The first `nwname` of each; what follows them is not set at all. */
     const char *wname[P9_MAXWELEM];
     uint16_t wname_len[P9_MAXWELEM];
-    const uint8_t *data; /* Twrite: `count` bytes */
 };
 
 /* The size that a header declares; `bytes` has at least 4. */
@@ -59,6 +63,9 @@ uint32_t wire_peek_size(const uint8_t *bytes);
  */
 int wire_decode(uint8_t *bytes, size_t size, struct wire_msg *msg);
 
+/* The header alone: type, tag and size; the rest is 0. */
+void wire_head(const uint8_t *bytes, size_t size, struct wire_msg *msg);
+
 /* A reply being written. `overflow` is set once something did not fit, and nothing more is written.
  */
 struct wire_out {
@@ -72,6 +79,53 @@ struct wire_out {
 void wire_begin(struct wire_out *out, uint8_t *bytes, size_t size, uint8_t type, uint16_t tag);
 size_t wire_finish(struct wire_out *out);
 void wire_error(struct wire_out *out, uint16_t tag, int error); /* Rlerror; `error` is positive */
+
+/* Room for so many bytes more, or NULL. What has many fields takes room for all of them at once. */
+static inline uint8_t *wire_room(struct wire_out *out, size_t bytes)
+{
+    uint8_t *at;
+
+    if (out->overflow || out->size - out->used < bytes) {
+        out->overflow = true;
+        return NULL;
+    }
+    at = out->bytes + out->used;
+    out->used += bytes;
+    return at;
+}
+
+/* Write an integer at `at`, and tell where the next one goes. */
+static inline uint8_t *wire_at8(uint8_t *at, uint8_t value)
+{
+    *at = value;
+    return at + 1;
+}
+
+static inline uint8_t *wire_at16(uint8_t *at, uint16_t value)
+{
+    value = htole16(value);
+    memcpy(at, &value, sizeof value);
+    return at + sizeof value;
+}
+
+static inline uint8_t *wire_at32(uint8_t *at, uint32_t value)
+{
+    value = htole32(value);
+    memcpy(at, &value, sizeof value);
+    return at + sizeof value;
+}
+
+static inline uint8_t *wire_at64(uint8_t *at, uint64_t value)
+{
+    value = htole64(value);
+    memcpy(at, &value, sizeof value);
+    return at + sizeof value;
+}
+
+static inline uint8_t *wire_at_qid(uint8_t *at, const struct qid *qid)
+{
+    return wire_at64(wire_at32(wire_at8(at, qid->type), qid->version), qid->path);
+}
 
 void wire_put8(struct wire_out *out, uint8_t value);
 void wire_put16(struct wire_out *out, uint16_t value);

@@ -16,9 +16,9 @@ kept       515 a row of the full map that is kept in RAM
 read      4400 a row of the full map, read from LMDB
 new      20200 a new row of the full map, one of 1,000 in a commit
 codec     1290 a row of the full map, encoded and parsed
-walk       670 Twalk of three names, decoded
-getattr    320 Tgetattr, decoded
-reply     2140 Rgetattr, encoded'
+walk       570 Twalk of three names, decoded
+getattr    175 Tgetattr, decoded
+reply      510 Rgetattr, encoded'
 
 [ "$(uname -m)" = x86_64 ] || skip_all "no limits for this architecture"
 for tool in valgrind callgrind_annotate; do

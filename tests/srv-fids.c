@@ -572,6 +572,60 @@ static void last_name(gconstpointer data)
     stop(s);
 }
 
+/* Clones take no descriptor of their own, and yet each lives, and is closed and found again, by
+ * itself. */
+static void clones(gconstpointer data)
+{
+    enum { N = 60, FIRST = 70000 };
+    struct client_qid qids[16];
+    struct client_attr attr;
+    struct server *s;
+    struct client *c;
+    guint32 first, held;
+    guint64 path;
+    guint n;
+
+    by_name(data != NULL);
+    s = start_with_others();
+    make_file(s, "file", "text");
+    c = server_client(s);
+    push_out(c);
+    first = walk_new(c, "file");
+    g_assert_cmpint(client_getattr(c, first, GETATTR_BASIC, &attr), ==, 0);
+    path = attr.qid.path;
+    held = descriptors(s);
+    for (guint i = 0; i < N; i++)
+        g_assert_cmpint(client_walk(c, i % 2 ? FIRST + i - 1 : first, FIRST + i, NULL, &n, qids),
+                        ==, 0);
+    g_assert_cmpuint(descriptors(s), <=, held);
+    for (guint step = 0; step < 4; step++) {
+        switch (step) {
+        case 0: /* the one that it came from goes */
+            g_assert_cmpint(client_clunk(c, first), ==, 0);
+            break;
+        case 1:
+            g_assert_cmpint(client_lopen(c, FIRST, L_RDONLY, NULL), ==, 0);
+            g_assert_cmpint(client_renameat(c, ROOT_FID, "file", ROOT_FID, "moved"), ==, 0);
+            break;
+        case 2:
+            push_out(c);
+            break;
+        default:
+            g_assert_cmpint(client_remove(c, FIRST + N - 1), ==, 0);
+            make_file(s, "moved", "another");
+            push_out(c);
+        }
+        for (guint i = 0; i < N - (step == 3); i++) {
+            g_assert_cmpint(client_getattr(c, FIRST + i, GETATTR_BASIC, &attr), ==, 0);
+            g_assert_cmpuint(attr.qid.path, ==, path);
+            g_assert_cmpuint(attr.size, ==, 4);
+            g_assert_cmpuint(attr.nlink, ==, step == 3 ? 0 : 1);
+        }
+    }
+    client_close(c);
+    stop(s);
+}
+
 /* A fid whose own name was removed does not act on another name of its file, however often its
  * descriptor was closed; and one whose name is there, on that one. */
 static void own_name(gconstpointer data)
@@ -1135,6 +1189,7 @@ int main(int argc, char **argv)
         {"/fids/host-replaces", host_replaces, TRUE},
         {"/fids/host-renames", host_renames, TRUE},
         {"/fids/last-name", last_name, TRUE},
+        {"/fids/clones", clones, TRUE},
         {"/fids/own-name", own_name, TRUE},
         {"/fids/several-exports", several_exports, TRUE},
         {"/fids/forgotten-name", forgotten_name, FALSE},
