@@ -4,9 +4,14 @@
 
 #include "src/config-lines.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "src/fail.h"
+
+#define FILE_MAX (16 << 20)
 
 struct config_lines {
     char *path, *text;
@@ -83,6 +88,54 @@ static gboolean read_lines(struct config_lines *lines, GError **error)
     return TRUE;
 }
 
+static int open_plainly(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+
+    return fd >= 0 ? fd : -errno;
+}
+
+static int (*open_file)(const char *path) = open_plainly;
+
+void config_lines_open_by(int (*opener)(const char *path))
+{
+    open_file = opener;
+}
+
+/* 0 or a negative errno. */
+static int read_whole(int fd, GString *text)
+{
+    char buffer[8192];
+    ssize_t n;
+
+    while ((n = read(fd, buffer, sizeof buffer)) != 0) {
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        if (n > 0)
+            g_string_append_len(text, buffer, n);
+        if (text->len > FILE_MAX)
+            return -EFBIG;
+    }
+    return 0;
+}
+
+static gboolean read_text(const char *path, char **text, gsize *size, GError **error)
+{
+    g_autoptr(GString) all = g_string_new(NULL);
+    int fd = open_file(path), failed = fd < 0 ? fd : read_whole(fd, all);
+
+    if (fd >= 0)
+        close(fd);
+    if (failed != 0) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-failed), "%s: %s", path,
+                    g_strerror(-failed));
+        return FALSE;
+    }
+    *size = all->len;
+    *text = g_string_free(g_steal_pointer(&all), FALSE);
+    return TRUE;
+}
+
 struct config_lines *config_lines_read(const char *path, GError **error)
 {
     struct config_lines *lines = g_new0(struct config_lines, 1);
@@ -90,8 +143,8 @@ struct config_lines *config_lines_read(const char *path, GError **error)
 
     lines->path = g_strdup(path);
     lines->numbers = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    if (!g_file_get_contents(path, &lines->text, &size, error))
-        goto bad; /* glib names the file */
+    if (!read_text(path, &lines->text, &size, error))
+        goto bad;
     if (strlen(lines->text) != size) {
         fail_usage(error, "%s: has a NUL byte in it; is it a configuration file?", path);
         goto bad;
@@ -114,6 +167,15 @@ void config_lines_free(struct config_lines *lines)
 const char *config_lines_text(const struct config_lines *lines)
 {
     return lines->text;
+}
+
+char *config_lines_where(const struct config_lines *lines, const char *group, const char *key)
+{
+    guint number = key != NULL ? number_of(lines, group, key) : 0;
+
+    if (number == 0)
+        number = number_of(lines, group, NULL);
+    return number > 0 ? g_strdup_printf("%s:%u: ", lines->path, number) : g_strdup("");
 }
 
 void config_lines_blame(const struct config_lines *lines, const char *group, GError **error)

@@ -15,6 +15,13 @@ struct config_lines;
 struct config_lines *config_lines_read(const char *path, GError **error);
 void config_lines_free(struct config_lines *lines);
 
+/* How files are opened: a descriptor or a negative errno. Default: open(2). */
+void config_lines_open_by(int (*open_file)(const char *path));
+
+/* "FILE:LINE: " of a key, or of the group where the key is NULL or not there; "" where neither is.
+ * To be freed. */
+char *config_lines_where(const struct config_lines *lines, const char *group, const char *key);
+
 const char *config_lines_text(const struct config_lines *lines);
 
 /* Puts "FILE:LINE: " before an error about `group`. Errors begin with the name of their key and a

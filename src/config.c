@@ -69,6 +69,7 @@ static void export_free(gpointer data)
     g_free(export->dir);
     g_free(export->store);
     g_free(export->squash_user);
+    g_free(export->words);
     allow_free(export->allow);
     g_free(export);
 }
@@ -87,6 +88,10 @@ void settings_free(struct settings *settings)
     if (settings->limits != NULL)
         g_ptr_array_free(settings->limits, TRUE);
     g_strfreev(settings->traces);
+    g_free(settings->config);
+    if (settings->lines != NULL)
+        config_lines_free(settings->lines);
+    g_strfreev(settings->fixed);
     g_free(settings);
 }
 
@@ -262,6 +267,21 @@ static gboolean check_name(const char *name, GError **error)
     return TRUE;
 }
 
+/* Words that mean the default are the same as none. */
+static char *words_of(const char *dir, const char *store, char *const modes[MODE_COUNT],
+                      bool readonly)
+{
+    GString *words = g_string_new(NULL);
+
+    g_string_append_printf(words, "%s\n%s\n%d", dir, store, readonly);
+    for (guint i = 0; i < MODE_COUNT; i++)
+        g_string_append_printf(words, "\n%s",
+                               modes[i] != NULL           ? modes[i]
+                               : mode_words[i][0] != NULL ? mode_words[i][0]
+                                                          : "");
+    return g_string_free(words, FALSE);
+}
+
 static gboolean add_export(struct settings *settings, const char *name, const char *dir,
                            const char *store, char *const modes[MODE_COUNT], bool readonly,
                            GError **error)
@@ -299,6 +319,7 @@ static gboolean add_export(struct settings *settings, const char *name, const ch
     export->dir = g_strdup(dir);
     export->store = g_strdup(store);
     export->readonly = readonly;
+    export->words = words_of(dir, store, modes, readonly);
     g_ptr_array_add(settings->exports, export);
     return TRUE;
 }
@@ -473,7 +494,7 @@ static gboolean read_file(const char *path, struct file_values *values, struct s
                                store != NULL ? store : values->store, defaults, error))
             goto bad;
     }
-    config_lines_free(lines);
+    settings->lines = lines;
     return TRUE;
 bad:
     config_lines_blame(lines, current, error);
@@ -618,8 +639,60 @@ static gboolean add_argument_exports(struct arguments *args, struct settings *se
     return TRUE;
 }
 
-enum settings_result settings_read(int *argc, char ***argv, struct settings **result,
-                                   GError **error)
+/* What of the two counts, as text. */
+static char *fixed_list(const char *name, char **first, char **second)
+{
+    g_autofree char *all = g_strjoinv(";", first != NULL    ? first
+                                           : second != NULL ? second
+                                                            : (char *[]){NULL});
+
+    return g_strconcat(name, "=", all, NULL);
+}
+
+static char *fixed_text(const char *name, const char *first, const char *second)
+{
+    return g_strconcat(name, "=", first != NULL ? first : second != NULL ? second : "", NULL);
+}
+
+static char *fixed_number(const char *name, uint64_t number)
+{
+    return g_strdup_printf("%s=%" G_GUINT64_FORMAT, name, number);
+}
+
+static char **fixed_of(const struct settings *settings, const struct arguments *args,
+                       const struct file_values *file)
+{
+    GPtrArray *all = g_ptr_array_new();
+
+    g_ptr_array_add(all, fixed_list("listen", args->listen, file->listen));
+    g_ptr_array_add(all, fixed_text("control", args->control, file->control));
+    g_ptr_array_add(all, fixed_list("fs-id", args->fs_ids, file->fs_ids));
+    g_ptr_array_add(all, fixed_list("trace", args->traces, file->traces));
+    g_ptr_array_add(all, fixed_number("access", settings->trusted));
+    g_ptr_array_add(all, fixed_number("isolate", settings->isolate));
+    g_ptr_array_add(all, fixed_number("seccomp", settings->seccomp));
+    g_ptr_array_add(all, fixed_number("threads", settings->threads));
+    g_ptr_array_add(all, fixed_number("msize-max", settings->msize_max));
+    g_ptr_array_add(all, fixed_number("descriptors", settings->descriptors));
+    g_ptr_array_add(all, NULL);
+    return (char **)g_ptr_array_free(all, FALSE);
+}
+
+char *settings_fixed_change(const struct settings *before, const struct settings *after)
+{
+    for (guint i = 0; before->fixed[i] != NULL; i++)
+        if (strcmp(before->fixed[i], after->fixed[i]) != 0)
+            return g_strndup(before->fixed[i], (gsize)strcspn(before->fixed[i], "="));
+    return NULL;
+}
+
+char *settings_where(const struct settings *settings, const char *group, const char *key)
+{
+    return settings->lines != NULL ? config_lines_where(settings->lines, group, key) : g_strdup("");
+}
+
+static enum settings_result read_all(int *argc, char ***argv, bool again, struct settings **result,
+                                     GError **error)
 {
     struct arguments args = {.ready_fd = -1,
                              .threads = G_MININT,
@@ -659,6 +732,7 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
             outcome = SETTINGS_BAD;
             goto out;
         }
+        settings->config = g_strdup(path);
     }
     if (!add_argument_exports(&args, settings, &file, error) ||
         !parse_access(args.access != NULL ? args.access : file.access, &settings->trusted, error) ||
@@ -688,7 +762,8 @@ enum settings_result settings_read(int *argc, char ***argv, struct settings **re
     settings->traces = g_strdupv(args.traces != NULL ? args.traces : file.traces);
     settings->control = g_strdup(args.control != NULL ? args.control : file.control);
     settings->fs_ids = g_strdupv(args.fs_ids != NULL ? args.fs_ids : file.fs_ids);
-    if (settings->listen->len == 0 && settings->connected->len == 0 &&
+    settings->fixed = fixed_of(settings, &args, &file);
+    if (!again && settings->listen->len == 0 && settings->connected->len == 0 &&
         getenv("LISTEN_FDS") == NULL) {
         fail_usage(error,
                    "no address to listen on: give --listen unix:PATH or --listen tcp:HOST:PORT");
@@ -700,4 +775,16 @@ out:
     settings_free(settings);
     arguments_clear(&args);
     return outcome;
+}
+
+enum settings_result settings_read(int *argc, char ***argv, struct settings **settings,
+                                   GError **error)
+{
+    return read_all(argc, argv, false, settings, error);
+}
+
+enum settings_result settings_read_again(int *argc, char ***argv, struct settings **settings,
+                                         GError **error)
+{
+    return read_all(argc, argv, true, settings, error);
 }

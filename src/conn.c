@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "src/dispatch.h"
+#include "src/export.h"
 #include "src/inflight.h"
 #include "src/log.h"
 #include "src/trace.h"
@@ -146,7 +147,7 @@ void conn_new(const struct server *server, int fd, const struct peer *peer)
     conn->msize = MSIZE_BEFORE_VERSION;
     conn->holders = 1;
     conn->parked = true;
-    if (!register_conn(conn, server->connections_max)) {
+    if (!register_conn(conn, __atomic_load_n(&server->connections_max, __ATOMIC_RELAXED))) {
         peer_clear(&conn->peer);
         close(fd);
         g_free(conn);
@@ -685,7 +686,7 @@ bool conn_disconnect(uint64_t id)
 
 /* ---- exports that it attached to ------------------------------------------------------------- */
 
-int conn_attach(struct conn *conn, struct qid_export *exp)
+int conn_attach(struct conn *conn, const struct path_export *exp)
 {
     bool known;
     int error;
@@ -694,13 +695,15 @@ int conn_attach(struct conn *conn, struct qid_export *exp)
     pthread_mutex_lock(&conn->lock);
     known = conn->attached != NULL && g_ptr_array_find(conn->attached, exp, NULL);
     pthread_mutex_unlock(&conn->lock);
-    error = known ? 0 : qid_attach(exp, conn->id);
-    if (known || error != 0)
+    error = known ? 0 : qid_attach(exp->qids, conn->id);
+    if (known || error != 0) {
+        export_drop(exp);
         return error;
+    }
     pthread_mutex_lock(&conn->lock);
     if (conn->attached == NULL)
         conn->attached = g_ptr_array_new();
-    g_ptr_array_add(conn->attached, exp);
+    g_ptr_array_add(conn->attached, (void *)exp);
     pthread_mutex_unlock(&conn->lock);
     return 0;
 }
@@ -713,8 +716,12 @@ void conn_detach_all(struct conn *conn)
     attached = conn->attached;
     conn->attached = NULL;
     pthread_mutex_unlock(&conn->lock);
-    for (guint i = 0; attached != NULL && i < attached->len; i++)
-        qid_detach(g_ptr_array_index(attached, i), conn->id);
+    for (guint i = 0; attached != NULL && i < attached->len; i++) {
+        const struct path_export *exp = g_ptr_array_index(attached, i);
+
+        qid_detach(exp->qids, conn->id);
+        export_drop(exp);
+    }
     if (attached != NULL)
         g_ptr_array_unref(attached);
 }
@@ -739,20 +746,18 @@ static bool stands_still(struct conn_watch *watch, bool watched, uint64_t value,
 
 static bool is_late(struct conn *conn, int64_t now)
 {
-    const struct server *server = conn->server;
+    unsigned idle = __atomic_load_n(&conn->server->idle_seconds, __ATOMIC_RELAXED);
+    unsigned stall = __atomic_load_n(&conn->server->stall_seconds, __ATOMIC_RELAXED);
     bool attached = __atomic_load_n(&conn->account.used[LIMIT_FIDS], __ATOMIC_RELAXED) > 0;
     const char *why = NULL;
 
     /* Each whole message counts as a step of its own. */
-    if (stands_still(&conn->quiet, !attached && conn->inflight == 0, conn->messages, 1,
-                     server->idle_seconds, now))
+    if (stands_still(&conn->quiet, !attached && conn->inflight == 0, conn->messages, 1, idle, now))
         why = "attached nothing";
     if (stands_still(&conn->half, conn->parked && conn->partial,
-                     conn->messages * PROGRESS + conn->parked_count, PROGRESS,
-                     server->stall_seconds, now))
+                     conn->messages * PROGRESS + conn->parked_count, PROGRESS, stall, now))
         why = "stopped in the midst of a message";
-    if (stands_still(&conn->unread, conn->want_out, conn->out_count, PROGRESS,
-                     server->stall_seconds, now))
+    if (stands_still(&conn->unread, conn->want_out, conn->out_count, PROGRESS, stall, now))
         why = "did not read its replies";
     if (why != NULL)
         log_warning("connection %" G_GUINT64_FORMAT ": the client %s for too long; it is cut off",

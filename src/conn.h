@@ -126,7 +126,7 @@ struct conn {
     uint32_t msize;
     bool versioned;
     GHashTable *fids;    /* number -> struct fid */
-    GPtrArray *attached; /* struct qid_export that were attached to; NULL: none */
+    GPtrArray *attached; /* struct path_export that were attached to, held; NULL: none */
     uint64_t messages;   /* taken out of the input */
     uint64_t out_count;  /* bytes sent from the queue */
     bool partial;        /* parked in mid-message; `parked_count` bytes had come by then */
@@ -160,8 +160,9 @@ void conn_event(uint64_t id, uint32_t events, struct worker *worker);
 /* Ends the connection `id` in order: requests in flight are answered. False: there is none. */
 bool conn_disconnect(uint64_t id);
 
-/* Before a Tattach gives ids of the export: qid_attach(), which counts until conn_detach_all(). */
-int conn_attach(struct conn *conn, struct qid_export *exp);
+/* Before a Tattach gives ids of the export: qid_attach(), which counts until conn_detach_all(), and
+ * so does what export_find() held, in any case. */
+int conn_attach(struct conn *conn, const struct path_export *exp);
 
 /* All fids are gone. */
 void conn_detach_all(struct conn *conn);

@@ -17,6 +17,7 @@
 #include "src/export.h"
 #include "src/fd-cache.h"
 #include "src/log.h"
+#include "src/reload.h"
 #include "src/server.h"
 #include "src/stats.h"
 #include "src/trace.h"
@@ -85,6 +86,42 @@ static JsonObject *trace(struct control_call *call, JsonObject *request, void *d
     return json_object_new();
 }
 
+/* ---- reload ---------------------------------------------------------------------------------- */
+
+static JsonArray *names_of(const GPtrArray *names)
+{
+    JsonArray *array = json_array_new();
+
+    for (guint i = 0; i < names->len; i++) {
+        g_autoptr(JsonObject) object = json_object_new();
+
+        control_set_name(object, "export", g_ptr_array_index(names, i));
+        json_array_add_string_element(array, json_object_get_string_member(object, "export"));
+    }
+    return array;
+}
+
+static JsonObject *reload(struct control_call *call, JsonObject *request, void *data)
+{
+    g_autoptr(GError) error = NULL;
+    struct reload_result result;
+    JsonObject *object = NULL;
+
+    (void)request;
+    (void)data;
+    if (!reload_now(&result, &error))
+        control_fail(call, -EINVAL, "%s", error != NULL ? error->message : "failed");
+    else {
+        object = json_object_new();
+        json_object_set_array_member(object, "added", names_of(result.added));
+        json_object_set_array_member(object, "changed", names_of(result.changed));
+        json_object_set_array_member(object, "removed", names_of(result.removed));
+        control_set_u64(object, "same", result.same);
+    }
+    reload_result_clear(&result);
+    return object;
+}
+
 /* ---- drain ----------------------------------------------------------------------------------- */
 
 static const char *peer_name_of(const struct stats_snapshot *snapshot, uint64_t id)
@@ -98,25 +135,28 @@ static const char *peer_name_of(const struct stats_snapshot *snapshot, uint64_t 
     return "";
 }
 
-/* What the daemon itself holds for as long as it runs. */
-static void add_roots(const struct server *server, const char *path, JsonArray *open)
+struct held_roots {
+    const char *path;
+    JsonArray *open;
+};
+
+/* What the daemon itself holds for as long as it can be attached to. */
+static void add_root(const struct path_export *exp, void *data)
 {
+    const struct held_roots *roots = data;
+    const char *path = roots->path, *dir = exp->dir;
     size_t len = strlen(path);
+    JsonObject *object;
 
     while (len > 1 && path[len - 1] == '/')
         len--;
-    for (size_t i = 0; i < server->export_count; i++) {
-        const char *dir = server->exports[i].dir;
-        JsonObject *object;
-
-        if (strncmp(dir, path, len) != 0 || (len > 1 && dir[len] != '/' && dir[len] != '\0'))
-            continue;
-        object = json_object_new();
-        control_set_name(object, "path", dir);
-        json_object_set_string_member(object, "why", "root of an export");
-        control_set_name(object, "export", server->exports[i].name);
-        json_array_add_object_element(open, object);
-    }
+    if (strncmp(dir, path, len) != 0 || (len > 1 && dir[len] != '/' && dir[len] != '\0'))
+        return;
+    object = json_object_new();
+    control_set_name(object, "path", dir);
+    json_object_set_string_member(object, "why", "root of an export");
+    control_set_name(object, "export", exp->name);
+    json_array_add_object_element(roots->open, object);
 }
 
 struct roots {
@@ -174,7 +214,7 @@ static JsonObject *drain(struct control_call *call, JsonObject *request, void *d
         json_array_add_object_element(open, object);
     }
     stats_snapshot_free(snapshot);
-    add_roots(data, plain, open);
+    export_each(data, add_root, &(struct held_roots){plain, open});
     control_set_u64(result, "closed", closed);
     json_object_set_array_member(result, "open", open);
     return result;
@@ -190,4 +230,5 @@ void control_verbs_add(const struct server *server, struct qid_map *map)
     control_add("log-level", log_level, NULL);
     control_add("trace", trace, NULL);
     control_add("drain", drain, (void *)server);
+    control_add("reload", reload, NULL);
 }

@@ -18,6 +18,16 @@
 #include "src/refusal.h"
 #include "src/server.h"
 
+/* An export of the server. It comes first in this, so that a pointer to it is one to the whole. */
+struct whole {
+    struct path_export export;
+    unsigned holds; /* exports_lock */
+};
+
+static pthread_mutex_t exports_lock = PTHREAD_MUTEX_INITIALIZER; /* the server's list, too */
+static GPtrArray *retired;                                       /* struct whole */
+static void (*tell_unused)(void);                                /* exports_lock */
+
 /* A subdirectory as root. The export comes first, so that a pointer to it is one to the whole. */
 struct subdir {
     struct path_export export;
@@ -29,12 +39,123 @@ struct subdir {
 static pthread_mutex_t subdirs_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct subdir *subdirs;
 
+/* ---- the list -------------------------------------------------------------------------------- */
+
+struct path_export *export_new(void)
+{
+    struct whole *whole = g_new0(struct whole, 1);
+
+    whole->export.root_fd = -1;
+    return &whole->export;
+}
+
+void export_free(struct path_export *exp)
+{
+    g_free((struct whole *)exp);
+}
+
+void export_on_unused(void (*tell)(void))
+{
+    pthread_mutex_lock(&exports_lock);
+    tell_unused = tell;
+    pthread_mutex_unlock(&exports_lock);
+}
+
+static bool is_among(const struct path_export *exp, struct path_export *const *exports,
+                     size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (exports[i] == exp)
+            return true;
+    return false;
+}
+
+void export_publish(struct server *server, struct path_export *const *exports, size_t count)
+{
+    struct path_export **old, **fresh = g_new(struct path_export *, count + 1);
+
+    if (count > 0)
+        memcpy(fresh, exports, count * sizeof *exports);
+    pthread_mutex_lock(&exports_lock);
+    if (retired == NULL)
+        retired = g_ptr_array_new();
+    old = server->exports;
+    for (size_t i = 0; i < server->export_count; i++)
+        if (!is_among(old[i], exports, count))
+            g_ptr_array_add(retired, old[i]);
+    server->exports = fresh;
+    server->export_count = count;
+    pthread_mutex_unlock(&exports_lock);
+    g_free(old);
+}
+
+struct path_export *export_take_unused(void)
+{
+    struct path_export *found = NULL;
+
+    pthread_mutex_lock(&exports_lock);
+    for (guint i = 0; retired != NULL && found == NULL && i < retired->len; i++) {
+        struct whole *whole = g_ptr_array_index(retired, i);
+
+        if (whole->holds == 0) {
+            g_ptr_array_remove_index_fast(retired, i);
+            found = &whole->export;
+        }
+    }
+    if (retired != NULL && retired->len == 0)
+        g_clear_pointer(&retired, g_ptr_array_unref);
+    pthread_mutex_unlock(&exports_lock);
+    return found;
+}
+
+unsigned export_holds(const struct path_export *exp)
+{
+    unsigned holds;
+
+    pthread_mutex_lock(&exports_lock);
+    holds = ((const struct whole *)exp)->holds;
+    pthread_mutex_unlock(&exports_lock);
+    return holds;
+}
+
+void export_each_retired(void (*visit)(const struct path_export *exp, void *data), void *data)
+{
+    pthread_mutex_lock(&exports_lock);
+    for (guint i = 0; retired != NULL && i < retired->len; i++)
+        visit(g_ptr_array_index(retired, i), data);
+    pthread_mutex_unlock(&exports_lock);
+}
+
+void export_each(const struct server *server,
+                 void (*visit)(const struct path_export *exp, void *data), void *data)
+{
+    pthread_mutex_lock(&exports_lock);
+    for (size_t i = 0; i < server->export_count; i++)
+        visit(server->exports[i], data);
+    pthread_mutex_unlock(&exports_lock);
+}
+
+void export_drop(const struct path_export *exp)
+{
+    struct whole *whole = (struct whole *)exp;
+    void (*tell)(void) = NULL;
+
+    pthread_mutex_lock(&exports_lock);
+    if (--whole->holds == 0 && retired != NULL && g_ptr_array_find(retired, whole, NULL))
+        tell = tell_unused;
+    pthread_mutex_unlock(&exports_lock);
+    if (tell != NULL)
+        tell();
+}
+
+/* ---- finding one ----------------------------------------------------------------------------- */
+
 static char *all_names(const struct server *server)
 {
     GString *names = g_string_new(NULL);
 
     for (size_t i = 0; i < server->export_count; i++)
-        g_string_append_printf(names, "%s'%s'", i > 0 ? ", " : "", server->exports[i].name);
+        g_string_append_printf(names, "%s'%s'", i > 0 ? ", " : "", server->exports[i]->name);
     return g_string_free(names, FALSE);
 }
 
@@ -55,10 +176,10 @@ static const struct path_export *find_named(const struct server *server, const c
 
     *len = 0;
     for (size_t i = 0; i < server->export_count; i++) {
-        size_t got = match(server->exports[i].name, aname);
+        size_t got = match(server->exports[i]->name, aname);
 
         if (got > *len) {
-            found = &server->exports[i];
+            found = server->exports[i];
             *len = got;
         }
     }
@@ -73,8 +194,8 @@ static const struct path_export *find_only(const struct server *server, const st
 
     *count = 0;
     for (size_t i = 0; i < server->export_count; i++)
-        if (allow_permits(server->exports[i].allow, peer)) {
-            found = &server->exports[i];
+        if (allow_permits(server->exports[i]->allow, peer)) {
+            found = server->exports[i];
             (*count)++;
         }
     return *count == 1 ? found : NULL;
@@ -82,10 +203,13 @@ static const struct path_export *find_only(const struct server *server, const st
 
 bool export_any(const struct server *server, const struct peer *peer)
 {
-    for (size_t i = 0; i < server->export_count; i++)
-        if (allow_permits(server->exports[i].allow, peer))
-            return true;
-    return false;
+    bool any = false;
+
+    pthread_mutex_lock(&exports_lock);
+    for (size_t i = 0; i < server->export_count && !any; i++)
+        any = allow_permits(server->exports[i]->allow, peer);
+    pthread_mutex_unlock(&exports_lock);
+    return any;
 }
 
 static int find_default(const struct server *server, const struct peer *peer,
@@ -106,7 +230,8 @@ static int find_default(const struct server *server, const struct peer *peer,
     return -ENOENT;
 }
 
-int export_find(const struct server *server, const struct peer *peer, const char *aname,
+/* With the lock held. */
+static int find(const struct server *server, const struct peer *peer, const char *aname,
                 const struct path_export **exp, const char **rest)
 {
     size_t len;
@@ -142,6 +267,19 @@ int export_find(const struct server *server, const struct peer *peer, const char
         return -ENOENT;
     }
     return 0;
+}
+
+int export_find(const struct server *server, const struct peer *peer, const char *aname,
+                const struct path_export **exp, const char **rest)
+{
+    int error;
+
+    pthread_mutex_lock(&exports_lock);
+    error = find(server, peer, aname, exp, rest);
+    if (error == 0)
+        ((struct whole *)*exp)->holds++;
+    pthread_mutex_unlock(&exports_lock);
+    return error;
 }
 
 /* What a walk would find under this name: the export may hide it. */

@@ -10,8 +10,8 @@
 
 #include "src/log.h"
 
-static struct limit_settings bounds;
-static uint64_t total[LIMIT_COUNT]; /* atomic */
+static struct limit_settings bounds; /* atomic, each number */
+static uint64_t total[LIMIT_COUNT];  /* atomic */
 
 static const struct {
     const char *name;
@@ -93,7 +93,20 @@ bool limit_set(struct limit_settings *settings, const char *text)
 
 void limit_init(const struct limit_settings *settings)
 {
-    bounds = *settings;
+    for (int i = 0; i < LIMIT_COUNT; i++) {
+        __atomic_store_n(&bounds.session[i], settings->session[i], __ATOMIC_RELAXED);
+        __atomic_store_n(&bounds.daemon[i], settings->daemon[i], __ATOMIC_RELAXED);
+    }
+}
+
+static uint64_t session_bound(enum limit limit)
+{
+    return __atomic_load_n(&bounds.session[limit], __ATOMIC_RELAXED);
+}
+
+static uint64_t daemon_bound(enum limit limit)
+{
+    return __atomic_load_n(&bounds.daemon[limit], __ATOMIC_RELAXED);
 }
 
 /* Adds `amount` where the sum stays within `bound`. */
@@ -114,9 +127,9 @@ int limit_take(struct limit_account *account, enum limit limit, uint64_t amount,
     uint32_t bit = 1u << limit;
     int error = 0;
 
-    if (!add(&account->used[limit], amount, bounds.session[limit]))
+    if (!add(&account->used[limit], amount, session_bound(limit)))
         error = -kinds[limit].session_errno;
-    else if (!add(&total[limit], amount, bounds.daemon[limit])) {
+    else if (!add(&total[limit], amount, daemon_bound(limit))) {
         __atomic_fetch_sub(&account->used[limit], amount, __ATOMIC_RELAXED);
         error = -kinds[limit].daemon_errno;
     }
@@ -124,7 +137,7 @@ int limit_take(struct limit_account *account, enum limit limit, uint64_t amount,
     if (error != 0 && limit != LIMIT_REQUESTS &&
         !(__atomic_fetch_or(&account->told, bit, __ATOMIC_RELAXED) & bit)) {
         bool session = error == -kinds[limit].session_errno &&
-                       bounds.session[limit] <
+                       session_bound(limit) <
                            amount + __atomic_load_n(&account->used[limit], __ATOMIC_RELAXED);
 
         log_warning("connection %" G_GUINT64_FORMAT
@@ -132,7 +145,7 @@ int limit_take(struct limit_account *account, enum limit limit, uint64_t amount,
                     "; such requests get an error, and this is not told again "
                     "for it",
                     account->id, session ? "" : "total-", kinds[limit].name,
-                    session ? bounds.session[limit] : bounds.daemon[limit]);
+                    session ? session_bound(limit) : daemon_bound(limit));
         if (first != NULL)
             *first = true;
     }
@@ -147,7 +160,7 @@ void limit_force(struct limit_account *account, enum limit limit, uint64_t amoun
 
 uint64_t limit_bound(enum limit limit)
 {
-    return bounds.session[limit];
+    return session_bound(limit);
 }
 
 void limit_give(struct limit_account *account, enum limit limit, uint64_t amount)

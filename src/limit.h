@@ -47,7 +47,8 @@ void limit_defaults(struct limit_settings *settings, uint64_t files);
  * same with "total-" before it for the daemon, or "connections". False: it is none of these. */
 bool limit_set(struct limit_settings *settings, const char *text);
 
-/* Sets the bounds that hold for all accounts. Call before any thread starts. */
+/* Sets the bounds that hold for all accounts, also while they are used: what exceeds a lower one
+ * already stays, and nothing more is given. For one thread at a time. */
 void limit_init(const struct limit_settings *settings);
 
 /* Takes `amount` from the account and the daemon's. 0, or the negative errno of the kind: then

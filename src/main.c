@@ -21,9 +21,9 @@
 #include "src/conn.h"
 #include "src/control-verbs.h"
 #include "src/control.h"
+#include "src/export-set.h"
+#include "src/export.h"
 #include "src/fail.h"
-#include "src/fd-cache.h"
-#include "src/limit.h"
 #include "src/listen.h"
 #include "src/lock.h"
 #include "src/log.h"
@@ -31,6 +31,7 @@
 #include "src/privs.h"
 #include "src/qid.h"
 #include "src/quit.h"
+#include "src/reload.h"
 #include "src/sandbox.h"
 #include "src/security.h"
 #include "src/server.h"
@@ -38,61 +39,12 @@
 #include "src/spare.h"
 #include "src/stats.h"
 #include "src/trace.h"
+#include "src/tuning.h"
 #include "src/worker.h"
 
-#define DESCRIPTORS_MAX (1u << 20)
-#define CLOSE_SECONDS   20
+#define CLOSE_SECONDS 20
 
 static struct server server;
-
-static uint64_t raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return 1024;
-    limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-    getrlimit(RLIMIT_NOFILE, &limit);
-    return MIN(limit.rlim_cur, DESCRIPTORS_MAX);
-}
-
-/* What the process may hold is shared out: half to files that clients have open, a quarter to fids
- * that may do without, an eighth to files that have no name any more, the rest to connections; a
- * want of more takes from the fids. Each thread needs a few for a moment, and so do stores and
- * lists of mounts. */
-static void set_limits(const struct settings *settings)
-{
-    struct limit_settings limits;
-    uint64_t all = raise_descriptor_limit();
-    uint64_t own = MIN(64 + 4 * (uint64_t)settings->threads, all / 2), share = (all - own) / 8;
-
-    limit_defaults(&limits, share * 4);
-    /* A session has room for a message that is received, and for others that are answered. */
-    limits.session[LIMIT_MEMORY] =
-        MAX(limits.session[LIMIT_MEMORY], 4 * (uint64_t)settings->msize_max);
-    limits.daemon[LIMIT_MEMORY] =
-        MAX(limits.daemon[LIMIT_MEMORY], 2 * limits.session[LIMIT_MEMORY]);
-    for (guint i = 0; i < settings->limits->len; i++)
-        limit_set(&limits, g_ptr_array_index(settings->limits, i));
-    limit_init(&limits);
-    fd_cache_init(settings->descriptors != 0 ? settings->descriptors : share * 2, share);
-    server.connections_max = (unsigned)MIN(limits.connections, (uint64_t)G_MAXINT);
-    server.idle_seconds = settings->idle_seconds;
-    server.stall_seconds = settings->stall_seconds;
-}
-
-/* Often enough for the time limits to be kept to a quarter. */
-static unsigned tick_ms(void)
-{
-    unsigned seconds = 60;
-
-    if (server.idle_seconds > 0)
-        seconds = MIN(seconds, server.idle_seconds);
-    if (server.stall_seconds > 0)
-        seconds = MIN(seconds, server.stall_seconds);
-    return seconds * 1000 / 4;
-}
 
 static void on_tick(void)
 {
@@ -100,43 +52,20 @@ static void on_tick(void)
     lock_sweep();
 }
 
-static gboolean open_export(const struct settings_export *from, struct path_export *to,
-                            struct qid_map *map, bool trusted, GError **error)
-{
-    char *path = realpath(from->dir, NULL);
-
-    to->root_fd = path == NULL ? -1 : open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (to->root_fd < 0) {
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED,
-                    "export '%s': %s: %s; give a directory that exists", from->name, from->dir,
-                    g_strerror(errno));
-        free(path);
-        return FALSE;
-    }
-    to->name = from->name;
-    to->dir = path; /* until the end of the process */
-    to->readonly = from->readonly;
-    to->security = security_new(from->name, &from->security, trusted, error);
-    if (to->security == NULL)
-        return FALSE;
-    to->subdirs = from->subdirs;
-    to->allow = from->allow;
-    to->qids = qid_map_add_export(map, from->name, path, to->root_fd, from->store, from->multidevs,
-                                  &from->mounts, error);
-    if (to->qids != NULL)
-        qid_export_set_versions(to->qids, from->versions);
-    return to->qids != NULL;
-}
-
 static gboolean open_exports(const struct settings *settings, struct qid_map *map, GError **error)
 {
-    server.export_count = settings->exports->len;
-    server.exports = g_new0(struct path_export, server.export_count);
-    for (size_t i = 0; i < server.export_count; i++)
-        if (!open_export(g_ptr_array_index(settings->exports, i), &server.exports[i], map,
-                         settings->trusted, error))
-            return FALSE;
-    return TRUE;
+    g_autofree struct path_export **exports = g_new0(struct path_export *, settings->exports->len);
+    size_t count = 0;
+
+    while (count < settings->exports->len) {
+        exports[count] =
+            export_open(g_ptr_array_index(settings->exports, count), map, settings->trusted, error);
+        if (exports[count] == NULL)
+            break;
+        count++;
+    }
+    export_publish(&server, exports, count);
+    return count == settings->exports->len;
 }
 
 static gboolean open_listeners(const struct settings *settings, struct listen_set *listeners,
@@ -162,11 +91,12 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
                       struct control *control, GError **error)
 {
     bool all_mapped = true;
+    int ready_fd = settings->ready_fd; /* a reload by the control socket may free them */
     int failed = worker_pool_start(settings->threads, (const int *)(void *)listeners->fds->data,
                                    listeners->fds->len, accept_all);
 
     if (failed == 0)
-        failed = worker_tick(tick_ms(), on_tick);
+        failed = worker_tick(tuning_tick(&server), on_tick);
     if (failed != 0)
         return fail_start(error, "cannot start threads: %s", g_strerror(-failed));
     if (!accept_inherited(settings->connected, error)) {
@@ -175,8 +105,8 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
         return FALSE;
     }
     for (size_t i = 0; i < server.export_count; i++) {
-        log_info("export '%s': %s", server.exports[i].name, server.exports[i].dir);
-        all_mapped &= server.exports[i].security->mode == SECURITY_MAPPED_XATTR;
+        log_info("export '%s': %s", server.exports[i]->name, server.exports[i]->dir);
+        all_mapped &= server.exports[i]->security->mode == SECURITY_MAPPED_XATTR;
     }
     if (!control_start(control, error)) {
         conn_close_all(CLOSE_SECONDS);
@@ -186,10 +116,10 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
     security_tell_limits(all_mapped);
     log_info("%s", sandbox_status());
     log_info("ready");
-    quit_tell_ready(settings->ready_fd);
+    quit_tell_ready(ready_fd);
     if (listeners->fds->len == 0 && !accept_end_with_last(error))
         return FALSE;
-    log_info("ending on signal %d", quit_wait(stats_log));
+    log_info("ending on signal %d", quit_wait(stats_log, reload_ask));
     quit_tell_stopping();
     worker_pool_close_listeners();
     return TRUE;
@@ -217,11 +147,13 @@ int main(int argc, char **argv)
     struct listen_set listeners = {NULL, NULL, false};
     struct qid_map *map = NULL;
     struct control *control = NULL;
+    struct path_export *exp;
     GError *error = NULL;
     int status = EXIT_FAILURE, failed;
 
     fill_standard();
     log_init(false);
+    reload_keep_arguments(argc, argv);
     switch (settings_read(&argc, &argv, &settings, &error)) {
     case SETTINGS_OK:
         break;
@@ -267,19 +199,21 @@ int main(int argc, char **argv)
     server.threads = settings->threads;
     server.msize_max = settings->msize_max;
     server.trusted = settings->trusted;
-    set_limits(settings);
+    tuning_init(settings, &server);
     map = qid_map_new(settings->fs_ids, &error);
     if (control != NULL) {
         qid_set_contact(control_path(control));
         control_verbs_add(&server, map);
     }
     if (map == NULL || !open_exports(settings, map, &error) || !qid_map_start(map, &error) ||
+        !reload_start(&server, map, settings, &error) ||
         !serve(settings, &listeners, control, &error)) {
         fail(error);
         goto out;
     }
     /* What is at work on a store ends before the store is closed. */
     g_clear_pointer(&control, control_stop);
+    settings = reload_stop(settings);
     if (!conn_close_all(CLOSE_SECONDS)) {
         /* A request hangs in the kernel: what it uses must not be freed. Mappings that were given
          * out are stored; only the mark of a clean stop is not. */
@@ -291,15 +225,14 @@ int main(int argc, char **argv)
     status = EXIT_SUCCESS;
 out:
     control_stop(control);
+    settings = reload_stop(settings);
     listen_close(&listeners);
     qid_map_free(map);
-    for (size_t i = 0; i < server.export_count; i++) {
-        if (server.exports[i].root_fd >= 0 && server.exports[i].dir != NULL)
-            close(server.exports[i].root_fd);
-        free((char *)server.exports[i].dir);
-        security_free(server.exports[i].security);
-    }
+    export_publish(&server, NULL, 0);
+    while ((exp = export_take_unused()) != NULL)
+        export_close(exp, NULL);
     g_free(server.exports);
+    server.exports = NULL;
     trace_free();
     settings_free(settings);
     return status;

@@ -573,6 +573,49 @@ int mount_watch_renew(struct mount_watch *watch)
     return rc;
 }
 
+static gboolean check_root(const struct mount_scan *scan, GError **error)
+{
+    const struct mount_live *root = scan->lives->len > 0 ? g_ptr_array_index(scan->lives, 0) : NULL;
+
+    if (root != NULL && !root->refused && root->served)
+        return TRUE;
+    if (root != NULL && root->refused)
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NODEV,
+                    "export %s: its own filesystem, %s, is refused as a duplicate; see "
+                    "on-duplicate in qidmapd(8)",
+                    scan->name, root->label);
+    else
+        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_IO, "export %s: its own filesystem %s",
+                    scan->name,
+                    root != NULL ? "cannot be registered in the store" : "cannot be identified");
+    return FALSE;
+}
+
+gboolean mount_watch_admit(struct mount_watch *watch, guint count, GError **error)
+{
+    if (!mount_registry_check(watch->scans, error))
+        return FALSE;
+    if (renew(watch) < 0)
+        watch->failed = TRUE; /* maybe of another export: it is tried again */
+    for (guint i = watch->exports->len - count; i < watch->exports->len; i++)
+        if (!check_root(g_ptr_array_index(watch->scans, i), error))
+            return FALSE;
+    return TRUE;
+}
+
+void mount_watch_remove(struct mount_watch *watch, struct mount_export *exp)
+{
+    mount_registry_note(watch->registry);
+    g_ptr_array_remove(watch->scans, &exp->scan);
+    g_ptr_array_remove(watch->exports, exp); /* frees it */
+    mount_registry_renew(watch->registry, watch->scans);
+}
+
+void mount_watch_forget_stores(struct mount_watch *watch)
+{
+    mount_registry_renew(watch->registry, watch->scans);
+}
+
 gboolean mount_watch_start(struct mount_watch *watch, GError **error)
 {
     watch->mountinfo_fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
@@ -591,17 +634,9 @@ gboolean mount_watch_start(struct mount_watch *watch, GError **error)
                     "cannot learn which filesystems the exports are on: %s", g_strerror(-rc));
         return FALSE;
     }
-    for (guint i = 0; i < watch->exports->len; i++) {
-        const struct mount_scan *scan = g_ptr_array_index(watch->scans, i);
-        const struct mount_live *root = g_ptr_array_index(scan->lives, 0);
-        if (root->refused) {
-            g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NODEV,
-                        "export %s: its own filesystem, %s, is refused as a duplicate; see "
-                        "on-duplicate in qidmapd(8)",
-                        scan->name, root->label);
+    for (guint i = 0; i < watch->exports->len; i++)
+        if (!check_root(g_ptr_array_index(watch->scans, i), error))
             return FALSE;
-        }
-    }
     watch->thread = g_thread_new("mounts", watch_main, watch);
     return TRUE;
 }

@@ -66,16 +66,27 @@ struct mount_export;
 /* `overrides`: "PATH=UUID" strings, NULL-terminated, may be NULL. */
 struct mount_watch *mount_watch_new(char *const *overrides, GError **error);
 
-/* Before mount_watch_start(). `name` and `root_fd` are borrowed until mount_watch_free();
- * `settings` is copied. */
+/* Before mount_watch_start(), or while held. `name` and `root_fd` are borrowed until
+ * mount_watch_remove() or mount_watch_free(); `settings` is copied. */
 struct mount_export *mount_watch_add(struct mount_watch *watch, const char *name, int root_fd,
                                      enum mount_mode mode, const struct mount_settings *settings);
 
-/* Before mount_watch_start(): the store of an export, borrowed. */
+/* Before mount_watch_start(), or while held, for what was just added: the store of an export,
+ * borrowed. */
 void mount_export_set_store(struct mount_export *exp, qidmap_store *store);
 
 /* Resolves all mounts below all exports and begins to watch. */
 gboolean mount_watch_start(struct mount_watch *watch, GError **error);
+
+/* While held: resolves all mounts below exports that were added after the start, of which there are
+ * `count`, the last ones. Where that fails they are to be removed. */
+gboolean mount_watch_admit(struct mount_watch *watch, guint count, GError **error);
+
+/* While held: ends an export that nobody asks about, and frees it. */
+void mount_watch_remove(struct mount_watch *watch, struct mount_export *exp);
+
+/* While held: forgets stores that no export has any more. */
+void mount_watch_forget_stores(struct mount_watch *watch);
 
 /* For an administrator's verb, any thread: between the two nothing is registered, and what is met
  * on mounts that are not in the table waits. */

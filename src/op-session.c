@@ -51,6 +51,7 @@ int op_attach(struct request *request)
     const struct wire_msg *msg = &request->msg;
     struct conn *conn = request->conn;
     struct fid *fid = op_fid(request);
+    const struct path_export *found;
     struct statx stx;
     struct qid qid;
     const char *rest;
@@ -58,16 +59,12 @@ int op_attach(struct request *request)
 
     if (msg->fid2 != P9_NOFID)
         return -EOPNOTSUPP;
-    error = export_find(conn->server, &conn->peer, msg->name, &fid->export, &rest);
-    if (error != 0) {
-        fid->export = NULL;
+    error = export_find(conn->server, &conn->peer, msg->name, &found, &rest);
+    if (error == 0)
+        error = conn_attach(conn, found);
+    if (error != 0)
         return error;
-    }
-    error = conn_attach(conn, fid->export->qids);
-    if (error != 0) {
-        fid->export = NULL;
-        return error;
-    }
+    fid->export = found;
     error = privs_become(NULL); /* the user is looked up by the daemon itself */
     if (error != 0)
         return error;

@@ -51,9 +51,20 @@ static gboolean is_same_place(const char *a, const char *b)
            stat(x, &s) == 0 && stat(y, &t) == 0 && s.st_dev == t.st_dev && s.st_ino == t.st_ino;
 }
 
+/* The one that comes after `index` others which an export uses; NULL: there are not so many. */
 struct qid_store *qid_admin_store(struct qid_map *map, unsigned index)
 {
-    return index < map->stores->len ? g_ptr_array_index(map->stores, index) : NULL;
+    struct qid_store *found = NULL;
+
+    pthread_mutex_lock(&map->stores_lock);
+    for (guint i = 0; i < map->stores->len && found == NULL; i++) {
+        struct qid_store *store = g_ptr_array_index(map->stores, i);
+
+        if (!store->parked && index-- == 0)
+            found = store;
+    }
+    pthread_mutex_unlock(&map->stores_lock);
+    return found;
 }
 
 const char *qid_admin_uri(const struct qid_store *store)
@@ -64,17 +75,16 @@ const char *qid_admin_uri(const struct qid_store *store)
 struct qid_store *qid_admin_find(struct qid_map *map, const char *uri, struct qidmap_error *error)
 {
     g_autoptr(GString) all = g_string_new(NULL);
+    struct qid_store *store, *first = qid_admin_store(map, 0);
 
-    if (uri == NULL && map->stores->len == 1)
-        return g_ptr_array_index(map->stores, 0);
-    for (guint i = 0; i < map->stores->len; i++) {
-        struct qid_store *store = g_ptr_array_index(map->stores, i);
-
+    if (uri == NULL && first != NULL && qid_admin_store(map, 1) == NULL)
+        return first;
+    for (unsigned i = 0; (store = qid_admin_store(map, i)) != NULL; i++) {
         if (uri != NULL && (strcmp(store->uri, uri) == 0 || is_same_place(store->uri, uri)))
             return store;
         g_string_append_printf(all, "%s%s", i > 0 ? ", " : "", store->uri);
     }
-    if (map->stores->len == 0)
+    if (first == NULL)
         fail(error, -ENOENT, "the daemon has no store");
     else if (uri == NULL)
         fail(error, -EINVAL, "the daemon has several stores, name one of them: %s", all->str);
@@ -261,7 +271,7 @@ void qid_store_try_again(struct qid_store *store)
     if (!qid_gate_is_lost(store) || pthread_mutex_trylock(&store->admin) != 0)
         return;
     if (pthread_rwlock_trywrlock(&store->use) == 0) {
-        if (store->handle == NULL &&
+        if (store->handle == NULL && !store->parked &&
             qidmap_store_open(store->uri, QIDMAP_OPEN_WRITE, NULL, &handle, &problem) == 0) {
             set_handle(store->map, store, handle);
             qid_gate_open(store, FALSE);
@@ -332,7 +342,8 @@ int qid_admin_closed(struct qid_map *map, struct qid_store *store,
         return fail(error, -EBUSY, "another request uses the store %s; try again later",
                     store->uri);
     }
-    rc = do_closed(map, store, work, data, error);
+    rc = store->parked ? fail(error, -ENOENT, "the daemon no longer has the store %s", store->uri)
+                       : do_closed(map, store, work, data, error);
     pthread_rwlock_unlock(&store->use);
     pthread_mutex_unlock(&store->admin);
     return rc;

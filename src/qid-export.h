@@ -38,14 +38,19 @@ struct qid_store {
     pthread_cond_t opened;
     gboolean closed; /* who would attach waits */
     gboolean lost;   /* it could not be opened again */
+    guint users;     /* exports. Of who adds and removes them */
+    gboolean parked; /* closed, as no export is left; may come back. Locks: admin and use, for
+                        writing both; and map->stores_lock */
     guint waiting;
     GArray *sessions; /* struct qid_session */
 };
 
 struct qid_map {
     struct mount_watch *watch;
-    GPtrArray *exports; /* struct qid_export */
-    GPtrArray *stores;  /* struct qid_store */
+    GPtrArray *exports;          /* struct qid_export. Lock: the watch of mounts, held */
+    GPtrArray *stores;           /* struct qid_store; they live as long as the map */
+    pthread_mutex_t stores_lock; /* the list, taken last */
+    guint admitted;              /* so many of the exports are */
 };
 
 struct qid_export {
@@ -85,9 +90,11 @@ gboolean qid_wants_handle(const struct mount_entry *entry);
 /* A guest that could reach the store could renumber everything: FALSE where it could. */
 gboolean qid_store_check_outside(const char *root_path, const char *uri, GError **error);
 
-/* The store of this URI, opened once however many exports share it: `stores` has those that are
- * open, and is to free its elements with qid_store_free(). Borrowed. */
-struct qid_store *qid_store_open_once(GPtrArray *stores, const char *uri, GError **error);
+/* The store of this URI, opened once however many exports share it; one user more. Borrowed. */
+struct qid_store *qid_store_open_once(struct qid_map *map, const char *uri, GError **error);
+
+/* Closes a store that has no users. FALSE: it is at work for an administrator. */
+gboolean qid_store_park(struct qid_store *store);
 void qid_store_free(gpointer data);
 
 /* The directory that a URI names, or NULL. */

@@ -86,10 +86,77 @@ gboolean qid_store_check_outside(const char *root_path, const char *uri, GError 
     return FALSE;
 }
 
-/* The store of this URI, opened once however many exports share it. */
-struct qid_store *qid_store_open_once(GPtrArray *stores, const char *uri, GError **error)
+static struct qid_store *find_store(struct qid_map *map, const char *key)
+{
+    for (guint i = 0; i < map->stores->len; i++) {
+        struct qid_store *store = g_ptr_array_index(map->stores, i);
+        if (strcmp(store->uri, key) == 0)
+            return store;
+    }
+    return NULL;
+}
+
+static qidmap_store *open_handle(const char *uri, GError **error)
 {
     struct qidmap_error problem;
+    qidmap_store *opened;
+    int rc =
+        qidmap_store_open(uri, QIDMAP_OPEN_WRITE | QIDMAP_OPEN_CREATE, NULL, &opened, &problem);
+
+    if (rc == 0)
+        return opened;
+    g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-rc), "%s", problem.text);
+    return NULL;
+}
+
+static void set_parked(struct qid_store *store, gboolean parked)
+{
+    pthread_mutex_lock(&store->map->stores_lock);
+    store->parked = parked;
+    pthread_mutex_unlock(&store->map->stores_lock);
+}
+
+/* Its gate was left open. */
+static gboolean open_parked(struct qid_store *store, const char *uri, GError **error)
+{
+    qidmap_store *handle = open_handle(uri, error);
+
+    if (handle == NULL)
+        return FALSE;
+    pthread_mutex_lock(&store->admin);
+    pthread_rwlock_wrlock(&store->use);
+    store->handle = handle;
+    set_parked(store, FALSE);
+    pthread_rwlock_unlock(&store->use);
+    pthread_mutex_unlock(&store->admin);
+    return TRUE;
+}
+
+gboolean qid_store_park(struct qid_store *store)
+{
+    if (store->parked)
+        return TRUE;
+    if (pthread_mutex_trylock(&store->admin) != 0)
+        return FALSE;
+    if (pthread_rwlock_trywrlock(&store->use) != 0) {
+        pthread_mutex_unlock(&store->admin);
+        return FALSE;
+    }
+    set_parked(store, TRUE);
+    mount_watch_hold(store->map->watch);
+    mount_watch_forget_stores(store->map->watch);
+    mount_watch_resume(store->map->watch);
+    qidmap_store_close(store->handle); /* NULL: it was lost */
+    store->handle = NULL;
+    qid_gate_open(store, FALSE);
+    pthread_rwlock_unlock(&store->use);
+    pthread_mutex_unlock(&store->admin);
+    return TRUE;
+}
+
+/* The store of this URI, opened once however many exports share it. */
+struct qid_store *qid_store_open_once(struct qid_map *map, const char *uri, GError **error)
+{
     qidmap_store *opened;
     g_autofree char *key = g_strdup(uri);
 
@@ -100,23 +167,26 @@ struct qid_store *qid_store_open_once(GPtrArray *stores, const char *uri, GError
         g_free(key);
         key = whole;
     }
-    for (guint i = 0; i < stores->len; i++) {
-        struct qid_store *store = g_ptr_array_index(stores, i);
-        if (strcmp(store->uri, key) == 0)
-            return store;
+    struct qid_store *store = find_store(map, key);
+    if (store != NULL) {
+        if (store->parked && !open_parked(store, uri, error))
+            return NULL;
+        store->users++;
+        return store;
     }
-    int rc =
-        qidmap_store_open(uri, QIDMAP_OPEN_WRITE | QIDMAP_OPEN_CREATE, NULL, &opened, &problem);
-    if (rc < 0) {
-        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-rc), "%s", problem.text);
+    opened = open_handle(uri, error);
+    if (opened == NULL)
         return NULL;
-    }
-    struct qid_store *store = g_new0(struct qid_store, 1);
+    store = g_new0(struct qid_store, 1);
     store->uri = g_steal_pointer(&key);
+    store->map = map;
     store->handle = opened;
+    store->users = 1;
     pthread_mutex_init(&store->admin, NULL);
     pthread_rwlock_init(&store->use, NULL);
     qid_gate_init(store);
-    g_ptr_array_add(stores, store);
+    pthread_mutex_lock(&map->stores_lock);
+    g_ptr_array_add(map->stores, store);
+    pthread_mutex_unlock(&map->stores_lock);
     return store;
 }

@@ -6,8 +6,9 @@
  * the watch on mountinfo that keeps it true (mount.c). Knows nothing of fids or messages.
  *
  * Threads: qid_from_stat() and qid_from_dirents() may be called from all workers at once, and what
- * says so from any thread; the others from the main thread, before the workers start or after they
- * ended.
+ * says so from any thread; qid_map_add_export(), qid_map_admit() and qid_map_remove_export() by one
+ * thread at a time, whatever others do; the rest from the main thread, before the workers start or
+ * after they ended.
  */
 #ifndef QID_H
 #define QID_H
@@ -61,7 +62,7 @@ void qid_set_contact(const char *path);
  * copied. */
 struct qid_map *qid_map_new(char *const *overrides, GError **error);
 
-/* Adds the export `name` with the open root directory `root_fd` (borrowed until qid_map_free;
+/* Adds the export `name` with the open root directory `root_fd` (borrowed until the export is gone;
  * O_PATH is enough) and `root_path`, its absolute path. Checks that it can be served; opens no
  * store. */
 struct qid_export *qid_map_add_export(struct qid_map *map, const char *name, const char *root_path,
@@ -75,6 +76,18 @@ void qid_export_set_versions(struct qid_export *exp, enum qid_versions versions)
 /* Opens (or creates) the stores, resolves every mount below every export, and begins to watch
  * mountinfo. After this, ids may be asked for. */
 gboolean qid_map_start(struct qid_map *map, GError **error);
+
+/* The same for what was added after qid_map_start(). FALSE: all of it is gone again, and nothing of
+ * the others was touched; the mapping of a filesystem that was met for the first time may be
+ * stored. */
+gboolean qid_map_admit(struct qid_map *map, GError **error);
+
+/* Removes an export, of whose ids nobody is told any more. */
+void qid_map_remove_export(struct qid_map *map, struct qid_export *exp);
+
+/* Closes the stores of which no export is left. FALSE: an administrator's verb uses one; to be
+ * called again. */
+gboolean qid_map_close_unused(struct qid_map *map);
 
 /* Stops watching, closes the stores (clean stop). NULL is allowed. */
 void qid_map_free(struct qid_map *map);

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifdef HAVE_SYSTEMD
@@ -21,6 +22,7 @@ static void fill(sigset_t *set)
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
     sigaddset(set, SIGUSR1);
+    sigaddset(set, SIGHUP);
 }
 
 void quit_prepare(void)
@@ -33,18 +35,22 @@ void quit_prepare(void)
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
-int quit_wait(void (*on_usr1)(void))
+int quit_wait(void (*on_usr1)(void), void (*on_hup)(void))
 {
     sigset_t set;
-    int number = 0;
+    int number;
 
     fill(&set);
-    while (sigwait(&set, &number) != 0 || number == SIGUSR1)
-        if (number == SIGUSR1) {
-            number = 0;
+    for (;;) {
+        if (sigwait(&set, &number) != 0)
+            continue;
+        if (number == SIGUSR1)
             on_usr1();
-        }
-    return number;
+        else if (number == SIGHUP)
+            on_hup();
+        else
+            return number;
+    }
 }
 
 void quit_now(void)
@@ -69,5 +75,23 @@ void quit_tell_stopping(void)
 {
 #ifdef HAVE_SYSTEMD
     sd_notify(0, "STOPPING=1");
+#endif
+}
+
+void quit_tell_reloading(void)
+{
+#ifdef HAVE_SYSTEMD
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld",
+               (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+#endif
+}
+
+void quit_tell_reloaded(void)
+{
+#ifdef HAVE_SYSTEMD
+    sd_notify(0, "READY=1");
 #endif
 }

@@ -37,7 +37,13 @@ int sandbox_calls_filter(void)
 #include <sched.h>
 #include <seccomp.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+
+#ifndef SYS_move_mount
+#define SYS_move_mount 429
+#endif
 
 static const char *const allowed[] = {
     /* files by descriptor */
@@ -107,6 +113,8 @@ static int allow(scmp_filter_ctx filter, int number, unsigned count,
 
 static int fill(scmp_filter_ctx filter)
 {
+    struct scmp_arg_cmp detached = {4, SCMP_CMP_EQ, 4 /* MOVE_MOUNT_F_EMPTY_PATH */, 0};
+    struct scmp_arg_cmp detach = {1, SCMP_CMP_EQ, MNT_DETACH, 0};
     struct scmp_arg_cmp thread = {0, SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD};
     int error = 0;
 
@@ -128,6 +136,11 @@ static int fill(scmp_filter_ctx filter)
 
         error = allow(filter, SCMP_SYS(prctl), 1, &option);
     }
+    /* Directories that reload adds and gives up (sandbox-host.c), in our own namespace. */
+    if (error == 0)
+        error = allow(filter, SYS_move_mount, 1, &detached);
+    if (error == 0)
+        error = allow(filter, SCMP_SYS(umount2), 1, &detach);
     /* clone3(2) hides its flags in memory; without it the C library takes clone(2). */
     if (error == 0)
         error = allow(filter, SCMP_SYS(clone), 1, &thread);

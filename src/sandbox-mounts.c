@@ -238,6 +238,8 @@ static int change_root(void)
     if (chdir(STAGING) != 0 || syscall(SYS_pivot_root, ".", ".") != 0 ||
         umount2(".", MNT_DETACH) != 0 || chdir("/") != 0)
         return -errno;
+    /* Another mount of it, for places of later ones; -1: those will need a restart. */
+    sandbox_set_root((int)syscall(SYS_open_tree, AT_FDCWD, "/", OPEN_TREE_CLONE | TREE_CLOEXEC));
     return mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) < 0
                ? -errno
                : 0;

@@ -57,16 +57,24 @@ static void want_system(GPtrArray *mounts)
 }
 
 /* The copies of exports and stores do not go away with the mounts of the host that they are of. So
- * these are held, for the life of the process: umount(8) says that they are busy, as they are,
- * where it would otherwise succeed and leave the filesystem in use. */
-static void hold(const char *path)
+ * these are held, as long as they are used: umount(8) says that they are busy, as they are, where
+ * it would otherwise succeed and leave the filesystem in use. */
+static void hold(const GPtrArray *mounts, const struct sandbox_mount *mount)
 {
-    if (open(path, O_PATH | O_CLOEXEC) < 0)
-        log_warning("%s: cannot be held: %s", path, g_strerror(errno));
+    int fd = open(mount->path, O_PATH | O_CLOEXEC);
+    bool system = false;
+
+    if (fd < 0)
+        log_warning("%s: cannot be held: %s", mount->path, g_strerror(errno));
+    for (guint i = 0; i < mounts->len; i++) {
+        const struct sandbox_mount *other = g_ptr_array_index(mounts, i);
+
+        system = system || (!other->held && sandbox_is_below(other->path, mount->path));
+    }
+    sandbox_note_held(mount->path, fd, mount->tree, system);
 }
 
-/* The part of a URI of a store that is a path; NULL: none. */
-static const char *store_path(const char *uri)
+const char *sandbox_store_path(const char *uri)
 {
     if (uri != NULL && (g_str_has_prefix(uri, "lmdb:") || g_str_has_prefix(uri, "xattr:")))
         return strchr(uri, ':') + 1;
@@ -77,7 +85,7 @@ static const char *store_path(const char *uri)
  * must be there. FALSE: neither is. */
 static gboolean resolve_store(struct settings_export *export, GPtrArray *mounts)
 {
-    const char *path = store_path(export->store);
+    const char *path = sandbox_store_path(export->store);
     char real[PATH_MAX];
     g_autofree char *dir = NULL, *name = NULL;
     gsize scheme;
@@ -172,13 +180,16 @@ static const char *enter_mounts(GPtrArray *mounts, char *const *dirs, GString *m
         const struct sandbox_mount *mount = g_ptr_array_index(mounts, i);
 
         if (mount->held)
-            hold(mount->path);
+            hold(mounts, mount);
     }
     if (!qid_keep_mounts(&problem))
         return not_done(missing, "mount namespace", problem->message);
+    if (!sandbox_host_start())
+        log_warning("no process can be started for reload: new directories will need a restart");
     failed = sandbox_mounts_enter(mounts, &step);
     if (failed == 0)
         return "yes";
+    sandbox_host_stop();
     if (strcmp(step, "unshare") == 0) /* nothing was changed yet */
         return not_done(missing, "mount namespace", g_strerror(-failed));
     g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED,

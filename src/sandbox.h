@@ -25,7 +25,38 @@ gboolean sandbox_enter(struct settings *settings, GError **error);
 /* What was taken away, in one line for the log. */
 const char *sandbox_status(void);
 
+/* ---- for reload: one thread at a time; without a namespace of our own they change nothing ------
+ */
+
+/* A file of the host, open for reading; a descriptor or a negative errno. */
+int sandbox_open_file(const char *path);
+
+/* Makes a directory of the host, with what is mounted below, reachable at its real path, which
+ * *path becomes. For an export, and for a store (a URI; its directory may be still to be made). */
+gboolean sandbox_bring_dir(char **path, GError **error);
+gboolean sandbox_bring_store(char **uri, GError **error);
+
+/* Gives up what was made reachable, now or at the start, and none of `paths` is, or is below. */
+void sandbox_keep_only(const GPtrArray *paths);
+
 /* ---- the parts ------------------------------------------------------------------------------- */
+
+/* The part of a URI of a store that is a path; NULL: none. */
+const char *sandbox_store_path(const char *uri);
+
+/* The process that stays with the host; before the namespace is entered. */
+bool sandbox_host_start(void);
+void sandbox_host_stop(void);
+
+/* The root of the new namespace, writable; taken over. */
+void sandbox_set_root(int fd);
+
+/* `path` is shown in the new namespace; `fd` (taken over) holds the host's mount. `system`: not to
+ * be given up. */
+void sandbox_note_held(const char *path, int fd, bool tree, bool system);
+
+/* Whether `path` is `dir` or below. */
+bool sandbox_is_below(const char *path, const char *dir);
 
 /* One thing that shall be in the new namespace. */
 struct sandbox_mount {

@@ -20,6 +20,7 @@
 #include "src/security.h"
 
 struct allow;
+struct config_lines;
 
 struct settings_export {
     char *name;
@@ -33,6 +34,7 @@ struct settings_export {
     enum qid_versions versions;
     bool subdirs;        /* clients may attach to directories below it */
     struct allow *allow; /* NULL: everybody */
+    char *words; /* all of this as it was given, but the name: the same where nothing changed */
 };
 
 /* What the daemon takes away from itself (sandbox.h). */
@@ -59,6 +61,9 @@ struct settings {
     uint32_t msize_max;
     uint64_t descriptors; /* of fids that are not open; 0: as RLIMIT_NOFILE allows */
     int ready_fd;         /* -1: none */
+    char *config;         /* the file, NULL: none was read */
+    struct config_lines *lines;
+    char **fixed; /* NAME=TEXT of what cannot change while the daemon runs */
 };
 
 enum settings_result {
@@ -71,6 +76,18 @@ enum settings_result {
 /* Reads both. On SETTINGS_USAGE and SETTINGS_BAD the error is set. */
 enum settings_result settings_read(int *argc, char ***argv, struct settings **settings,
                                    GError **error);
+
+/* The same once more, while the daemon runs: what it was started with need not be there. */
+enum settings_result settings_read_again(int *argc, char ***argv, struct settings **settings,
+                                         GError **error);
+
+/* The name of an option that differs and cannot change while the daemon runs; NULL: none does. To
+ * be freed. */
+char *settings_fixed_change(const struct settings *before, const struct settings *after);
+
+/* "FILE:LINE: " of a key of the file, or of its group; "": it is not from the file. To be freed. */
+char *settings_where(const struct settings *settings, const char *group, const char *key);
+
 void settings_free(struct settings *settings);
 
 #endif

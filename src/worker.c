@@ -388,16 +388,22 @@ void worker_out_end(struct worker *worker)
     worker->out_size = 0;
 }
 
-int worker_tick(unsigned ms, void (*on_tick)(void))
+int worker_set_tick(unsigned ms)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = EVENT_TICK};
     struct itimerspec times = {
         .it_interval = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000}};
 
     times.it_value = times.it_interval;
+    return timerfd_settime(pool.timer, 0, &times, NULL) < 0 ? -errno : 0;
+}
+
+int worker_tick(unsigned ms, void (*on_tick)(void))
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = EVENT_TICK};
+
     pool.on_tick = on_tick;
     pool.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (pool.timer < 0 || timerfd_settime(pool.timer, 0, &times, NULL) < 0 ||
+    if (pool.timer < 0 || worker_set_tick(ms) < 0 ||
         epoll_ctl(pool.epoll, EPOLL_CTL_ADD, pool.timer, &event) < 0)
         return -errno;
     return 0;

@@ -45,6 +45,9 @@ void worker_queue_request(struct request *request);
 /* Calls `on_tick` every `ms` milliseconds, in a worker. 0 or a negative errno. */
 int worker_tick(unsigned ms, void (*on_tick)(void));
 
+/* From now on every `ms` milliseconds; any thread. */
+int worker_set_tick(unsigned ms);
+
 /* Between the two, the worker runs a request with the reader role in hand, and the monitor may take
  * the role. worker_let_go() returns whether it is still there. */
 void worker_hold(struct worker *worker, struct conn *conn);

@@ -107,7 +107,8 @@ is "$(grep -E '^[a-z_]+$' "$tmp/schema" | tr _ ' ' | sort)" "$(sort <<<"$verbs")
 # ---- real output
 make_tree || bail_out "cannot make the tree"
 control=$tmp/control
-serve_tree --control "$control"
+printf '[export %s]\ndir=%s\n' kept "$tree" gone "$tree" >"$tmp/conf"
+serve_tree --control "$control" --config "$tmp/conf"
 meet_all
 
 json() { # VERB-WITH-_ ARG...: its JSON lines go to $tmp/out.VERB, behind those that are there
@@ -123,6 +124,9 @@ json top --once --control "$control"
 json metrics --control "$control"
 json status --store "$store"
 json drain --control "$control" "$tmp"
+printf '[export %s]\ndir=%s\n' new "$tree" kept "$tree" >"$tmp/conf"
+echo readonly=true >>"$tmp/conf"
+json reload --control "$control"
 json fs_list --store "$store"
 json fs_show --store "$store" 1
 json fs_identify --store "$store" "$tree"

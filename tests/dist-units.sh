@@ -13,7 +13,7 @@ mkdir -p "$units" "$tmp/root/etc/qidmap" "$tmp/root/usr/sbin" "$tmp/root/usr/lib
 for unit in qidmapd.service qidmapd@.service qidmapd@.socket; do
     [ -e "$top_builddir/dist/$unit" ] || bail_out "no dist/$unit: run make first"
     # the folder of an installation is not there: a program of the same kind stands for the daemon
-    sed 's,^ExecStart=[^ ]*,ExecStart=/bin/true,' "$top_builddir/dist/$unit" >"$units/$unit"
+    sed 's,^\(Exec[A-Z][a-z]*\)=[^ ]*,\1=/bin/true,' "$top_builddir/dist/$unit" >"$units/$unit"
 done
 cp "$units/qidmapd@.service" "$units/qidmapd@data.service"
 cp "$units/qidmapd@.socket" "$units/qidmapd@data.socket"
@@ -31,7 +31,7 @@ sed 's/^Type=notify/Type=notify\nProtectEverything=yes/' "$units/qidmapd.service
 
 # What the two have of the template is told apart by name.
 for line in 'ConditionPathExists=.*/qidmap/%i.conf' 'RuntimeDirectory=qidmapd-%i' \
-    'ExecStart=.*--config .*/qidmap/%i.conf'; do
+    'ExecStart=.*--config .*/qidmap/%i.conf' 'ExecReload=.*/qidmapctl reload --pid $MAINPID'; do
     check "qidmapd@.service has $line" grep -q "^$line\$" "$top_builddir/dist/qidmapd@.service"
 done
 check_fails "qidmapd.service has no %i" grep -q '%i' "$top_builddir/dist/qidmapd.service"

@@ -24,9 +24,9 @@ is "$(table control | awk '{ print $1, $2 }' | sort)" "$(grep -E '^[A-Z]' "$tmp/
 
 # "files" are half of the descriptors, of which connections are half at most
 is "$(sed -n 's/^connections-of-1000 //p' "$tmp/code")" 500 "connections: not more than half of those"
-check "files: half of what the process may have" grep -qE '^ +limit_defaults\(&limits, share \* 4\);' \
-    "$top_srcdir/src/main.c"
-check "of which there are eight parts" grep -qE 'share = \(all - own\) / 8;' "$top_srcdir/src/main.c"
+check "files: half of what the process may have" grep -qE '^ +limit_defaults\(&limits, share_of_descriptors\(settings\) \* 4\);' \
+    "$top_srcdir/src/tuning.c"
+check "of which there are eight parts" grep -qE 'return \(all - own\) / 8;' "$top_srcdir/src/tuning.c"
 
 # ten capabilities
 words=$(sed -n '/^=head1 THE SANDBOX/,/^=head1/p' "$page")

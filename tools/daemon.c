@@ -43,7 +43,7 @@ static gboolean is_socket(const char *path)
 }
 
 /* Where a daemon has its socket when nothing else is said. */
-static char *default_path(gint64 pid)
+char *daemon_of_process(gint64 pid)
 {
     const char *runtime = g_getenv("XDG_RUNTIME_DIR");
     g_autofree char *name = g_strdup_printf("control-%" G_GINT64_FORMAT, pid);
@@ -64,7 +64,7 @@ int daemon_find(const char *uri, char **path, struct qidmap_error *error)
 
     if (code < 0)
         return code;
-    found = holder.contact[0] == '/' ? g_strdup(holder.contact) : default_path(holder.pid);
+    found = holder.contact[0] == '/' ? g_strdup(holder.contact) : daemon_of_process(holder.pid);
     if (!is_socket(found))
         return fail(error, -EBUSY,
                     "%.200s: another process has it open for writing (pid and name: "

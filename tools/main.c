@@ -79,6 +79,10 @@ static const struct cmd commands[] = {
      "Then the host can unmount it. What clients have open there stays open, and is listed. Exit\n"
      "status: 1 where something is.\n",
      cmd_drain},
+    {"reload", "", "have a daemon read its configuration again",
+     "New exports can be attached to, those that are gone no longer can, and sessions go on. Where\n"
+     "anything is wrong, nothing changes. The daemon is named as for top, or by its process.\n",
+     cmd_reload},
     {"survey", "DIR", "tell what ids an export of DIR would get", SURVEY_DETAILS, cmd_survey},
     {"top", "", "show what a daemon does, now and again",
      "The daemon is named by its control socket or its store; where there is only one, it is\n"

@@ -6,7 +6,7 @@ _qidmapctl() {
     local words= options="--store --export --config --json --help"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup manifest preflight adopt drain survey top metrics fs --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup manifest preflight adopt drain reload survey top metrics fs --help --version" -- "$cur")
         return
     fi
     case $prev in
@@ -20,7 +20,7 @@ _qidmapctl() {
         mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
-    --export | --guest-inode | --fs-id | --fs | --interval | --list)
+    --export | --guest-inode | --fs-id | --fs | --interval | --list | --pid)
         return
         ;;
     esac
@@ -41,6 +41,9 @@ _qidmapctl() {
         ;;
     drain)
         options="$options --control"
+        ;;
+    reload)
+        options="$options --control --pid"
         ;;
     survey)
         options="--json --help"

@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# Promise: a daemon that is shut into mounts of its own can be told of directories of the host that it
+# has never seen, and serves them as if it had them from the start: with the same ids, with what is
+# mounted below, and with what is mounted later. What it no longer serves it holds no longer, so that
+# the host can unmount it; where that is refused in part, nothing of it stays. `qidmapctl reload` fails
+# where the daemon refuses. The process that stays with the host has no socket of the daemon's open,
+# and ends with it.
+
+if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
+    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
+fi
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/ctl-common.sh"
+need_mounts
+mount --make-rshared / || bail_out "cannot make mounts shared"
+on_exit 'unmount_below "$tmp"'
+control=$tmp/control conf=$tmp/conf
+stat9=$top_builddir/tests/9pstat
+mkdir -p "$tmp/a" "$tmp/place/b/sub" "$tmp/stores" "$tmp/disk"
+echo a >"$tmp/a/f"
+mount -t tmpfs none "$tmp/disk"
+mkdir "$tmp/disk/d"
+echo d >"$tmp/disk/d/f"
+mount -t tmpfs none "$tmp/place/b/sub"
+echo s >"$tmp/place/b/sub/f"
+echo b >"$tmp/place/b/f"
+
+conf() { # NAME=DIR...
+    local one
+    printf '[daemon]\nlisten=unix:%s\ncontrol=%s\nisolate=yes\n' "$tmp/s" "$control" >"$conf"
+    for one; do
+        printf '[export %s]\ndir=%s\nstore=lmdb:%s\n' "${one%%=*}" "${one#*=}" \
+            "$tmp/stores/${one%%=*}" >>"$conf"
+    done
+}
+reload() { run reload --control "$control"; }
+ids() { "$stat9" "unix:$tmp/s" "$1" -R 2>&1 | sort -k4; }
+mounts() { cut -d' ' -f5 "/proc/$qidmapd_pid/mountinfo" | grep -F "$tmp" | sort; }
+
+# ---- the same ids as from the start
+conf "a=$tmp/a" "b=$tmp/place/b" "d=$tmp/disk/d"
+start_qidmapd --config "$conf" || bail_out "qidmapd does not start: $(tail -3 "$qidmapd_log")"
+a=$(ids a) b=$(ids b) d=$(ids d)
+stop_qidmapd
+conf "a=$tmp/a"
+start_qidmapd --config "$conf"
+first=$(mounts)
+conf "a=$tmp/a" "b=$tmp/place/b" "d=$tmp/disk/d"
+reload
+exits 0 "a directory that the daemon has never seen"
+is "$out" "added: b
+added: d
+as before: 1" "what is told"
+is "$(ids b)" "$b" "its ids, and those of what is mounted there, are those of a start"
+is "$(ids d)" "$d" "and those of a directory that is no mount point of its disk"
+is "$(ids a)" "$a" "and those of what was there"
+
+# ---- mounts that come and go
+mkdir "$tmp/place/b/late"
+mount -t tmpfs none "$tmp/place/b/late"
+echo late >"$tmp/place/b/late/f"
+appears() { [ "$("$stat9" "unix:$tmp/s" b late/f 2>/dev/null | wc -l)" = 1 ]; }
+check "what is mounted there later is served" wait_until 20 appears
+check "the host can unmount it" umount "$tmp/place/b/late"
+rmdir "$tmp/place/b/late"
+
+# ---- what is no longer served is not held
+check_fails "the disk is busy while it is served" umount "$tmp/disk"
+conf "a=$tmp/a" "b=$tmp/place/b"
+reload
+exits 0 "an export is taken out"
+gone() { umount "$tmp/disk" 2>/dev/null; }
+check "then the host can unmount its disk" wait_until 20 gone
+conf "a=$tmp/a"
+reload
+settled() { [ "$(mounts)" = "$first" ]; }
+check "and the daemon has the mounts of before" wait_until 20 settled
+
+# ---- what is refused
+conf "a=$tmp/a" "b=$tmp/place/b" "c=$tmp/nowhere"
+reload
+exits 3 "a directory that is not there"
+complains "$conf:11: dir: $tmp/nowhere: No such file" "file and line"
+is "$(mounts)" "$first" "nothing stays of what was good"
+is "$(ids a)" "$a" "the old one is served on"
+mkdir "$tmp/private"
+mount -t tmpfs none "$tmp/private"
+mount --make-private "$tmp/private"
+mkdir "$tmp/private/p"
+conf "a=$tmp/a" "p=$tmp/private/p"
+reload
+exits 3 "a mount that would not be followed"
+complains "restart" "needs a restart"
+umount "$tmp/private"
+
+# ---- often, and the process outside
+conf "a=$tmp/a" "b=$tmp/place/b"
+cp "$conf" "$tmp/with"
+conf "a=$tmp/a"
+cp "$conf" "$tmp/without"
+fds() { ls "/proc/$qidmapd_pid/fd" | wc -l; }
+failed=0
+for i in $(seq 25); do
+    cp "$tmp/with" "$conf"
+    "$ctl" reload --control "$control" >/dev/null || failed=1
+    [ "$i" != 5 ] || before=$(fds)
+    cp "$tmp/without" "$conf"
+    "$ctl" reload --control "$control" >/dev/null || failed=1
+    wait_until 20 settled || failed=1
+done
+cp "$tmp/with" "$conf"
+"$ctl" reload --control "$control" >/dev/null || failed=1
+is "$failed" 0 "26 times"
+[ "$(fds)" -le $((before + 1)) ]
+is $? 0 "no descriptor is left"
+is "$(ids b)" "$b" "the ids are the same still"
+outside=$(pgrep -P "$qidmapd_pid")
+is "$(echo "$outside" | wc -w)" 1 "one process stays with the host"
+is "$(ls "/proc/$outside/fd" | wc -l)" 4 "it has nothing of the daemon's open"
+is "$(awk '$1 == "CapPrm:" { print $2 }' "/proc/$outside/status")" 0000000000200004 "few capabilities"
+kill -KILL "$outside"
+conf "a=$tmp/a" "d=$tmp/a/.."
+reload
+exits 3 "without it, new directories"
+check "need a restart" grep -q "process for the host is gone.*restart" "$qidmapd_log"
+stop_qidmapd
+is "$qidmapd_status" 0 "it ends in order"
+start_qidmapd --config "$tmp/with"
+outside=$(pgrep -P "$qidmapd_pid")
+stop_qidmapd KILL
+check "the process outside ends with a daemon that is killed" wait_until 20 process_gone "$outside"
+
+tap_done

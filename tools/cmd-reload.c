@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * `qidmapctl reload`: has the daemon read its configuration again, and tells what came of it. For
+ * ExecReload= of its unit, too: so `systemctl reload` fails where the daemon refuses.
+ */
+#include "config.h"
+
+#include <stdio.h>
+
+#include "tools/cmd.h"
+#include "tools/daemon.h"
+#include "tools/stats-source.h"
+
+static void show(JsonObject *reply, const char *member)
+{
+    JsonArray *names =
+        json_object_has_member(reply, member) ? json_object_get_array_member(reply, member) : NULL;
+
+    for (guint i = 0; names != NULL && i < json_array_get_length(names); i++) {
+        g_autofree char *name = cmd_terminal(json_array_get_string_element(names, i));
+
+        printf("%s: %s\n", member, name);
+    }
+}
+
+int cmd_reload(const struct cmd *cmd, int argc, char **argv)
+{
+    gint64 pid = 0;
+    const GOptionEntry entries[] = {{"pid", 0, 0, G_OPTION_ARG_INT64, &pid,
+                                     "the process of the daemon, with its socket in the usual "
+                                     "place",
+                                     "N"},
+                                    {NULL, 0, 0, 0, NULL, NULL, NULL}};
+    g_auto(cmd_options) options = {.use = CMD_STORE_MAYBE, .writes = TRUE};
+    g_autofree char *socket = NULL;
+    g_autoptr(JsonObject) reply = NULL;
+    struct qidmap_error error;
+    int status;
+
+    if (!cmd_parse(cmd, &options, entries, argc, argv, &status)) {
+        return status;
+    }
+    if (g_strv_length(options.rest) != 0) {
+        return cmd_usage(cmd, "reload takes no arguments");
+    }
+    if (pid < 0 || (pid > 0 && (options.control != NULL || cmd_has_store(&options)))) {
+        return cmd_usage(cmd, "--pid N names a process, and then nothing else names the daemon");
+    }
+    if (pid > 0) {
+        socket = daemon_of_process(pid);
+    } else {
+        status = stats_find(&options, options.control, &socket);
+        if (status != CMD_OK) {
+            return status;
+        }
+    }
+    if (daemon_call(socket, "reload", NULL, NULL, 0, NULL, &reply, &error) < 0) {
+        cmd_error("%s", error.text);
+        return CMD_CANNOT;
+    }
+    if (options.json) {
+        cmd_json_line(json_object_ref(reply));
+        return CMD_OK;
+    }
+    show(reply, "added");
+    show(reply, "changed");
+    show(reply, "removed");
+    printf("as before: %" G_GUINT64_FORMAT "\n", daemon_u64(reply, "same"));
+    return CMD_OK;
+}
