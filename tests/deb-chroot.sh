@@ -248,7 +248,7 @@ check "the store is kept" has_store
 check "install again" install
 # On a terminal the question is put; what is typed first is no.
 script -qec "chroot '$root' env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C TERM=dumb DEBIAN_FRONTEND=readline dpkg -P qidmap" \
-    /dev/null < <(echo n; sleep 5) >"$tmp/asked" 2>&1
+    /dev/null < <(echo n; sleep 30) >"$tmp/asked" 2>&1
 check "purge on a terminal asks" grep -q 'Delete the stores' "$tmp/asked"
 check "the answer was no: the store is kept" has_store
 check "install again" install
