@@ -98,7 +98,7 @@ static guint look_into(int fd, guint64 mount_id, struct qm_fuse_entry *entries, 
 int qm_fuse_look(int root, enum qm_fuse_inodes *inodes)
 {
     g_autoptr(GPtrArray) folders = g_ptr_array_new_with_free_func(g_free);
-    struct qm_fuse_entry entries[ENTRIES_MAX];
+    struct qm_fuse_entry entries[ENTRIES_MAX] = {0};
     struct statx stx;
     char link[64];
     guint count = 0;
