@@ -24,7 +24,7 @@
 #define GROUPS_MAX    65536
 #define FRESH_SECONDS 10
 #define WAIT_SECONDS  5
-#define MOMENT_US     250000 /* no answer for so long: they hang */
+#define MOMENT_US     1000000 /* no answer for so long: they hang */
 #define ANSWERS_MAX   4096
 
 struct answer {
