@@ -21,6 +21,8 @@
 #define SAMPLES_MAX 200000u
 #define DEEP_MAX    256u
 
+#define GETATTR_REPLY 160u
+
 static guint8 room[ROOM];
 
 double speed_now(void)
@@ -375,24 +377,29 @@ static gpointer ask_main(gpointer data)
 {
     struct asker *asker = data;
     g_autoptr(GByteArray) frame = client_pack(TGETATTR, 1, "dq", SPEED_FILE, GETATTR_BASIC);
+    guint32 size = GUINT32_TO_LE(GETATTR_REPLY);
     guint8 reply[4096];
     int fd = asker->peer.client->fd;
 
+    if (asker->peer.floor)
+        memcpy(frame->data + 7, &size, 4);
     while (g_atomic_int_get(&going) == 0)
         g_usleep(100);
     while (g_atomic_int_get(&going) == 1) {
         send_all(fd, frame->data, frame->len);
-        if (recv(fd, reply, sizeof reply, 0) < 7 || reply[4] != TGETATTR + 1)
+        if (recv(fd, reply, sizeof reply, 0) < 7 ||
+            (!asker->peer.floor && reply[4] != TGETATTR + 1))
             speed_die("a request of one of many connections");
         asker->count++;
     }
     return NULL;
 }
 
-double speed_connections(const struct peer *peer, guint connections, double seconds)
+struct speed_many speed_connections(const struct peer *peer, guint connections, double seconds)
 {
     g_autofree struct asker *askers = g_new0(struct asker, connections);
-    guint64 total = 0;
+    struct speed_many result;
+    guint64 total = 0, cpu, own;
     double start;
 
     g_atomic_int_set(&going, 0);
@@ -401,6 +408,8 @@ double speed_connections(const struct peer *peer, guint connections, double seco
         speed_attach(&askers[i].peer);
         askers[i].thread = g_thread_new("ask", ask_main, &askers[i]);
     }
+    cpu = peer_cpu(peer->pid);
+    own = peer_cpu(getpid());
     start = speed_now();
     g_atomic_int_set(&going, 1);
     g_usleep((gulong)(seconds * 1e6));
@@ -408,7 +417,12 @@ double speed_connections(const struct peer *peer, guint connections, double seco
     for (guint i = 0; i < connections; i++) {
         g_thread_join(askers[i].thread);
         total += askers[i].count;
-        client_close(askers[i].peer.client);
     }
-    return (double)total / (speed_now() - start);
+    total = MAX(total, 1);
+    result.rate = (double)total / (speed_now() - start);
+    result.cpu = (double)(peer_cpu(peer->pid) - cpu) / 1e3 / (double)total;
+    result.client_cpu = (double)(peer_cpu(getpid()) - own) / 1e3 / (double)total;
+    for (guint i = 0; i < connections; i++)
+        client_close(askers[i].peer.client);
+    return result;
 }

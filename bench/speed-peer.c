@@ -98,23 +98,29 @@ static void floor_serve(int fd, guint8 *in, guint8 *out)
     }
 }
 
+/* One connection, which it closes. */
+static gpointer floor_main(gpointer data)
+{
+    g_autofree guint8 *in = g_malloc0(FLOOR_ROOM), *out = g_malloc0(FLOOR_ROOM);
+    int one = 1, fd = GPOINTER_TO_INT(data);
+
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    floor_serve(fd, in, out);
+    close(fd);
+    return NULL;
+}
+
+/* A thread for each connection: nothing between the socket and who answers. */
 static pid_t floor_start(int listener)
 {
-    guint8 *in = g_malloc0(FLOOR_ROOM), *out = g_malloc0(FLOOR_ROOM);
     pid_t pid = fork();
 
     if (pid == 0) {
         child_begin();
-        for (;;) {
-            int one = 1, fd = accept(listener, NULL, NULL);
-
-            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-            floor_serve(fd, in, out);
-            close(fd);
-        }
+        for (;;)
+            g_thread_unref(
+                g_thread_new("floor", floor_main, GINT_TO_POINTER(accept(listener, NULL, NULL))));
     }
-    g_free(in);
-    g_free(out);
     close(listener);
     remember(pid);
     return pid;
@@ -126,7 +132,7 @@ static int listen_unix(const char *path)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     g_strlcpy(sa.sun_path, path, sizeof sa.sun_path);
-    if (fd < 0 || bind(fd, (void *)&sa, sizeof sa) < 0 || listen(fd, 8) < 0)
+    if (fd < 0 || bind(fd, (void *)&sa, sizeof sa) < 0 || listen(fd, 128) < 0)
         speed_die(path);
     return fd;
 }
@@ -137,7 +143,7 @@ static int listen_tcp(guint16 *port)
     socklen_t size = sizeof sa;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    if (fd < 0 || bind(fd, (void *)&sa, sizeof sa) < 0 || listen(fd, 8) < 0 ||
+    if (fd < 0 || bind(fd, (void *)&sa, sizeof sa) < 0 || listen(fd, 128) < 0 ||
         getsockname(fd, (void *)&sa, &size) < 0)
         speed_die("tcp socket");
     *port = ntohs(sa.sin_port);

@@ -335,21 +335,30 @@ static void run_stream(gboolean write)
     line(name, "tcp", ratio(ours, diods), "of diod's", write ? 1.2 : 1.5, TRUE);
 }
 
+/* The floor shows what the machine and this client, whose threads are as many, make of 64. */
 static void run_connections(void)
 {
-    static const char *const transports[] = {"unix", "tcp"};
-
-    for (guint t = 0; t < G_N_ELEMENTS(transports) && wanted("connections"); t++) {
-        const struct peer *peer = find_peer("qidmapd", transports[t]);
-        g_autoptr(GArray) few = doubles(), many = doubles();
+    for (guint p = 0; p < peers->len && wanted("connections"); p++) {
+        const struct peer *peer = peers->pdata[p];
+        g_autoptr(GArray) few = doubles(), many = doubles(), few_cpu = doubles();
+        g_autoptr(GArray) many_cpu = doubles(), own = doubles();
 
         for (int round = 0; round < MAX(opt.rounds / 3, 3); round++) {
-            note(few, speed_connections(peer, 8, opt.slice * 2));
-            note(many, speed_connections(peer, 64, opt.slice * 2));
+            struct speed_many one = speed_connections(peer, 8, opt.slice * 2);
+
+            note(few, one.rate);
+            note(few_cpu, one.cpu);
+            one = speed_connections(peer, 64, opt.slice * 2);
+            note(many, one.rate);
+            note(many_cpu, one.cpu);
+            note(own, one.client_cpu);
         }
-        printf("connections, %s: 8 get %.0f answers/s, 64 get %.0f\n", transports[t], median(few),
-               median(many));
-        line("64 connections to 8, rate", transports[t], ratio(many, few), "x", 1.0, TRUE);
+        printf("connections, %s, %s: 8 get %.0f answers/s (CPU %.2f us each), 64 get %.0f (%.2f; "
+               "%.2f of the client)\n",
+               peer->name, peer->transport, median(few), median(few_cpu), median(many),
+               median(many_cpu), median(own));
+        if (strcmp(peer->name, "qidmapd") == 0)
+            line("64 connections to 8, rate", peer->transport, ratio(many, few), "x", 1.0, TRUE);
     }
 }
 

@@ -113,8 +113,12 @@ double speed_stream(struct peer *peer, gboolean write, guint32 size, guint depth
 double speed_readdir(struct peer *peer, const char *dir, double seconds);
 double speed_getdents(const char *path, double seconds);
 
-/* Tgetattr over so many connections at once: answers in a second. */
-double speed_connections(const struct peer *peer, guint connections, double seconds);
+/* Tgetattr over so many connections at once, a thread of the client for each: answers in a second,
+ * and microseconds of CPU for each answer. */
+struct speed_many {
+    double rate, cpu, client_cpu;
+};
+struct speed_many speed_connections(const struct peer *peer, guint connections, double seconds);
 
 /* speed-store.c: makes a store with so many rows of the full map. */
 void speed_store_make(const char *uri, guint64 rows);

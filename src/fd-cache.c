@@ -35,14 +35,20 @@
 #define SHARDS  16
 #define INDEXES 16
 
+#define INDEX_BITS_MIN 4
+
 #define DRAIN_TIMES 200 /* how often it waits for requests that are at work */
 #define NAMES_TIMES 600 /* the same for changes of names, before the first fid is closed */
 
-struct fd_shared {
-    int refs; /* atomic */
-    int kept; /* atomic */
-    int fd;
+/* A descriptor of several fids. Few have one, so that it is looked for by its number. */
+struct shared {
+    gint64 fd;
+    uint64_t refs; /* with the lock of all of them, as the rest */
+    bool kept;
 };
+
+static pthread_mutex_t shared_lock = PTHREAD_MUTEX_INITIALIZER;
+static GHashTable *shared_fds; /* &fd -> struct shared; the lock comes after all others */
 
 /* Fids whose descriptor may be closed, in the order in which it came; and others that have one. */
 struct list {
@@ -55,10 +61,13 @@ static struct shard {
     struct list idle, fixed;
 } shards[SHARDS];
 
-/* Closed fids by file (locator_key), and the files whose fids must not be closed now. */
+/* Closed fids by file (locator_key), and the files whose fids must not be closed now. The table is
+ * one of chains through the fids themselves, as there may be a great many. */
 static struct index {
     pthread_mutex_t lock;
-    GHashTable *closed; /* key -> struct fd_slot, with others after it in `same` */
+    struct fd_slot **closed; /* NULL: none yet */
+    unsigned bits;           /* of them there are 2^bits chains */
+    uint64_t count;
     struct fd_guard *guards;
 } indexes[INDEXES];
 
@@ -82,10 +91,9 @@ static void init_locks(void)
 {
     for (unsigned i = 0; i < SHARDS; i++)
         pthread_mutex_init(&shards[i].lock, NULL);
-    for (unsigned i = 0; i < INDEXES; i++) {
+    for (unsigned i = 0; i < INDEXES; i++)
         pthread_mutex_init(&indexes[i].lock, NULL);
-        indexes[i].closed = g_hash_table_new(g_int64_hash, g_int64_equal);
-    }
+    shared_fds = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
 }
 
 void fd_cache_init(uint64_t files, uint64_t kept)
@@ -109,17 +117,20 @@ static struct fid *fid_of(struct fd_slot *slot)
     return (struct fid *)(void *)((char *)slot - offsetof(struct fid, slot));
 }
 
+static uint64_t hash_of(uint64_t key)
+{
+    return key * 0x9e3779b97f4a7c15u;
+}
+
 /* All of a session in one, so that sessions do not meet there as a rule. */
 static struct shard *shard_of(const struct fid *fid)
 {
-    uint64_t hash = (uint64_t)(uintptr_t)fid->account * 0x9e3779b97f4a7c15u;
-
-    return &shards[hash >> 60];
+    return &shards[hash_of((uint64_t)(uintptr_t)fid->account) >> 60];
 }
 
 static struct index *index_of(uint64_t key)
 {
-    return &indexes[(key * 0x9e3779b97f4a7c15u) >> 60];
+    return &indexes[hash_of(key) >> 60];
 }
 
 static bool change(struct fd_slot *slot, int from, int to)
@@ -139,6 +150,14 @@ static void wait_a_little(unsigned *times)
         sched_yield();
     else
         g_usleep(200);
+}
+
+/* Who is waited for may have to wait for a filesystem, and that for as long as it likes. */
+static void wait_longer(unsigned *times)
+{
+    wait_a_little(times);
+    if (*times > 128)
+        g_usleep(MIN(*times - 128, 50) * 200);
 }
 
 static void list_add(struct list *list, struct fd_slot *slot)
@@ -167,7 +186,7 @@ static void list_remove(struct list *list, struct fd_slot *slot)
     __atomic_store_n(&list->count, list->count - 1, __ATOMIC_RELAXED);
 }
 
-static struct list *list_of(struct shard *shard, enum fd_list which)
+static struct list *list_of(struct shard *shard, uint8_t which)
 {
     return which == FD_LIST_IDLE ? &shard->idle : &shard->fixed;
 }
@@ -204,12 +223,53 @@ static void close_counted(int fd, bool kept)
     close(fd);
 }
 
-static void shared_unref(struct fd_shared *shared)
+static void share_begin(int fd)
 {
-    if (__atomic_sub_fetch(&shared->refs, 1, __ATOMIC_ACQ_REL) > 0)
-        return;
-    close_counted(shared->fd, shared->kept != 0);
-    g_free(shared);
+    struct shared *shared;
+    gint64 key = fd;
+
+    pthread_mutex_lock(&shared_lock);
+    shared = g_hash_table_lookup(shared_fds, &key);
+    if (shared == NULL) {
+        shared = g_new0(struct shared, 1);
+        shared->fd = key;
+        g_hash_table_insert(shared_fds, &shared->fd, shared);
+        __atomic_fetch_add(&cache.held, 1, __ATOMIC_RELAXED);
+    }
+    shared->refs++;
+    pthread_mutex_unlock(&shared_lock);
+}
+
+static void share_end(int fd)
+{
+    struct shared *shared;
+    gint64 key = fd;
+    bool last, kept;
+
+    pthread_mutex_lock(&shared_lock);
+    shared = g_hash_table_lookup(shared_fds, &key);
+    last = --shared->refs == 0;
+    kept = shared->kept;
+    if (last) /* before the number can mean another file */
+        g_hash_table_remove(shared_fds, &key);
+    pthread_mutex_unlock(&shared_lock);
+    if (last)
+        close_counted(fd, kept);
+}
+
+/* From now on it is counted as one that stays. True: it was already. */
+static bool keep_shared(int fd)
+{
+    struct shared *shared;
+    gint64 key = fd;
+    bool already;
+
+    pthread_mutex_lock(&shared_lock);
+    shared = g_hash_table_lookup(shared_fds, &key);
+    already = shared->kept;
+    shared->kept = true;
+    pthread_mutex_unlock(&shared_lock);
+    return already;
 }
 
 /* Closes the descriptor, or gives up its share of it. */
@@ -217,46 +277,79 @@ static void drop_fd(struct fid *fid)
 {
     struct fd_slot *slot = &fid->slot;
 
-    if (slot->shared != NULL)
-        shared_unref(slot->shared);
+    if (slot->shared)
+        share_end(fid->fd);
     else if (slot->counted)
         close_counted(fid->fd, slot->kept);
     else if (fid->fd >= 0)
         close(fid->fd);
     fid->fd = -1;
-    slot->shared = NULL;
-    slot->kept = slot->counted = false;
+    slot->shared = slot->kept = slot->counted = false;
 }
 
 /* ---- the index ------------------------------------------------------------------------------- */
 
+static struct fd_slot **chain_of(const struct index *index, uint64_t key)
+{
+    /* The first four bits of the hash chose the index. */
+    return &index->closed[hash_of(key) << 4 >> (64 - index->bits)];
+}
+
+static void push(struct index *index, struct fd_slot *slot)
+{
+    struct fd_slot **chain = chain_of(index, locator_key(slot->locator));
+
+    slot->prev = NULL;
+    slot->next = *chain;
+    if (slot->next != NULL)
+        slot->next->prev = slot;
+    *chain = slot;
+}
+
+/* About as many chains as there are fids, so that these are short and those few. */
+static void index_resize(struct index *index, unsigned bits)
+{
+    struct fd_slot **old = index->closed;
+    size_t chains = old != NULL ? (size_t)1 << index->bits : 0;
+
+    index->closed = g_new0(struct fd_slot *, (size_t)1 << bits);
+    index->bits = bits;
+    for (size_t i = 0; i < chains; i++)
+        for (struct fd_slot *slot = old[i], *next; slot != NULL; slot = next) {
+            next = slot->next;
+            push(index, slot);
+        }
+    g_free(old);
+}
+
 static void index_add(struct index *index, struct fd_slot *slot)
 {
-    struct fd_slot *first;
+    if (index->closed == NULL)
+        index_resize(index, INDEX_BITS_MIN);
+    else if (index->count >> index->bits > 0)
+        index_resize(index, index->bits + 1);
+    index->count++;
+    push(index, slot);
+}
 
-    slot->key = locator_key(slot->locator);
-    first = g_hash_table_lookup(index->closed, &slot->key);
-    slot->same_prev = NULL;
-    slot->same = first;
-    if (first != NULL)
-        first->same_prev = slot;
-    /* The key is part of the value. */
-    g_hash_table_replace(index->closed, &slot->key, slot);
+/* The table stays as it is: for who goes along a chain. */
+static void unlink_slot(struct index *index, struct fd_slot *slot)
+{
+    if (slot->next != NULL)
+        slot->next->prev = slot->prev;
+    if (slot->prev != NULL)
+        slot->prev->next = slot->next;
+    else
+        *chain_of(index, locator_key(slot->locator)) = slot->next;
+    slot->prev = slot->next = NULL;
+    index->count--;
 }
 
 static void index_remove(struct index *index, struct fd_slot *slot)
 {
-    if (slot->locator == NULL)
-        return; /* could be found by nothing, and is not here */
-    if (slot->same != NULL)
-        slot->same->same_prev = slot->same_prev;
-    if (slot->same_prev != NULL)
-        slot->same_prev->same = slot->same;
-    else if (slot->same != NULL)
-        g_hash_table_replace(index->closed, &slot->same->key, slot->same);
-    else
-        g_hash_table_remove(index->closed, &slot->key);
-    slot->same = slot->same_prev = NULL;
+    unlink_slot(index, slot);
+    if (index->bits > INDEX_BITS_MIN && index->count >> (index->bits - 3) == 0)
+        index_resize(index, index->bits - 2);
 }
 
 static bool is_guarded(const struct index *index, uint64_t key)
@@ -288,11 +381,9 @@ static bool may_keep(void)
 static void keep(struct fid *fid)
 {
     struct fd_slot *slot = &fid->slot;
-    bool already = slot->shared != NULL
-                       ? __atomic_exchange_n(&slot->shared->kept, 1, __ATOMIC_ACQ_REL) != 0
-                       : slot->kept;
+    bool already = slot->shared ? keep_shared(fid->fd) : slot->kept;
 
-    if (slot->shared == NULL)
+    if (!slot->shared)
         slot->kept = true;
     if (!already) {
         __atomic_fetch_add(&cache.kept, 1, __ATOMIC_RELAXED);
@@ -315,7 +406,7 @@ static bool close_fid(struct fid *fid)
 
         again = false;
         evicting = true;
-        error = locator_note(fid->export, fid->fd, fid->qid_path, &slot->locator);
+        error = locator_note(fid->export, fid->fd, &fid->qid_path, &slot->locator);
         evicting = false;
         if (error == -ENOENT && may_keep()) {
             keep(fid);
@@ -450,17 +541,18 @@ void fd_cache_begin(struct fid *fid)
 static int bring_back(struct fid *fid)
 {
     struct fd_slot *slot = &fid->slot;
-    struct index *index = index_of(slot->key);
     int error = privs_become(NULL), fd;
+    struct index *index;
 
     fd = error != 0              ? error
          : slot->locator == NULL ? -ESTALE
-                                 : locator_open(fid->export, slot->locator);
+                                 : locator_open(fid->export, slot->locator, fid->qid_path);
     if (fd < 0) {
         set_state(slot, CLOSED);
         log_debug("fid %u: its file is not found again: %s", fid->number, g_strerror(-fd));
         return fd;
     }
+    index = index_of(locator_key(slot->locator));
     pthread_mutex_lock(&index->lock);
     index_remove(index, slot);
     pthread_mutex_unlock(&index->lock);
@@ -475,24 +567,18 @@ static int hold_slowly(struct fid *fid)
 {
     struct fd_slot *slot = &fid->slot;
     unsigned times = 0;
-    int error = 0;
 
     /* One looks for the file, the others wait for him here. */
-    pthread_mutex_lock(&fid->mutex);
     for (;;) {
         int state = __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE);
 
         if (state >= 0 && change(slot, state, state + 1))
-            break;
-        if (state == CLOSED && change(slot, CLOSED, BUSY)) {
-            error = bring_back(fid);
-            break;
-        }
+            return 0;
+        if (state == CLOSED && change(slot, CLOSED, BUSY))
+            return bring_back(fid);
         if (state == BUSY)
-            wait_a_little(&times);
+            wait_longer(&times);
     }
-    pthread_mutex_unlock(&fid->mutex);
-    return error;
 }
 
 int fd_cache_hold(struct fid *fid)
@@ -515,7 +601,7 @@ bool fd_cache_release(struct fid *fid)
     bool over = false;
 
     /* Only a turn of its own changes what these say, and then there is no other holder. */
-    if (fid->fd >= 0 && slot->list == FD_LIST_NONE && slot->shared == NULL) {
+    if (fid->fd >= 0 && slot->list == FD_LIST_NONE && !slot->shared) {
         if (!fid->open) /* these are counted as open files */
             count_in(fid);
         enlist(fid, fid->open ? FD_LIST_FIXED : FD_LIST_IDLE);
@@ -549,11 +635,13 @@ void fd_cache_end(struct fid *fid)
         if (state == 0 && change(slot, 0, BUSY))
             break;
         if (state == CLOSED && change(slot, CLOSED, BUSY)) {
-            struct index *index = index_of(slot->key);
+            if (slot->locator != NULL) {
+                struct index *index = index_of(locator_key(slot->locator));
 
-            pthread_mutex_lock(&index->lock);
-            index_remove(index, slot);
-            pthread_mutex_unlock(&index->lock);
+                pthread_mutex_lock(&index->lock);
+                index_remove(index, slot);
+                pthread_mutex_unlock(&index->lock);
+            }
             break;
         }
         g_assert(state <= 0); /* whoever held it has given it back */
@@ -567,18 +655,20 @@ void fd_cache_end(struct fid *fid)
 
 /* ---- names that go --------------------------------------------------------------------------- */
 
-/* With the index locked: gives the fids of the file that `stx` describes the descriptor `*fd`,
- * which is taken (-1) by the first. False: some are being changed just now. */
-static bool give_all(struct index *index, uint64_t key, const struct statx *stx, int *fd,
-                     struct fd_shared **shared)
+/* With the index locked: gives the fids of the file that `stx` describes the descriptor `fd`, and
+ * sets `*given` where any got it. False: some are being changed just now. */
+static bool give_all(struct index *index, uint64_t key, const struct statx *stx, int fd,
+                     bool *given)
 {
-    struct fd_slot *slot = g_hash_table_lookup(index->closed, &key), *next;
+    struct fd_slot *slot = index->closed != NULL ? *chain_of(index, key) : NULL, *next;
     bool all = true;
 
     for (; slot != NULL; slot = next) {
         struct fid *fid = fid_of(slot);
 
-        next = slot->same;
+        next = slot->next;
+        if (locator_key(slot->locator) != key)
+            continue;
         if (!change(slot, CLOSED, BUSY)) {
             all = false;
             continue;
@@ -587,18 +677,14 @@ static bool give_all(struct index *index, uint64_t key, const struct statx *stx,
             set_state(slot, CLOSED);
             continue;
         }
-        if (*shared == NULL) {
-            *shared = g_new0(struct fd_shared, 1);
-            (*shared)->fd = *fd;
-            (*shared)->refs = 1;
-            *fd = -1;
-            __atomic_fetch_add(&cache.held, 1, __ATOMIC_RELAXED);
-        }
-        __atomic_fetch_add(&(*shared)->refs, 1, __ATOMIC_RELAXED);
-        index_remove(index, slot);
+        if (!*given)
+            share_begin(fd); /* the caller's, for as long as it looks */
+        *given = true;
+        share_begin(fd);
+        unlink_slot(index, slot);
         locator_is_given(slot->locator);
-        slot->shared = *shared;
-        fid->fd = (*shared)->fd;
+        slot->shared = true;
+        fid->fd = fd;
         enlist(fid, FD_LIST_IDLE);
         set_state(slot, 0);
     }
@@ -616,10 +702,10 @@ void fd_cache_guard_begin(struct fd_guard *guard)
 
 int fd_cache_guard(struct fd_guard *guard, int dir_fd, const char *name)
 {
-    struct fd_shared *shared = NULL;
     struct index *index;
     struct statx stx;
     unsigned times = 0;
+    bool given = false;
     int fd, error;
 
     if (guard->needless)
@@ -638,16 +724,16 @@ int fd_cache_guard(struct fd_guard *guard, int dir_fd, const char *name)
     pthread_mutex_lock(&index->lock);
     guard->next = index->guards;
     index->guards = guard;
-    while (!give_all(index, guard->key, &stx, &fd, &shared)) {
+    while (!give_all(index, guard->key, &stx, fd, &given)) {
         pthread_mutex_unlock(&index->lock);
         wait_a_little(&times);
         pthread_mutex_lock(&index->lock);
     }
     pthread_mutex_unlock(&index->lock);
-    if (fd >= 0)
+    if (given)
+        share_end(fd);
+    else
         close(fd);
-    if (shared != NULL)
-        shared_unref(shared);
     return 0;
 }
 

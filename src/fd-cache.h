@@ -25,7 +25,6 @@
 #include <stdint.h>
 
 struct fid;
-struct fd_shared; /* one descriptor of several fids */
 struct locator;
 struct path_export;
 
@@ -33,19 +32,18 @@ enum fd_list { FD_LIST_NONE, FD_LIST_IDLE /* may be closed */, FD_LIST_FIXED /* 
 
 /* A part of struct fid. */
 struct fd_slot {
-    int state; /* atomic; see fd-cache.c */
-    int used;  /* atomic: held since somebody last went along the list */
+    /* In a list of the shard, and with its lock; or while closed in the index, and with that's. */
+    struct fd_slot *prev, *next;
 
     /* Changed by who holds the fid alone, or has made it BUSY. */
-    enum fd_list list;
-    bool counted; /* the descriptor is */
-    bool kept;    /* of a file without a name: counted apart */
-    struct fd_shared *shared;
     struct locator *locator; /* NULL: was never closed */
+    uint8_t list;            /* enum fd_list */
+    bool counted : 1;        /* the descriptor is */
+    bool kept : 1;           /* of a file without a name: counted apart */
+    bool shared : 1;         /* the descriptor is one of several fids */
 
-    struct fd_slot *prev, *next;      /* the shard's lock */
-    struct fd_slot *same, *same_prev; /* other closed fids of the file; the lock of the index */
-    uint64_t key;                     /* there */
+    uint8_t used; /* atomic: held since somebody last went along the list */
+    int state;    /* atomic; see fd-cache.c */
 };
 
 /* `files`: how many descriptors fids may have that can be closed, at least 1; `kept`: how many more

@@ -12,6 +12,11 @@
 #include "src/proto.h"
 #include "src/security.h"
 
+/* With 8 bytes of malloc's own this fills a whole number of its 16-byte units. */
+_Static_assert(
+    sizeof(void *) != 8 || sizeof(struct fid) <= 104,
+    "a client may have many fids: 200 bytes for each are promised, with all that it has");
+
 static struct fid *fid_new(struct conn *conn, uint32_t number)
 {
     struct fid *fid = g_new0(struct fid, 1);
@@ -19,8 +24,30 @@ static struct fid *fid_new(struct conn *conn, uint32_t number)
     fid->account = &conn->account;
     fid->number = number;
     fd_cache_begin(fid);
-    pthread_mutex_init(&fid->mutex, NULL);
     return fid;
+}
+
+struct fid_more *fid_more(struct fid *fid)
+{
+    if (fid->more == NULL) {
+        fid->more = g_new0(struct fid_more, 1);
+        pthread_mutex_init(&fid->more->mutex, NULL);
+    }
+    return fid->more;
+}
+
+static void more_free(struct fid *fid)
+{
+    struct fid_more *more = fid->more;
+
+    if (more == NULL)
+        return;
+    lock_release(fid);
+    fid_dir_free(more->dir);
+    fid_xattr_free(more->xattr);
+    pthread_mutex_destroy(&more->mutex);
+    g_free(more);
+    fid->more = NULL;
 }
 
 void fid_xattr_free(struct fid_xattr *xattr)
@@ -38,16 +65,13 @@ static void fid_free(gpointer data)
 {
     struct fid *fid = data;
 
-    lock_release(fid);
-    fid_dir_free(fid->dir);
-    fid_xattr_free(fid->xattr);
+    more_free(fid);
     fd_cache_end(fid);
     if (fid->open)
         limit_give(fid->account, LIMIT_FILES, 1);
     privs_user_unref(fid->user);
     export_unref(fid->export);
     limit_give(fid->account, LIMIT_FIDS, 1);
-    pthread_mutex_destroy(&fid->mutex);
     g_free(fid);
 }
 
@@ -79,9 +103,12 @@ int fid_take(struct conn *conn, uint32_t number, enum fid_mode mode, struct fid_
     turn->mode = mode;
     turn->number = fid->prepared++;
     if (is_exclusive(mode))
-        fid->barrier = turn->number + 1;
-    else
-        turn->number = fid->barrier; /* a shared turn waits for the last exclusive one only */
+        fid->behind = 0;
+    else { /* a shared turn waits for the last exclusive one only */
+        fid->behind = MIN(fid->behind, fid->pending);
+        turn->number -= fid->behind++;
+    }
+    fid->pending++;
     if (mode == FID_REMOVE) {
         g_hash_table_remove(conn->fids, GUINT_TO_POINTER(number));
         fid->in_table = false;
@@ -91,7 +118,7 @@ int fid_take(struct conn *conn, uint32_t number, enum fid_mode mode, struct fid_
 
 bool fid_turn_came(const struct fid_turn *turn)
 {
-    return turn->fid->finished >= turn->number;
+    return turn->fid->prepared - turn->fid->pending >= turn->number;
 }
 
 void fid_cancel(struct conn *conn, struct fid_turn *turn)
@@ -115,8 +142,7 @@ void fid_give_back(struct conn *conn, struct fid_turn *turn, bool failed)
     pthread_mutex_lock(&conn->lock);
     if (failed)
         fid_cancel(conn, turn);
-    fid->finished++;
-    last = !fid->in_table && fid->finished == fid->prepared;
+    last = --fid->pending == 0 && !fid->in_table;
     pthread_mutex_unlock(&conn->lock);
     turn->fid = NULL;
     if (last)
@@ -161,7 +187,7 @@ void fid_set_open(struct fid *fid, int fd, int flags)
     fd_cache_replace(fid, fd);
     fid->qid_path = qid_path;
     fid->open = true;
-    fid->open_flags = flags;
+    fid_more(fid)->open_flags = flags;
 }
 
 /* The list of mounts, a store or a handle may need a descriptor for a moment. */

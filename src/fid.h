@@ -11,7 +11,7 @@
  *
  *   prepared   turns taken so far        finished   turns given back so far
  *   barrier    the number of finished turns that a shared turn must see: one more than the number
- *              of the last exclusive turn
+ *              of the last exclusive turn, or any that was seen since
  *
  * A fid that was removed from the table (clunk) lives until its last turn is given back.
  */
@@ -33,10 +33,11 @@
 
 struct conn;
 
-enum fid_kind {
-    FID_FILE,        /* fd is an O_PATH descriptor, or the opened one after Tlopen */
-    FID_XATTR_READ,  /* made by Txattrwalk: xattr holds the value */
-    FID_XATTR_WRITE, /* made by Txattrcreate: xattr collects the value until the clunk */
+enum fid_kind {                  /* of fid->kind */
+                FID_FILE,        /* fd is an O_PATH descriptor, or the opened one after Tlopen */
+                FID_XATTR_READ,  /* made by Txattrwalk: xattr holds the value */
+                FID_XATTR_WRITE, /* made by Txattrcreate: xattr collects the value until the clunk
+                                  */
 };
 
 /* A value of an xattr being read or written. */
@@ -52,31 +53,40 @@ struct fid_xattr {
 
 struct fid_dir; /* of op-dir.c */
 
-struct fid {
-    struct limit_account *account; /* of the session, which outlives its fids */
-
-    /* Guarded by the connection's lock. */
-    uint32_t number;
-    bool in_table;
-    uint64_t prepared, finished, barrier;
-
-    /* Guarded by turns: changed by exclusive ones only. */
-    bool dead; /* its creation failed; users that waited for it get EBADF */
-    enum fid_kind kind;
-    const struct path_export *export;
-    struct privs_user *user;
-    int fd; /* valid while held (fd-cache.h); -1: none, or closed for now */
-    struct fd_slot slot;
-    uint64_t qid_path; /* of the file; 0: not known yet */
-    mode_t type;       /* S_IFMT bits */
-    bool open;         /* fd came from Tlopen or Tlcreate */
-    int open_flags;    /* as given to open(2) */
+/* What few fids have, and a fid that was only walked to does without: made by fid_more(), by who
+ * has a turn of its own, when the fid is opened or gets to mean an xattr; freed with the fid. */
+struct fid_more {
+    int open_flags; /* as given to open(2); guarded by turns */
     struct fid_xattr *xattr;
 
     /* Guarded by mutex: used by shared turns. */
     pthread_mutex_t mutex;
     struct fid_dir *dir;
     struct lock_fid locks;
+};
+
+/* A client may have a great many: fid.c says how large it may be. What different locks guard is
+ * never in one bit field. */
+struct fid {
+    struct limit_account *account; /* of the session, which outlives its fids */
+
+    /* Guarded by the connection's lock. */
+    uint64_t prepared;
+    uint32_t pending, behind; /* prepared - finished, and prepared - barrier */
+    uint32_t number;
+    bool in_table;
+
+    /* Guarded by turns: changed by exclusive ones only. */
+    bool dead;     /* its creation failed; users that waited for it get EBADF */
+    uint8_t kind;  /* enum fid_kind */
+    bool open;     /* fd came from Tlopen or Tlcreate */
+    uint16_t type; /* S_IFMT bits */
+    int fd;        /* valid while held (fd-cache.h); -1: none, or closed for now */
+    const struct path_export *export;
+    struct privs_user *user;
+    uint64_t qid_path;     /* of the file; 0: not known yet */
+    struct fid_more *more; /* not NULL where `open`, or `kind` is another than FID_FILE */
+    struct fd_slot slot;
 };
 
 enum fid_mode { FID_NONE, FID_SHARED, FID_EXCLUSIVE, FID_NEW, FID_REMOVE };
@@ -106,6 +116,9 @@ void fid_give_back(struct conn *conn, struct fid_turn *turn, bool failed);
 
 /* Removes and frees all fids of a connection without requests in flight. */
 void fid_drop_all(struct conn *conn);
+
+/* What only some fids have. By who has a turn of its own. */
+struct fid_more *fid_more(struct fid *fid);
 
 /* Makes `to` mean `fd` (which it takes) of the same export and user as `from`. */
 void fid_set(struct fid *to, const struct fid *from, int fd, mode_t type);

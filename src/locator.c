@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -44,7 +45,8 @@ enum kind {
 struct anchor {
     uint64_t key;   /* of id and device, as an id is used again */
     uint64_t mount; /* stx_mnt_id */
-    uint64_t refs;  /* guarded by anchors_lock */
+    uint64_t dev;
+    uint64_t refs; /* guarded by anchors_lock */
     enum kind kind;
     bool usable;
     char *path; /* its mount point */
@@ -56,16 +58,21 @@ struct anchor {
 struct locator {
     struct anchor *anchor;
     struct name_node *node; /* NULL: not known */
-    uint64_t qid_path, dev, ino;
-    mode_t type;
-    bool many;     /* was seen with several names */
-    bool nameless; /* the fid's own name was removed; others may be there */
-    bool given;    /* the descriptor came by another of its names, maybe */
+    uint64_t ino;
+    uint16_t type;
+    bool many;           /* was seen with several names */
+    bool nameless;       /* the fid's own name was removed; others may be there */
+    bool given;          /* the descriptor came by another of its names, maybe */
+    bool has_times;      /* after the handle */
+    uint8_t handle_type; /* no filesystem has larger ones */
+    uint8_t handle_size; /* 0: none */
+    uint8_t handle[];    /* and then struct times, not aligned */
+};
+
+/* Where a handle says too little. */
+struct times {
     bool has_btime;
     struct statx_timestamp btime, ctime;
-    int handle_type;
-    unsigned handle_size; /* 0: none */
-    uint8_t handle[];
 };
 
 union handle_room {
@@ -111,6 +118,12 @@ static bool is_upper(const struct locator *locator)
 {
     return locator->handle_type == OVERLAY_HANDLE && locator->handle_size > OVERLAY_FLAGS &&
            (locator->handle[OVERLAY_FLAGS] & OVERLAY_UPPER);
+}
+
+/* Whether a handle of that size tells a file from each other one, or from each of a layer. */
+static bool says_all(const struct anchor *anchor, unsigned size)
+{
+    return anchor->kind == KIND_OVERLAY || (anchor->kind == KIND_LOCAL && size > 0);
 }
 
 static bool read_file(const char *path, char **content)
@@ -223,6 +236,7 @@ static struct anchor *anchor_new(int fd, const struct statx *stx)
 
     anchor->key = anchor_key(stx);
     anchor->mount = stx->stx_mnt_id;
+    anchor->dev = dev_of(stx);
     anchor->fd = -1;
     anchor->kind = KIND_OTHER;
     pthread_rwlock_init(&anchor->lock, NULL);
@@ -333,26 +347,66 @@ void locator_let_go(const char *path)
 
 /* ---- notes ----------------------------------------------------------------------------------- */
 
-static struct locator *locator_new(int fd, const struct statx *stx, uint64_t qid_path)
+static void get_times(const struct locator *locator, struct times *times)
 {
+    memcpy(times, locator->handle + locator->handle_size, sizeof *times);
+}
+
+static void set_times(struct locator *locator, const struct times *times)
+{
+    memcpy(locator->handle + locator->handle_size, times, sizeof *times);
+}
+
+static struct locator *locator_new(int fd, const struct statx *stx)
+{
+    struct anchor *anchor = anchor_get(fd, stx);
     union handle_room room;
     struct locator *locator;
-    unsigned size;
+    uint8_t size = 0;
+    bool has_times;
 
-    size = get_name(fd, &room) ? room.handle.handle_bytes : 0;
-    locator = g_malloc0(sizeof *locator + size);
+    if (get_name(fd, &room) && room.handle.handle_type >= 0 &&
+        room.handle.handle_type <= UINT8_MAX && room.handle.handle_bytes <= HANDLE_MAX)
+        size = (uint8_t)room.handle.handle_bytes;
+    has_times = !says_all(anchor, size);
+    locator =
+        g_malloc0(offsetof(struct locator, handle) + size + (has_times ? sizeof(struct times) : 0));
+    locator->anchor = anchor;
+    locator->type = stx->stx_mode & S_IFMT;
     locator->handle_size = size;
     if (size > 0) {
-        locator->handle_type = room.handle.handle_type;
+        locator->handle_type = (uint8_t)room.handle.handle_type;
         memcpy(locator->handle, room.handle.f_handle, size);
     }
-    locator->anchor = anchor_get(fd, stx);
-    locator->qid_path = qid_path;
-    locator->type = stx->stx_mode & S_IFMT;
-    locator->has_btime = (stx->stx_mask & STATX_BTIME) != 0;
-    locator->btime = stx->stx_btime;
+    locator->has_times = has_times;
+    if (has_times) {
+        struct times times = {.has_btime = (stx->stx_mask & STATX_BTIME) != 0,
+                              .btime = stx->stx_btime};
+
+        set_times(locator, &times);
+    }
     name_tree_matters();
     return locator;
+}
+
+/* What may change from one note to the next. */
+static void note_stat(struct locator *locator, int fd, const struct statx *stx)
+{
+    if (locator->anchor->key != anchor_key(stx)) { /* copied up, or by way of another mount */
+        struct anchor *old = locator->anchor;
+
+        locator->anchor = anchor_get(fd, stx);
+        anchor_unref(old);
+    }
+    locator->ino = stx->stx_ino;
+    if (locator->has_times) {
+        struct times times;
+
+        get_times(locator, &times);
+        times.ctime = stx->stx_ctime;
+        set_times(locator, &times);
+    }
+    locator->many |= stx->stx_nlink > 1 && !S_ISDIR(locator->type);
 }
 
 /* The tree of names is that of the whole export, so that who changes names of it by another
@@ -375,7 +429,7 @@ bool locator_is_nameless(const struct path_export *export, const struct locator 
     return strcmp(known, path) == 0;
 }
 
-int locator_note(const struct path_export *export, int fd, uint64_t qid_path,
+int locator_note(const struct path_export *export, int fd, uint64_t *qid_path,
                  struct locator **locator)
 {
     struct locator *made = *locator;
@@ -389,19 +443,16 @@ int locator_note(const struct path_export *export, int fd, uint64_t qid_path,
     if (stx.stx_nlink == 0)
         return -ENOENT;
     if (made == NULL) {
-        if (qid_path == 0) {
+        if (*qid_path == 0) {
             error = qid_from_stat(export->qids, fd, &stx, &qid);
             if (error != 0)
                 return error;
-            qid_path = qid.path;
+            *qid_path = qid.path;
         }
-        made = locator_new(fd, &stx, qid_path);
+        made = locator_new(fd, &stx);
         *locator = made;
     }
-    made->dev = dev_of(&stx);
-    made->ino = stx.stx_ino;
-    made->ctime = stx.stx_ctime;
-    made->many |= stx.stx_nlink > 1 && !S_ISDIR(made->type);
+    note_stat(made, fd, &stx);
     made->nameless = locator_is_nameless(export, made, fd);
     /* A directory that has no name has no use either; and no handle helps where it was removed. */
     if (made->nameless)
@@ -424,7 +475,7 @@ static uint64_t key_of(uint64_t dev, uint64_t ino)
 
 uint64_t locator_key(const struct locator *locator)
 {
-    return key_of(locator->dev, locator->ino);
+    return key_of(locator->anchor->dev, locator->ino);
 }
 
 uint64_t locator_key_of(const struct statx *stx)
@@ -444,7 +495,7 @@ bool locator_has_many(const struct locator *locator)
 
 bool locator_may_be(const struct locator *locator, const struct statx *stx)
 {
-    return locator->dev == dev_of(stx) && locator->ino == stx->stx_ino &&
+    return locator->anchor->dev == dev_of(stx) && locator->ino == stx->stx_ino &&
            locator->type == (stx->stx_mode & S_IFMT);
 }
 
@@ -474,8 +525,10 @@ static bool same_handle(const struct locator *locator, int fd)
 }
 
 /* 0 where `fd` is the file; -ESTALE where it is another one. */
-static int verify(const struct path_export *export, struct locator *locator, int fd)
+static int verify(const struct path_export *export, struct locator *locator, uint64_t qid_path,
+                  int fd)
 {
+    struct times times;
     struct statx stx;
     struct qid qid;
     int error = path_statx(fd, &stx);
@@ -486,26 +539,28 @@ static int verify(const struct path_export *export, struct locator *locator, int
         error = qid_from_stat(export->qids, fd, &stx, &qid);
     if (error != 0)
         return error;
-    if (qid.path != locator->qid_path)
+    if (qid.path != qid_path)
         return -ESTALE;
     locator->many |= stx.stx_nlink > 1 && !S_ISDIR(locator->type);
     if (locator->handle_size > 0 && same_handle(locator, fd))
         return 0;
     if (locator->anchor->kind == KIND_OVERLAY)
         return is_upper(locator) ? -ESTALE : 0;
-    if (locator->anchor->kind == KIND_LOCAL && locator->handle_size > 0)
+    if (!locator->has_times)
         return -ESTALE;
     /* Its handles are those of what is in memory now: a file that was forgotten meanwhile has
      * another one. Its birth tells; or else that nothing was changed. */
-    if (locator->has_btime && (stx.stx_mask & STATX_BTIME))
-        return same_time(&locator->btime, &stx.stx_btime) ? 0 : -ESTALE;
-    return same_time(&locator->ctime, &stx.stx_ctime) ? 0 : -ESTALE;
+    get_times(locator, &times);
+    if (times.has_btime && (stx.stx_mask & STATX_BTIME))
+        return same_time(&times.btime, &stx.stx_btime) ? 0 : -ESTALE;
+    return same_time(&times.ctime, &stx.stx_ctime) ? 0 : -ESTALE;
 }
 
 /* Takes `fd`. The descriptor, or a negative errno. */
-static int verified(const struct path_export *export, struct locator *locator, int fd)
+static int verified(const struct path_export *export, struct locator *locator, uint64_t qid_path,
+                    int fd)
 {
-    int error = fd < 0 ? fd : verify(export, locator, fd);
+    int error = fd < 0 ? fd : verify(export, locator, qid_path, fd);
 
     if (fd >= 0 && error != 0)
         close(fd);
@@ -566,16 +621,18 @@ static int open_parent(const struct path_export *export, struct locator *locator
     return path_descend(whole_of(export), path);
 }
 
-static int open_by_name(const struct path_export *export, struct locator *locator)
+static int open_by_name(const struct path_export *export, struct locator *locator,
+                        uint64_t qid_path)
 {
     g_autofree char *path = name_node_path(locator->node);
 
-    return verified(export, locator, path_descend(whole_of(export), path));
+    return verified(export, locator, qid_path, path_descend(whole_of(export), path));
 }
 
 /* Looks through the directory `dir_fd` for the file, whatever its name. Its descriptor, and the
  * name; else a negative errno. */
-static int search(const struct path_export *export, struct locator *locator, int dir_fd, char *name)
+static int search(const struct path_export *export, struct locator *locator, uint64_t qid_path,
+                  int dir_fd, char *name)
 {
     int fd = path_reopen(dir_fd, O_RDONLY | O_DIRECTORY | O_NONBLOCK), found = -ESTALE;
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -591,7 +648,7 @@ static int search(const struct path_export *export, struct locator *locator, int
             strlen(entry->d_name) > P9_NAME_MAX || strcmp(entry->d_name, ".") == 0 ||
             strcmp(entry->d_name, "..") == 0)
             continue;
-        found = verified(export, locator, path_lookup(dir_fd, entry->d_name));
+        found = verified(export, locator, qid_path, path_lookup(dir_fd, entry->d_name));
         if (found >= 0)
             memcpy(name, entry->d_name, strlen(entry->d_name) + 1);
     }
@@ -600,14 +657,15 @@ static int search(const struct path_export *export, struct locator *locator, int
 }
 
 /* The host may have renamed the file within its directory. */
-static int open_renamed(const struct path_export *export, struct locator *locator)
+static int open_renamed(const struct path_export *export, struct locator *locator,
+                        uint64_t qid_path)
 {
     char name[P9_NAME_MAX + 1];
     int dir_fd = open_parent(export, locator, name), fd;
 
     if (dir_fd < 0)
         return dir_fd;
-    fd = search(export, locator, dir_fd, name);
+    fd = search(export, locator, qid_path, dir_fd, name);
     close(dir_fd);
     if (fd >= 0) {
         struct name_node *node = name_node_of(whole_of(export), fd);
@@ -626,28 +684,28 @@ static bool is_elsewhere(int error)
            error == -ENAMETOOLONG;
 }
 
-int locator_open(const struct path_export *export, struct locator *locator)
+int locator_open(const struct path_export *export, struct locator *locator, uint64_t qid_path)
 {
     struct name_rename rename;
     int fd = -ESTALE;
 
     if (locator->anchor->usable) {
-        fd = verified(export, locator, open_by_handle(locator));
+        fd = verified(export, locator, qid_path, open_by_handle(locator));
         if (fd >= 0 || !is_elsewhere(fd))
             return fd;
         return -ESTALE;
     }
     if (locator->node == NULL)
         return -ESTALE;
-    fd = open_by_name(export, locator);
+    fd = open_by_name(export, locator, qid_path);
     locator->given &= fd < 0;
     if (fd >= 0 || !is_elsewhere(fd))
         return fd;
     /* A rename through this server may be at work: after it the place is right again. */
-    name_rename_begin(&rename, locator->dev);
-    fd = open_by_name(export, locator);
+    name_rename_begin(&rename, locator->anchor->dev);
+    fd = open_by_name(export, locator, qid_path);
     if (fd < 0 && is_elsewhere(fd))
-        fd = open_renamed(export, locator);
+        fd = open_renamed(export, locator, qid_path);
     name_rename_end(&rename);
     locator->given &= fd < 0;
     return fd < 0 && is_elsewhere(fd) ? -ESTALE : fd;
@@ -670,7 +728,8 @@ static int enter(const struct path_export *export, int dir_fd)
     return error != 0 ? error : path_descend(export, path);
 }
 
-int locator_whereabouts(const struct path_export *export, struct locator *locator, char *name)
+int locator_whereabouts(const struct path_export *export, struct locator *locator,
+                        uint64_t qid_path, char *name)
 {
     int dir_fd, fd;
 
@@ -681,9 +740,9 @@ int locator_whereabouts(const struct path_export *export, struct locator *locato
         dir_fd = enter(export, dir_fd);
     if (dir_fd < 0)
         return is_elsewhere(dir_fd) ? -ENOENT : dir_fd;
-    fd = verified(export, locator, path_lookup(dir_fd, name));
+    fd = verified(export, locator, qid_path, path_lookup(dir_fd, name));
     if (fd < 0 && !locator->many) /* another name of it would do for nothing */
-        fd = search(export, locator, dir_fd, name);
+        fd = search(export, locator, qid_path, dir_fd, name);
     if (fd < 0) {
         close(dir_fd);
         return is_elsewhere(fd) ? -ENOENT : fd;

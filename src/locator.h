@@ -21,19 +21,22 @@
 struct locator;
 struct path_export;
 
-/* Notes where the file open as `fd` (qid path `qid_path`; 0: not known) is now, in *locator, which
- * is made where it is NULL and made new else. Asks the kernel alone, not the filesystem behind it.
+/* Notes where the file open as `fd` (qid path `*qid_path`; 0: not known, then it is found out) is
+ * now, in *locator, which is made where it is NULL and made new else. There may be as many as fids,
+ * so that they are small: the caller keeps the qid path. Asks the kernel alone, not the filesystem
+ * behind it.
  * 0; -ENOENT: the file could not be found again; or another negative errno. */
-int locator_note(const struct path_export *export, int fd, uint64_t qid_path,
+int locator_note(const struct path_export *export, int fd, uint64_t *qid_path,
                  struct locator **locator);
 
 /* Finds the file: an O_PATH descriptor, -ESTALE where it is not to be found, or another negative
  * errno. To be called as the daemon itself. */
-int locator_open(const struct path_export *export, struct locator *locator);
+int locator_open(const struct path_export *export, struct locator *locator, uint64_t qid_path);
 
 /* Finds the directory and the name under which the file is, after path_whereabouts() did not: a
  * file opened by handle may have no name that the kernel knows. Same results. */
-int locator_whereabouts(const struct path_export *export, struct locator *locator, char *name);
+int locator_whereabouts(const struct path_export *export, struct locator *locator,
+                        uint64_t qid_path, char *name);
 
 /* Whether that should be asked first: of a file that has several names, or got them, the kernel may
  * tell another one than the fid had. */

@@ -121,9 +121,9 @@ static int file_of(struct fid *fid, struct lock_file **file)
     struct lock_key key;
     struct stat st;
 
-    pthread_mutex_lock(&fid->mutex);
-    *file = fid->locks.file;
-    pthread_mutex_unlock(&fid->mutex);
+    pthread_mutex_lock(&fid->more->mutex);
+    *file = fid->more->locks.file;
+    pthread_mutex_unlock(&fid->more->mutex);
     if (*file != NULL)
         return 0;
     if (fstat(fid->fd, &st) < 0)
@@ -132,12 +132,12 @@ static int file_of(struct fid *fid, struct lock_file **file)
     key.dev = st.st_dev;
     key.ino = st.st_ino;
     *file = file_ref(&key);
-    pthread_mutex_lock(&fid->mutex);
-    if (fid->locks.file != NULL)
+    pthread_mutex_lock(&fid->more->mutex);
+    if (fid->more->locks.file != NULL)
         file_unref(*file); /* another request was first; it is the same file */
     else
-        fid->locks.file = *file;
-    pthread_mutex_unlock(&fid->mutex);
+        fid->more->locks.file = *file;
+    pthread_mutex_unlock(&fid->more->mutex);
     return 0;
 }
 
@@ -240,9 +240,9 @@ static void owner_free(struct lock_owner *owner, struct fid *fid)
     while (*at != owner)
         at = &(*at)->next;
     *at = owner->next;
-    if (fid != NULL && fid->locks.spare == 0) {
-        fid->locks.spare = owner->fd + 1;
-        fid->locks.spare_access = owner->access;
+    if (fid != NULL && fid->more->locks.spare == 0) {
+        fid->more->locks.spare = owner->fd + 1;
+        fid->more->locks.spare_access = owner->access;
     } else {
         close(owner->fd);
         limit_give(owner->account, LIMIT_FILES, 1);
@@ -270,7 +270,7 @@ static void hold_free(struct lock_hold *hold)
     for (at = &hold->owner->holds; *at != hold; at = &(*at)->next)
         continue;
     *at = hold->next;
-    for (at = &hold->fid->locks.holds; *at != hold; at = &(*at)->next_of_fid)
+    for (at = &hold->fid->more->locks.holds; *at != hold; at = &(*at)->next_of_fid)
         continue;
     *at = hold->next_of_fid;
     lock_ranges_clear(&hold->ranges);
@@ -339,11 +339,11 @@ static int hold_drop(struct lock_hold *hold, uint64_t start, uint64_t end, bool 
 /* The description that the fid keeps, if it is as good as a new one. */
 static int take_spare(struct fid *fid, int *access)
 {
-    int fd = fid->locks.spare - 1, has = fid->locks.spare_access;
+    int fd = fid->more->locks.spare - 1, has = fid->more->locks.spare_access;
 
     if (fd < 0 || (has != O_RDWR && (has != *access || has == O_WRONLY)))
         return -1;
-    fid->locks.spare = 0;
+    fid->more->locks.spare = 0;
     *access = has;
     return fd;
 }
@@ -351,7 +351,7 @@ static int take_spare(struct fid *fid, int *access)
 static int owner_new(struct lock_file *file, struct fid *fid, const struct lock_request *request,
                      struct lock_owner **result)
 {
-    int access = fid->open_flags & O_ACCMODE, fd, error;
+    int access = fid->more->open_flags & O_ACCMODE, fd, error;
     struct lock_owner *owner;
 
     error = limit_take(fid->account, LIMIT_LOCKS, 1, NULL);
@@ -468,7 +468,7 @@ static void take_undone(struct fid *fid, const struct lock_request *request)
 {
     struct lock_hold *next;
 
-    for (struct lock_hold *hold = fid->locks.holds; hold != NULL; hold = next) {
+    for (struct lock_hold *hold = fid->more->locks.holds; hold != NULL; hold = next) {
         next = hold->next_of_fid;
         if (hold->undone && !same_owner(hold->owner, request))
             hold_drop(hold, 0, LOCK_END, true);
@@ -509,8 +509,8 @@ static int lock_range(struct lock_file *file, struct fid *fid, const struct lock
         hold->fid = fid;
         hold->next = owner->holds;
         owner->holds = hold;
-        hold->next_of_fid = fid->locks.holds;
-        fid->locks.holds = hold;
+        hold->next_of_fid = fid->more->locks.holds;
+        fid->more->locks.holds = hold;
     }
     hold->undone = false;
     set_doubt(hold, NULL);
@@ -607,7 +607,8 @@ static int unlock_range(struct lock_file *file, struct fid *fid, const struct lo
     int error = 0;
 
     if (request->undo_all)
-        for (struct lock_hold *other = fid->locks.holds; other != NULL; other = other->next_of_fid)
+        for (struct lock_hold *other = fid->more->locks.holds; other != NULL;
+             other = other->next_of_fid)
             if (other != hold && other->owner->session == request->session &&
                 strcmp(other->owner->client_id, request->client_id) == 0)
                 other->undone = true;
@@ -626,7 +627,7 @@ static int unlock_range(struct lock_file *file, struct fid *fid, const struct lo
 
 int lock_set(struct fid *fid, const struct lock_request *request)
 {
-    int access = fid->open_flags & O_ACCMODE, error;
+    int access = fid->more->open_flags & O_ACCMODE, error;
     struct lock_file *file;
 
     if ((request->range.type == LOCK_TYPE_WRITE && access == O_RDONLY) ||
@@ -724,24 +725,24 @@ int lock_get(struct fid *fid, const struct lock_request *request, struct lock_co
 
 void lock_release(struct fid *fid)
 {
-    struct lock_file *file = fid->locks.file;
+    struct lock_file *file = fid->more->locks.file;
     struct lock_hold *next;
 
     if (file == NULL)
         return;
     pthread_mutex_lock(&file->mutex);
     settle(file, fid, NULL, NULL);
-    for (struct lock_hold *hold = fid->locks.holds; hold != NULL; hold = next) {
+    for (struct lock_hold *hold = fid->more->locks.holds; hold != NULL; hold = next) {
         next = hold->next_of_fid;
         hold_drop(hold, 0, LOCK_END, true);
     }
-    if (fid->locks.spare != 0) {
-        close(fid->locks.spare - 1);
+    if (fid->more->locks.spare != 0) {
+        close(fid->more->locks.spare - 1);
         limit_give(fid->account, LIMIT_FILES, 1);
-        fid->locks.spare = 0;
+        fid->more->locks.spare = 0;
     }
     pthread_mutex_unlock(&file->mutex);
-    fid->locks.file = NULL;
+    fid->more->locks.file = NULL;
     file_unref(file);
 }
 

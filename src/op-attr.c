@@ -104,7 +104,7 @@ int op_getattr(struct request *request)
 static int set_size(const struct fid *fid, const struct wire_msg *msg)
 {
     char path[PATH_PROC_SIZE];
-    bool writable = fid->open && (fid->open_flags & O_ACCMODE) != O_RDONLY;
+    bool writable = fid->open && (fid->more->open_flags & O_ACCMODE) != O_RDONLY;
 
     /* An open file may be cut even where its mode would not let us open it now. */
     if (writable)

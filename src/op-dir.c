@@ -51,26 +51,26 @@ void fid_dir_free(struct fid_dir *dir)
     g_free(dir);
 }
 
-/* With fid->mutex held. 0 or a negative errno. */
+/* With fid->more->mutex held. 0 or a negative errno. */
 static int need_dir(struct fid *fid)
 {
     int error;
 
-    if (fid->dir != NULL)
+    if (fid->more->dir != NULL)
         return 0;
-    error = limit_take(fid->account, LIMIT_MEMORY, sizeof *fid->dir, NULL);
+    error = limit_take(fid->account, LIMIT_MEMORY, sizeof *fid->more->dir, NULL);
     if (error != 0)
         return error;
-    fid->dir = g_new0(struct fid_dir, 1);
-    fid->dir->account = fid->account;
-    fid->dir->valid = true; /* nobody has read from it: it stands at its beginning */
+    fid->more->dir = g_new0(struct fid_dir, 1);
+    fid->more->dir->account = fid->account;
+    fid->more->dir->valid = true; /* nobody has read from it: it stands at its beginning */
     return 0;
 }
 
 /* Sees to it that the entry at `offset` stands at dir->at. 1, 0 at the end, or a negative errno. */
 static int load(struct fid *fid, uint64_t offset)
 {
-    struct fid_dir *dir = fid->dir;
+    struct fid_dir *dir = fid->more->dir;
     long n;
 
     if (dir->valid && dir->next == offset && dir->at < dir->end)
@@ -142,7 +142,7 @@ static int fill(struct fid *fid, uint64_t offset, struct wire_out *out, size_t r
 
     if (error <= 0)
         return error;
-    count = collect(fid->dir, room, entries, dents, &dotdot);
+    count = collect(fid->more->dir, room, entries, dents, &dotdot);
     if (count == 0)
         return out->used > P9_READ_HEADER ? 0 : -EINVAL; /* count too small for one entry */
     error = path_statx(fid->fd, &stx);
@@ -164,7 +164,7 @@ static int fill(struct fid *fid, uint64_t offset, struct wire_out *out, size_t r
             entries[i].result != -ENODEV && entries[i].result != -EPERM &&
             entries[i].result != -EACCES)
             return entries[i].result;
-    put_entries(fid->dir, out, entries, dents, count);
+    put_entries(fid->more->dir, out, entries, dents, count);
     return 1;
 }
 
@@ -184,19 +184,19 @@ int op_readdir(struct request *request)
     if (limit > (size_t)msg->count + P9_READ_HEADER)
         limit = (size_t)msg->count + P9_READ_HEADER;
     wire_put32(out, 0);
-    pthread_mutex_lock(&fid->mutex);
+    pthread_mutex_lock(&fid->more->mutex);
     result = need_dir(fid);
     if (result != 0) {
-        pthread_mutex_unlock(&fid->mutex);
+        pthread_mutex_unlock(&fid->more->mutex);
         return result;
     }
     do {
         result = fill(fid, offset, out, limit - out->used);
-        offset = fid->dir->next;
+        offset = fid->more->dir->next;
     } while (result > 0);
     if (result < 0)
-        fid->dir->valid = false;
-    pthread_mutex_unlock(&fid->mutex);
+        fid->more->dir->valid = false;
+    pthread_mutex_unlock(&fid->more->mutex);
     /* Entries that were found before an error are given; the error comes with the next request. */
     if (result < 0 && out->used == P9_READ_HEADER)
         return result;

@@ -208,7 +208,7 @@ int op_lcreate(struct request *request)
     fid_set(fid, fid, fd, S_IFREG);
     fid_set_qid(fid, &qid);
     fid->open = true;
-    fid->open_flags = flags;
+    fid_more(fid)->open_flags = flags;
     put_open(request, &qid);
     return 0;
 }

@@ -158,14 +158,15 @@ static int whereabouts(const struct fid *fid, char *name)
         return -ENOENT;
     }
     if (locator_knows_better(locator)) {
-        dir_fd = locator_whereabouts(fid->export, locator, name);
+        dir_fd = locator_whereabouts(fid->export, locator, fid->qid_path, name);
         if (dir_fd == -ENOENT &&
             (locator_has_many(locator) || (fstat(fid->fd, &st) == 0 && st.st_nlink > 1)))
             return dir_fd;
     }
     if (dir_fd < 0)
         dir_fd = path_whereabouts(fid->export, fid->fd, name);
-    return dir_fd == -ENOENT ? locator_whereabouts(fid->export, locator, name) : dir_fd;
+    return dir_fd == -ENOENT ? locator_whereabouts(fid->export, locator, fid->qid_path, name)
+                             : dir_fd;
 }
 
 /* Two names of one file: a rename leaves both. */

@@ -162,7 +162,7 @@ int op_xattrwalk(struct request *request)
     newfid->kind = FID_XATTR_READ;
     newfid->export = export_ref(fid->export);
     newfid->user = privs_user_ref(fid->user);
-    newfid->xattr = value;
+    fid_more(newfid)->xattr = value;
     wire_put64(&request->out, value->size);
     return 0;
 }
@@ -203,14 +203,14 @@ int op_xattrcreate(struct request *request)
     value->flags = (msg->flags & P9_XATTR_CREATE ? XATTR_CREATE : 0) |
                    (msg->flags & P9_XATTR_REPLACE ? XATTR_REPLACE : 0);
     fid->kind = FID_XATTR_WRITE;
-    fid->xattr = value;
+    fid_more(fid)->xattr = value;
     return 0;
 }
 
 int op_xattr_read(struct request *request)
 {
     const struct wire_msg *msg = &request->msg;
-    const struct fid_xattr *value = op_fid(request)->xattr;
+    const struct fid_xattr *value = op_fid(request)->more->xattr;
     struct wire_out *out = &request->out;
     size_t room = out->size - P9_READ_HEADER, left = 0;
 
@@ -230,12 +230,12 @@ int op_xattr_write(struct request *request)
 {
     const struct wire_msg *msg = &request->msg;
     struct fid *fid = op_fid(request);
-    struct fid_xattr *value = fid->xattr;
+    struct fid_xattr *value = fid->more->xattr;
     int error = 0;
 
     if (value == NULL)
         return -EBADF;
-    pthread_mutex_lock(&fid->mutex);
+    pthread_mutex_lock(&fid->more->mutex);
     if (msg->offset > value->size || msg->count > value->size - msg->offset)
         error = -ENOSPC;
     else if (msg->offset > value->written)
@@ -244,7 +244,7 @@ int op_xattr_write(struct request *request)
         memcpy(value->bytes + msg->offset, msg->data, msg->count);
         value->written = MAX(value->written, (size_t)msg->offset + msg->count);
     }
-    pthread_mutex_unlock(&fid->mutex);
+    pthread_mutex_unlock(&fid->more->mutex);
     if (error == 0)
         wire_put32(&request->out, msg->count);
     return error;
@@ -252,7 +252,7 @@ int op_xattr_write(struct request *request)
 
 int op_xattr_commit(struct fid *fid)
 {
-    struct fid_xattr *value = fid->xattr;
+    struct fid_xattr *value = fid->more->xattr;
     char path[PATH_PROC_SIZE];
 
     if (value == NULL)

@@ -55,7 +55,8 @@ stty rows 30 cols 120; stty -g >"$dir/before"; tty >"$dir/tty"
 echo $? >"$dir/status"
 stty -g >"$dir/after"
 END
-    script -qefc "bash $tmp/inside $tmp $(printf '%q ' "$ctl" top "$@")" "$seen" \
+    # The shell is named: script takes the user's, who may have none that runs commands.
+    SHELL=$BASH script -qefc "bash $tmp/inside $tmp $(printf '%q ' "$ctl" top "$@")" "$seen" \
         <"$tmp/keys" >/dev/null 2>&1 &
     script_pid=$!
 }
@@ -88,7 +89,7 @@ fits() { # COLUMNS ROWS: the last frame
 }
 
 terminal_pid() { # of top on the terminal
-    ps -o pid=,comm= -t "$(sed 's,/dev/,,' "$tmp/tty")" | awk '$2 !~ /^(bash|script|ps)$/ { print $1; exit }'
+    ps -o pid=,comm= -t "$(sed 's,/dev/,,' "$tmp/tty")" | awk '$2 ~ /qidmapctl/ { print $1; exit }'
 }
 
 live resize --control "$control"

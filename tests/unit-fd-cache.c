@@ -82,7 +82,6 @@ static struct fid *fid_at(const char *name, gboolean is_open)
     struct fid *fid = g_new0(struct fid, 1);
 
     fid->account = &account;
-    pthread_mutex_init(&fid->mutex, NULL);
     fid->export = &export;
     fd_cache_begin(fid);
     fid->fd = open_at(name);
@@ -94,7 +93,6 @@ static struct fid *fid_at(const char *name, gboolean is_open)
 static void end(struct fid *fid)
 {
     fd_cache_end(fid);
-    pthread_mutex_destroy(&fid->mutex);
     g_free(fid);
 }
 

@@ -50,7 +50,11 @@ step_mount() { # two filesystems whose first files have one inode number
 
 step_unmount() {
     is "$(cat "$x/p1/file" "$x/p2/file")" "$(printf 'in p1\nin p2\nof p2')" "each has its own words on the host"
-    umount "$x/p1" && umount "$x/p2" && late=()
+    # A descriptor is closed when the answer to Tclunk has been sent: the guest may be here before that.
+    wait_until 10 umount "$x/p1" && wait_until 10 umount "$x/p2" && late=() && return
+    tap_diag "open in the server: $(find "/proc/$qidmapd_pid/fd" -printf '%l\n' 2>/dev/null | grep -F "$x")"
+    tap_diag "by others: $(fuser -vm "$x/p1" "$x/p2" 2>&1)"
+    return 1
 }
 
 step_change() { # FILE: as long as before, another time
