@@ -28,6 +28,9 @@
 #define SLOW_NS 100000u /* more than what is in memory takes */
 #define APART   16u
 
+/* Where all threads are at work, others get a turn after so many messages of one connection. */
+#define TURN 64u
+
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t registry_empty = PTHREAD_COND_INITIALIZER;
 static GHashTable *registry; /* &conn->id -> conn */
@@ -440,9 +443,13 @@ static struct request *finish(struct conn *conn, struct request *request)
 
 void conn_run_ready(struct request *request, struct worker *worker)
 {
-    while (request != NULL) {
+    for (unsigned done = 0; request != NULL; done++) {
         struct conn *conn = request->conn;
 
+        if (done >= TURN && worker_is_wanted()) {
+            worker_queue_request(request);
+            return;
+        }
         if (inflight_begin(request))
             run(conn, request, worker);
         else
@@ -543,10 +550,15 @@ void conn_serve(struct conn *conn, struct worker *worker)
 {
     struct request *request = worker_request(worker);
 
-    for (;;) {
+    for (unsigned done = 0;; done++) {
         uint32_t size;
         int got;
 
+        if (done >= TURN && worker_is_wanted()) {
+            send_gathered(conn);
+            worker_queue(conn);
+            return;
+        }
         if (conn->skip > 0) {
             send_gathered(conn);
             if (skip_on(conn) == 0)

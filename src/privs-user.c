@@ -3,8 +3,8 @@
  * Which user a uid or a name is, and in which groups, from the host's databases.
  *
  * These may be on a network, and hang. So what they said is kept for some seconds; the same
- * question is asked once at a time; few threads ask at all, and few wait for those: what comes
- * beyond is told to try again, and the other threads go on serving.
+ * question is asked once at a time; few threads ask at all, and few wait for those where they
+ * hang: what comes beyond is told to try again, and the other threads go on serving.
  *
  * Owns the answers and who asks. Must not know of fids, nor change what a thread acts as.
  */
@@ -24,6 +24,7 @@
 #define GROUPS_MAX    65536
 #define FRESH_SECONDS 10
 #define WAIT_SECONDS  5
+#define MOMENT_US     1000000 /* no answer for so long: they hang */
 #define ANSWERS_MAX   4096
 
 struct answer {
@@ -36,7 +37,8 @@ static pthread_cond_t came;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static GHashTable *answers; /* name or number -> struct answer */
 static unsigned asking, waiting, asking_max = 8, waiting_max = 16;
-static bool failing; /* was told */
+static int64_t moved; /* monotonic: an answer came, or was asked for when none was */
+static bool failing;  /* was told */
 
 static void answer_free(gpointer data)
 {
@@ -167,16 +169,24 @@ static int ask(uint32_t uid, const char *name, struct privs_user **user)
     return 0;
 }
 
-/* With the lock: whether the caller shall ask (1), has the answer (0), or gives up. */
+/* With the lock: waits until something came. False: that was not before `until`. */
+static bool wait_until(int64_t until)
+{
+    struct timespec ts = {.tv_sec = until / G_USEC_PER_SEC,
+                          .tv_nsec = (long)(until % G_USEC_PER_SEC) * 1000};
+
+    return pthread_cond_timedwait(&came, &lock, &ts) != ETIMEDOUT;
+}
+
+/* With the lock: whether the caller shall ask (1), has the answer (0), or gives up. Few wait for
+ * long, but all do for as long as answers keep coming: many clients may come at one moment. */
 static int wait_for_answer(const char *key, struct privs_user **user)
 {
-    struct timespec until;
+    int64_t until = g_get_monotonic_time() + WAIT_SECONDS * G_USEC_PER_SEC;
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += WAIT_SECONDS;
     for (;;) {
         struct answer *answer = g_hash_table_lookup(answers, key);
-        int rc;
+        bool came_in_time;
 
         if (answer != NULL && answer->user != NULL && now() - answer->since <= FRESH_SECONDS) {
             *user = privs_user_ref(answer->user);
@@ -184,12 +194,13 @@ static int wait_for_answer(const char *key, struct privs_user **user)
         }
         if ((answer == NULL || answer->user != NULL) && asking < asking_max)
             return 1;
-        if (waiting >= waiting_max)
-            return -EAGAIN;
-        waiting++;
-        rc = pthread_cond_timedwait(&came, &lock, &until);
-        waiting--;
-        if (rc == ETIMEDOUT)
+        if (waiting < waiting_max) {
+            waiting++;
+            came_in_time = wait_until(until);
+            waiting--;
+        } else
+            came_in_time = wait_until(MIN(until, moved + MOMENT_US));
+        if (!came_in_time)
             return -EAGAIN;
     }
 }
@@ -222,11 +233,13 @@ int privs_user_find(uint32_t uid, const char *name, struct privs_user **user)
     if (g_hash_table_size(answers) >= ANSWERS_MAX)
         g_hash_table_foreach_remove(answers, is_answered, NULL);
     g_hash_table_replace(answers, g_strdup(key), g_new0(struct answer, 1));
-    asking++;
+    if (asking++ == 0)
+        moved = g_get_monotonic_time();
     pthread_mutex_unlock(&lock);
     error = ask(uid, name, user);
     pthread_mutex_lock(&lock);
     asking--;
+    moved = g_get_monotonic_time();
     if (error == 0) {
         struct answer *answer = g_hash_table_lookup(answers, key);
 

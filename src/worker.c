@@ -58,6 +58,7 @@ static struct {
     bool stop;
     GQueue queue; /* of connections whose role waits for a worker */
     GQueue ready; /* of requests */
+    unsigned turn;
 
     int queued;   /* length of both; atomic, a hint */
     int idle;     /* in epoll_wait; atomic */
@@ -143,17 +144,25 @@ void worker_queue_request(struct request *request)
     queue_add(&pool.ready, request);
 }
 
-/* True: it did something of the queues. What is under way already comes first. */
+bool worker_is_wanted(void)
+{
+    return __atomic_load_n(&pool.idle, __ATOMIC_SEQ_CST) == 0;
+}
+
+/* True: it did something of the queues, which take turns, as neither may be always full. */
 static bool serve_queued(struct worker *worker)
 {
-    struct request *request;
+    struct request *request = NULL;
     struct conn *conn = NULL;
 
     if (__atomic_load_n(&pool.queued, __ATOMIC_SEQ_CST) == 0)
         return false;
     pthread_mutex_lock(&pool.lock);
-    request = g_queue_pop_head(&pool.ready);
-    if (request == NULL)
+    if (pool.turn++ % 2 == 1)
+        conn = g_queue_pop_head(&pool.queue);
+    if (conn == NULL)
+        request = g_queue_pop_head(&pool.ready);
+    if (conn == NULL && request == NULL)
         conn = g_queue_pop_head(&pool.queue);
     if (request != NULL || conn != NULL)
         __atomic_fetch_sub(&pool.queued, 1, __ATOMIC_SEQ_CST);
@@ -218,17 +227,22 @@ static void *worker_main(void *data)
 
     while (!is_stopping()) {
         struct epoll_event event;
+        bool served = serve_queued(worker);
         int n;
 
-        if (serve_queued(worker))
+        if (served && !worker_is_wanted())
             continue;
-        __atomic_fetch_add(&pool.idle, 1, __ATOMIC_SEQ_CST);
         /* The eventfd is edge-triggered: one write, one worker, and nobody reads it. */
-        n = epoll_wait(pool.epoll, &event, 1, SPARE_TIMEOUT);
-        if (__atomic_sub_fetch(&pool.idle, 1, __ATOMIC_SEQ_CST) == 0 && n > 0)
-            grow();
-        if (n == 0 && leave_if_spare(worker))
-            break;
+        if (served) /* where nobody else looks for events, there may always be something queued */
+            n = epoll_wait(pool.epoll, &event, 1, 0);
+        else {
+            __atomic_fetch_add(&pool.idle, 1, __ATOMIC_SEQ_CST);
+            n = epoll_wait(pool.epoll, &event, 1, SPARE_TIMEOUT);
+            if (__atomic_sub_fetch(&pool.idle, 1, __ATOMIC_SEQ_CST) == 0 && n > 0)
+                grow();
+            if (n == 0 && leave_if_spare(worker))
+                break;
+        }
         if (n <= 0)
             continue;
         if (event.data.u64 == EVENT_QUEUE) {

@@ -4,7 +4,8 @@
  *
  * Idle workers wait in epoll_wait(2), all on one descriptor; so an event wakes one of them, which
  * does the work itself. At least one worker is kept there, new ones are started as they are needed.
- * A reader role to be passed on goes through a queue and an eventfd.
+ * A reader role to be passed on goes through a queue and an eventfd. Where all workers are at work,
+ * none stays with one connection, and each looks for events between two things of the queue.
  *
  * The monitor sees to it that a slow request holds up nobody: it looks at the workers every 2 ms
  * while something runs, and queues the role of a connection whose worker has been at one request
@@ -41,6 +42,10 @@ void worker_queue(struct conn *conn);
 
 /* Gives a request that can run now to some worker. */
 void worker_queue_request(struct request *request);
+
+/* Whether no thread is free for what comes next: who has worked for one connection for long queues
+ * the rest. */
+bool worker_is_wanted(void);
 
 /* Calls `on_tick` every `ms` milliseconds, in a worker. 0 or a negative errno. */
 int worker_tick(unsigned ms, void (*on_tick)(void));

@@ -4,7 +4,7 @@
  * runs is waited for; answers to Tflush come in order. Tversion in mid-session ends what is in
  * flight. What was asked for is answered also to a client that says that it sends no more, and when
  * the daemon ends. What clients hold is bounded, by number and by time, and each gets the right
- * errno.
+ * errno. Who sends without a pause does not keep others from their answers.
  *
  * A slow request is made by a lease of this process: a truncation waits until it is given up.
  */
@@ -983,6 +983,64 @@ static void sessions_at_random(struct fixture *f, gconstpointer data)
     g_rand_free(m.rand);
 }
 
+/* ---- who never stops ------------------------------------------------------------------------- */
+
+#define FLOODS      12
+#define FLOOD_ROUND 1000u
+
+/* Sends of `batch` what the socket takes, takes what has come; bytes that came. */
+static gsize flood(struct client *c, const GByteArray *batch, gsize *sent, short events)
+{
+    static guint8 sink[256 * 1024];
+    ssize_t n;
+
+    if (events & POLLOUT) {
+        n = send(c->fd, batch->data + *sent, batch->len - *sent, MSG_DONTWAIT);
+        *sent = n > 0 ? (*sent + (gsize)n) % batch->len : *sent;
+    }
+    n = events & POLLIN ? recv(c->fd, sink, sizeof sink, MSG_DONTWAIT) : 0;
+    return n > 0 ? (gsize)n : 0;
+}
+
+/* More connections than there are threads send without a pause; one more, which asks now and then,
+ * gets its answers all the same: long before another 100 000 messages of theirs are answered. */
+static void endless_ones_take_turns(struct fixture *f, gconstpointer data)
+{
+    const gsize reply = 7 + 153, most = 100000 * reply;
+    g_autoptr(GByteArray) batch = g_byte_array_new();
+    struct client *floods[FLOODS];
+    struct pollfd polled[FLOODS + 1];
+    gsize sent[FLOODS] = {0};
+
+    (void)data;
+    for (guint16 i = 0; i < FLOOD_ROUND; i++) {
+        g_autoptr(GByteArray) one = client_pack(TGETATTR, i, "dq", ROOT_FID, GETATTR_BASIC);
+
+        g_byte_array_append(batch, one->data, one->len);
+    }
+    for (guint i = 0; i < FLOODS; i++) {
+        floods[i] = server_client(f->s);
+        polled[i] = (struct pollfd){floods[i]->fd, POLLIN | POLLOUT, 0};
+    }
+    polled[FLOODS] = (struct pollfd){f->c->fd, POLLIN, 0};
+    for (guint round = 0; round < 20; round++) {
+        gsize got = 0;
+
+        if (round > 0)
+            send_getattr(f->c, (guint16)round, ROOT_FID);
+        for (polled[FLOODS].revents = 0; round > 0 ? !polled[FLOODS].revents : got < most / 10;) {
+            poll(polled, FLOODS + 1, -1);
+            for (guint i = 0; i < FLOODS; i++)
+                got += flood(floods[i], batch, &sent[i], polled[i].revents);
+            g_assert_cmpuint(got, <, most);
+        }
+        if (round > 0)
+            expect(f->c, (guint16)round, TGETATTR + 1);
+    }
+    for (guint i = 0; i < FLOODS; i++)
+        client_close(floods[i]);
+}
+
 static void test(const char *path, const char *const *extra,
                  void (*fn)(struct fixture *f, gconstpointer data))
 {
@@ -1010,6 +1068,7 @@ int main(int argc, char **argv)
     FIXTURE_TEST("/flow/flush-clunk", clunk_is_waited_for);
     FIXTURE_TEST("/flow/version", version_ends_what_waits);
     test("/flow/threads", threads, others_have_threads);
+    test("/flow/turns", threads, endless_ones_take_turns);
     FIXTURE_TEST("/flow/half-close", half_closed_gets_all);
     FIXTURE_TEST("/flow/end", ending_sends_replies);
     FIXTURE_TEST("/flow/end-unread", ending_waits_for_nobody_who_does_not_read);

@@ -435,6 +435,35 @@ static void hanging_database_holds_up_nobody(void)
     uncover(tmp);
 }
 
+/* A user database that answers has an answer for each of many users who come at one moment. */
+static void many_users_come_at_once(void)
+{
+    enum { CLIENTS = 8, ROUNDS = 40 };
+    static const char *const extra[] = {"--threads", "4", NULL};
+    struct client *clients[CLIENTS];
+    int tags[CLIENTS];
+    struct client_qid qid;
+    struct fixture f;
+
+    if (skip_unless_root())
+        return;
+    fixture_setup(&f, extra);
+    for (guint i = 0; i < CLIENTS; i++) {
+        clients[i] = client_connect(f.s->addr);
+        g_assert_cmpint(client_hello(clients[i], 65536), ==, 0);
+    }
+    for (guint round = 0; round < ROUNDS; round++) {
+        for (guint i = 0; i < CLIENTS; i++)
+            tags[i] = client_post(clients[i], TATTACH, "ddssd", ROOT_FID + round, NOFID, "",
+                                  f.s->aname, USER + round * CLIENTS + i);
+        for (guint i = 0; i < CLIENTS; i++)
+            g_assert_cmpint(client_wait(clients[i], tags[i], TATTACH + 1, "Q", &qid), ==, 0);
+    }
+    for (guint i = 0; i < CLIENTS; i++)
+        client_close(clients[i]);
+    fixture_teardown(&f, NULL);
+}
+
 /* An unknown user must not keep root's groups. */
 static void roots_groups_are_dropped(struct fixture *f, gconstpointer data)
 {
@@ -628,6 +657,7 @@ int main(int argc, char **argv)
     g_test_add_func("/users/groups-fail", failing_groups_are_not_none);
     g_test_add_func("/users/groups-of-host", groups_of_the_host_are_not_private);
     g_test_add_func("/users/database-hangs", hanging_database_holds_up_nobody);
+    g_test_add_func("/users/many-at-once", many_users_come_at_once);
     FIXTURE_TEST("/users/root-groups", roots_groups_are_dropped);
     FIXTURE_TEST("/users/foreign-group", foreign_group_is_not_given);
     FIXTURE_TEST("/users/names", names_are_users);
