@@ -88,6 +88,47 @@ reload
 settled() { [ "$(mounts)" = "$first" ]; }
 check "and the daemon has the mounts of before" wait_until 20 settled
 
+# ---- ids of memory: last as long as the daemon
+mkdir -p "$tmp/m/x" "$tmp/m/y"
+with_memory() {
+    conf "a=$tmp/a"
+    printf '[export m]\ndir=%s\nstore=memory:\n' "$tmp/m" >>"$conf"
+    reload
+}
+with_memory
+for dir in x y; do
+    mount -t tmpfs none "$tmp/m/$dir"
+    touch "$tmp/m/$dir/f"
+    ids m >"$tmp/seen"
+done
+umount "$tmp/m/x" # from now on the other one comes first in the table of mounts
+mount -t tmpfs none "$tmp/m/x"
+m=$(ids m | grep /y)
+conf "a=$tmp/a"
+reload
+with_memory
+is "$(ids m | grep /y)" "$m" "an export that comes again has the ids that it had"
+conf "a=$tmp/a"
+reload
+
+# ---- the directory of a store becomes an export: with what is mounted below
+mkdir -p "$tmp/x/sub"
+mount -t tmpfs none "$tmp/x/sub"
+touch "$tmp/x/sub/f"
+stop_qidmapd
+conf "a=$tmp/a"
+sed -i "s,^store=.*,store=xattr:$tmp/x," "$conf"
+start_qidmapd --config "$conf" || bail_out "qidmapd does not start: $(tail -3 "$qidmapd_log")"
+printf '[export x]\ndir=%s\nstore=xattr:%s\n' "$tmp/x" "$tmp/x" >>"$conf"
+reload
+exits 0 "it is both"
+is "$(ids x | grep -c /sub/f)" 1 "what is mounted below is there"
+stop_qidmapd
+umount "$tmp/x/sub"
+conf "a=$tmp/a"
+start_qidmapd --config "$conf"
+first=$(mounts)
+
 # ---- what is refused
 conf "a=$tmp/a" "b=$tmp/place/b" "c=$tmp/nowhere"
 reload

@@ -88,6 +88,9 @@ int cmd_reload(const struct cmd *cmd, int argc, char **argv)
         }
     }
     if (daemon_call(socket, "reload", NULL, NULL, 0, NULL, &reply, &error) < 0) {
+        if (pid > 0 && error.code == -ECONNREFUSED) { /* of one that had the same number */
+            return reload_by_signal(pid, options.json);
+        }
         cmd_error("%s", error.text);
         return CMD_CANNOT;
     }

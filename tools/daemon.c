@@ -45,7 +45,8 @@ static gboolean is_socket(const char *path)
 
 char *daemon_of_process(gint64 pid)
 {
-    static const char *const kinds[] = {"control", "at"};
+    static const char *const kinds[] = {"at",
+                                        "control"}; /* of the latter one of before may lie there */
     const char *runtime = g_getenv("XDG_RUNTIME_DIR");
     char *path = NULL;
 
