@@ -41,15 +41,12 @@
 #define DRAIN_TIMES 200 /* how often it waits for requests that are at work */
 #define NAMES_TIMES 600 /* the same for changes of names, before the first fid is closed */
 
-/* A descriptor of several fids. Few have one, so that it is looked for by its number. */
-struct shared {
-    gint64 fd;
-    uint64_t refs; /* with the lock of all of them, as the rest */
-    bool kept;
+/* A descriptor of several fids. */
+struct fd_shared {
+    int refs; /* atomic */
+    int kept; /* atomic */
+    int fd;
 };
-
-static pthread_mutex_t shared_lock = PTHREAD_MUTEX_INITIALIZER;
-static GHashTable *shared_fds; /* &fd -> struct shared; the lock comes after all others */
 
 /* Fids whose descriptor may be closed, in the order in which it came; and others that have one. */
 struct list {
@@ -94,7 +91,6 @@ static void init_locks(void)
         pthread_mutex_init(&shards[i].lock, NULL);
     for (unsigned i = 0; i < INDEXES; i++)
         pthread_mutex_init(&indexes[i].lock, NULL);
-    shared_fds = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
 }
 
 void fd_cache_init(uint64_t files, uint64_t kept)
@@ -224,53 +220,12 @@ static void close_counted(int fd, bool kept)
     call_close(fd);
 }
 
-static void share_begin(int fd)
+static void shared_unref(struct fd_shared *shared)
 {
-    struct shared *shared;
-    gint64 key = fd;
-
-    pthread_mutex_lock(&shared_lock);
-    shared = g_hash_table_lookup(shared_fds, &key);
-    if (shared == NULL) {
-        shared = g_new0(struct shared, 1);
-        shared->fd = key;
-        g_hash_table_insert(shared_fds, &shared->fd, shared);
-        __atomic_fetch_add(&cache.held, 1, __ATOMIC_RELAXED);
-    }
-    shared->refs++;
-    pthread_mutex_unlock(&shared_lock);
-}
-
-static void share_end(int fd)
-{
-    struct shared *shared;
-    gint64 key = fd;
-    bool last, kept;
-
-    pthread_mutex_lock(&shared_lock);
-    shared = g_hash_table_lookup(shared_fds, &key);
-    last = --shared->refs == 0;
-    kept = shared->kept;
-    if (last) /* before the number can mean another file */
-        g_hash_table_remove(shared_fds, &key);
-    pthread_mutex_unlock(&shared_lock);
-    if (last)
-        close_counted(fd, kept);
-}
-
-/* From now on it is counted as one that stays. True: it was already. */
-static bool keep_shared(int fd)
-{
-    struct shared *shared;
-    gint64 key = fd;
-    bool already;
-
-    pthread_mutex_lock(&shared_lock);
-    shared = g_hash_table_lookup(shared_fds, &key);
-    already = shared->kept;
-    shared->kept = true;
-    pthread_mutex_unlock(&shared_lock);
-    return already;
+    if (__atomic_sub_fetch(&shared->refs, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    close_counted(shared->fd, shared->kept != 0);
+    g_free(shared);
 }
 
 /* Closes the descriptor, or gives up its share of it. */
@@ -278,14 +233,15 @@ static void drop_fd(struct fid *fid)
 {
     struct fd_slot *slot = &fid->slot;
 
-    if (slot->shared)
-        share_end(fid->fd);
+    if (slot->shared != NULL)
+        shared_unref(slot->shared);
     else if (slot->counted)
         close_counted(fid->fd, slot->kept);
     else if (fid->fd >= 0)
         call_close(fid->fd);
     fid->fd = -1;
-    slot->shared = slot->kept = slot->counted = false;
+    slot->shared = NULL;
+    slot->kept = slot->counted = false;
 }
 
 /* ---- the index ------------------------------------------------------------------------------- */
@@ -382,9 +338,11 @@ static bool may_keep(void)
 static void keep(struct fid *fid)
 {
     struct fd_slot *slot = &fid->slot;
-    bool already = slot->shared ? keep_shared(fid->fd) : slot->kept;
+    bool already = slot->shared != NULL
+                       ? __atomic_exchange_n(&slot->shared->kept, 1, __ATOMIC_ACQ_REL) != 0
+                       : slot->kept;
 
-    if (!slot->shared)
+    if (slot->shared == NULL)
         slot->kept = true;
     if (!already) {
         __atomic_fetch_add(&cache.kept, 1, __ATOMIC_RELAXED);
@@ -602,7 +560,7 @@ bool fd_cache_release(struct fid *fid)
     bool over = false;
 
     /* Only a turn of its own changes what these say, and then there is no other holder. */
-    if (fid->fd >= 0 && slot->list == FD_LIST_NONE && !slot->shared) {
+    if (fid->fd >= 0 && slot->list == FD_LIST_NONE && slot->shared == NULL) {
         if (!fid->open) /* these are counted as open files */
             count_in(fid);
         enlist(fid, fid->open ? FD_LIST_FIXED : FD_LIST_IDLE);
@@ -682,10 +640,10 @@ void fd_cache_end(struct fid *fid)
 
 /* ---- names that go --------------------------------------------------------------------------- */
 
-/* With the index locked: gives the fids of the file that `stx` describes the descriptor `fd`, and
- * sets `*given` where any got it. False: some are being changed just now. */
-static bool give_all(struct index *index, uint64_t key, const struct statx *stx, int fd,
-                     bool *given)
+/* With the index locked: gives the fids of the file that `stx` describes the descriptor `*fd`,
+ * which is taken (-1) by the first. False: some are being changed just now. */
+static bool give_all(struct index *index, uint64_t key, const struct statx *stx, int *fd,
+                     struct fd_shared **shared)
 {
     struct fd_slot *slot = index->closed != NULL ? *chain_of(index, key) : NULL, *next;
     bool all = true;
@@ -704,14 +662,18 @@ static bool give_all(struct index *index, uint64_t key, const struct statx *stx,
             set_state(slot, CLOSED);
             continue;
         }
-        if (!*given)
-            share_begin(fd); /* the caller's, for as long as it looks */
-        *given = true;
-        share_begin(fd);
+        if (*shared == NULL) { /* the caller's share, for as long as it looks */
+            *shared = g_new0(struct fd_shared, 1);
+            (*shared)->fd = *fd;
+            (*shared)->refs = 1;
+            *fd = -1;
+            __atomic_fetch_add(&cache.held, 1, __ATOMIC_RELAXED);
+        }
+        __atomic_fetch_add(&(*shared)->refs, 1, __ATOMIC_RELAXED);
         unlink_slot(index, slot);
         locator_is_given(slot->locator);
-        slot->shared = true;
-        fid->fd = fd;
+        slot->shared = *shared;
+        fid->fd = (*shared)->fd;
         enlist(fid, FD_LIST_IDLE);
         set_state(slot, 0);
     }
@@ -732,7 +694,7 @@ int fd_cache_guard(struct fd_guard *guard, int dir_fd, const char *name)
     struct index *index;
     struct statx stx;
     unsigned times = 0;
-    bool given = false;
+    struct fd_shared *shared = NULL;
     int fd, error;
 
     if (guard->needless)
@@ -751,16 +713,16 @@ int fd_cache_guard(struct fd_guard *guard, int dir_fd, const char *name)
     pthread_mutex_lock(&index->lock);
     guard->next = index->guards;
     index->guards = guard;
-    while (!give_all(index, guard->key, &stx, fd, &given)) {
+    while (!give_all(index, guard->key, &stx, &fd, &shared)) {
         pthread_mutex_unlock(&index->lock);
         wait_a_little(&times);
         pthread_mutex_lock(&index->lock);
     }
     pthread_mutex_unlock(&index->lock);
-    if (given)
-        share_end(fd);
-    else
+    if (fd >= 0)
         close(fd);
+    if (shared != NULL)
+        shared_unref(shared);
     return 0;
 }
 

@@ -36,11 +36,11 @@ struct fd_slot {
     struct fd_slot *prev, *next;
 
     /* Changed by who holds the fid alone, or has made it BUSY. */
-    struct locator *locator; /* NULL: was never closed */
-    uint8_t list;            /* enum fd_list */
-    bool counted : 1;        /* the descriptor is */
-    bool kept : 1;           /* of a file without a name: counted apart */
-    bool shared : 1;         /* the descriptor is one of several fids */
+    struct locator *locator;  /* NULL: was never closed */
+    struct fd_shared *shared; /* the descriptor is one of several fids; or NULL */
+    uint8_t list;             /* enum fd_list */
+    bool counted : 1;         /* the descriptor is */
+    bool kept : 1;            /* of a file without a name: counted apart */
 
     uint8_t used; /* atomic: held since somebody last went along the list */
     int state;    /* atomic; see fd-cache.c */

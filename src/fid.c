@@ -14,7 +14,7 @@
 
 /* With 8 bytes of malloc's own this fills a whole number of its 16-byte units. */
 _Static_assert(
-    sizeof(void *) != 8 || sizeof(struct fid) <= 104,
+    sizeof(void *) != 8 || sizeof(struct fid) <= 120,
     "a client may have many fids: 200 bytes for each are promised, with all that it has");
 
 static struct fid *fid_new(struct conn *conn, uint32_t number)
