@@ -7,6 +7,7 @@
  */
 #include "config.h"
 
+#include "src/conn.h"
 #include "src/fid.h"
 #include "src/locator.h"
 #include "src/mount.h"
@@ -179,11 +180,13 @@ static void drain(void)
 static void clones(void)
 {
     struct fid *fids[BUDGET * 2], *first, *clone[BUDGET * 4];
+    ino_t shared;
 
     setup();
     make("first", FALSE);
     make("file", FALSE);
     first = fid_at("first", FALSE);
+    shared = inode(first->fd);
     for (guint i = 0; i < G_N_ELEMENTS(clone); i++) {
         clone[i] = g_new0(struct fid, 1);
         clone[i]->account = &account;
@@ -202,6 +205,7 @@ static void clones(void)
     }
     for (guint i = 0; i < G_N_ELEMENTS(clone); i++) {
         g_assert_cmpint(fd_cache_hold(clone[i]), ==, 0);
+        g_assert_cmpuint(inode(clone[i]->fd), ==, shared);
         fd_cache_release(clone[i]);
         fd_cache_trim();
         g_assert_cmpuint(fd_cache_count(), <=, BUDGET);
@@ -283,14 +287,64 @@ static void places(void)
     teardown();
 }
 
+/* Promise: an exclusive turn at a fid comes when all before it ended, a shared one when the
+ * exclusive ones before it did, in whatever order they end; and not earlier. */
+static void turns(void)
+{
+    struct conn conn = {.fids = g_hash_table_new(NULL, NULL)};
+    struct fid_turn turn[24], made;
+    guint count = 0;
+
+    pthread_mutex_init(&conn.lock, NULL);
+    g_assert_cmpint(fid_take(&conn, 7, FID_NEW, &made), ==, 0);
+    fd_cache_release(made.fid); /* by its maker */
+    g_assert_null(fid_finish(&made));
+    for (guint step = 0; step < 20000; step++) {
+        gboolean exclusive = FALSE;
+        guint ready[G_N_ELEMENTS(turn)], readies = 0;
+
+        for (guint i = 0; i < count; i++) {
+            gboolean is_exclusive = turn[i].mode == FID_EXCLUSIVE;
+            gboolean comes = is_exclusive ? i == 0 : !exclusive;
+
+            g_assert_true(fid_turn_came(&turn[i]) == comes);
+            if (comes)
+                ready[readies++] = i;
+            exclusive |= is_exclusive;
+        }
+        if (count > 0 && (count == G_N_ELEMENTS(turn) || g_test_rand_bit())) {
+            guint which = ready[g_test_rand_int_range(0, (gint)readies)];
+
+            g_assert_null(fid_finish(&turn[which]));
+            memmove(&turn[which], &turn[which + 1], (count - which - 1) * sizeof turn[0]);
+            count--;
+        } else {
+            enum fid_mode mode = g_test_rand_int_range(0, 4) == 0 ? FID_EXCLUSIVE : FID_SHARED;
+
+            g_assert_cmpint(fid_take(&conn, 7, mode, &turn[count]), ==, 0);
+            /* 32 bits are enough for what is in flight, and not for all that ever was */
+            g_assert_cmpuint(turn[count].fid->behind, <=, turn[count].fid->pending);
+            count++;
+        }
+    }
+    fid_drop_all(&conn);
+    g_hash_table_unref(conn.fids);
+    pthread_mutex_destroy(&conn.lock);
+}
+
 int main(int argc, char **argv)
 {
+    struct limit_settings limits;
+
     g_test_init(&argc, &argv, NULL);
     g_assert_cmpint(path_init(), ==, 0);
     fd_cache_init(BUDGET, 100);
     privs_init(true);
+    limit_defaults(&limits, 1000);
+    limit_init(&limits);
     g_test_add_func("/fd-cache/drain", drain);
     g_test_add_func("/fd-cache/clones", clones);
     g_test_add_func("/fd-cache/places", places);
+    g_test_add_func("/fid/turns", turns);
     return g_test_run();
 }
