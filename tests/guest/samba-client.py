@@ -4,16 +4,17 @@
 # The SMB2 client of guest-samba.sh, on the host: it asks a smbd in the guest for file ids, tries
 # what Samba keeps in locks and extended attributes, and writes to files while servers die. Results
 # are lines "ok TEXT" and "not ok TEXT: DETAIL". Knows nothing of guests; the export's directory on
-# this machine is given where a result is to be seen from below as well. SHARE+aapl speaks Apple's extensions to SMB2, too.
+# this machine is given where a result is to be seen from below as well.
+# SHARE+aapl speaks Apple's extensions to SMB2, too.
 #
 #   samba-client.py PORT ids SHARE PATHS OUT     the file id of each path ('' is the share itself)
 #   samba-client.py PORT features SHARE EXPORT   locks, renames, ACLs, attributes, streams, space
 #   samba-client.py PORT kept SHARE EXPORT       what features left is still there
 #   samba-client.py PORT durable SHARE PATH EXPORT
 #   samba-client.py PORT writer SHARE IDS JOURNAL STATE PATH...   until SIGTERM
-#   samba-client.py PORT mac SHARE EXPORT PATH...          Finder info, resource forks, streams of PATHs
+#   samba-client.py PORT mac SHARE EXPORT PATH...          Finder info, forks, streams of PATHs
 #   samba-client.py PORT mac_kept SHARE EXPORT PATH...     what mac left is still there
-#   samba-client.py PORT mac_large SHARE EXPORT PATH       a resource fork that no xattr of PATH holds
+#   samba-client.py PORT mac_large SHARE EXPORT PATH       a fork too large for an xattr of PATH
 #   samba-client.py PORT mac_zero SHARE PATH...            all file ids are 0
 #   samba-client.py 0 snapshot EXPORT OUT PATH...          contents of all files but PATH...
 #   samba-client.py 0 verify EXPORT SNAPSHOT JOURNAL       the contents are what they must be
@@ -407,8 +408,8 @@ NATIVE = 'say"yes:no'
 
 
 def info_of(finder_info):
-    """An AFP_AfpInfo stream; the third number is the time of the backup: never."""
-    return struct.pack(">4sLLL", b"AFP\0", 0x10000, 0, 0x80000000) + finder_info + bytes(12)
+    """An AFP_AfpInfo stream: version 1, no id, never backed up; vfs_fruit refuses other versions."""
+    return struct.pack(">4sLLL", b"AFP\0", 0x100, 0, 0x80) + finder_info + bytes(12)
 
 
 def fork_of(path):
@@ -428,7 +429,8 @@ def read_stream(session, path, length):
     data = b""
     while len(data) < length:
         try:
-            data += session.smb.read(session.tree, handle, len(data), min(32768, length - len(data)))
+            data += session.smb.read(session.tree, handle, len(data),
+                                     min(32768, length - len(data)))
         except smb3.SessionError as e:
             if e.get_error_code() != 0xC0000011:  # end of file
                 raise
@@ -456,8 +458,8 @@ def cmd_mac(port, share, export, *paths):
             result(fork_of(path) in f.read(), path + ": the resource fork is in a file beside it")
         directory = path.rpartition("/")[0]
         session.close(session.open(directory + "/" + PRIVATE, READ | WRITE, OPEN_IF))
-        result(os.path.exists(export + "/" + directory + "/" + NATIVE),
-               directory + ": a name that NTFS does not allow", os.listdir(export + "/" + directory))
+        names = os.listdir(export + "/" + directory)
+        result(NATIVE in names, directory + ": a name that NTFS does not allow", names)
     cmd_mac_kept(port, share, export, *paths)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# What the tests of Samba in a guest share: the mount and the shares as qidmap-samba(7) has them, the
-# client's results, and smbd's life in the guest. Sourced after guest.sh and exports.sh. What is shared,
-# and what must hold, is each test's own affair.
+# What the tests of Samba in a guest have in common: the mount and the shares as qidmap-samba(7)
+# has them, the client's results, and smbd's life in the guest. Sourced after guest.sh and
+# exports.sh. Which files are shared, and what must hold, is each test's own affair.
 
 fill() { # DIRECTORY: files for the client's tests (samba-client.py), held and others
     local i
