@@ -10,6 +10,7 @@
 #include "src/control.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -45,6 +46,7 @@ struct control_client {
 struct control {
     char *path;
     struct listener *listener;
+    int sign_fd; /* the run directory, where a link leads to a path that was configured; -1: none */
     int wake_fd;
     bool started;
     pthread_t thread;
@@ -504,8 +506,8 @@ static void *accept_main(void *data)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-/* A path of our own; NULL: there is no place for it. */
-static char *default_path(void)
+/* NULL: there is none. */
+static char *run_dir(void)
 {
     const char *runtime = geteuid() == 0 ? "/run" : g_getenv("XDG_RUNTIME_DIR");
     g_autofree char *dir = NULL;
@@ -520,7 +522,52 @@ static char *default_path(void)
     if (lstat(dir, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
         (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
         return NULL;
-    return g_strdup_printf("%s/control-%ld", dir, (long)getpid());
+    return g_steal_pointer(&dir);
+}
+
+/* A path of our own; NULL: there is no place for it. */
+static char *default_path(void)
+{
+    g_autofree char *dir = run_dir();
+
+    return dir != NULL ? g_strdup_printf("%s/control-%ld", dir, (long)getpid()) : NULL;
+}
+
+/* ---- the link to a socket in another place ----------------------------------------------------
+ */
+
+static void sign_name(char *name, size_t size)
+{
+    g_snprintf(name, (gulong)size, "at-%ld", (long)getpid());
+}
+
+/* Who knows the process alone finds the socket by this, as `qidmapctl reload --pid` does. One of an
+ * earlier process with this number, that was killed, goes in any case. */
+static int put_sign(const char *path)
+{
+    g_autofree char *dir = run_dir();
+    int fd = dir != NULL ? open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+    char name[32];
+
+    if (fd < 0)
+        return -1;
+    sign_name(name, sizeof name);
+    unlinkat(fd, name, 0);
+    if (path != NULL && symlinkat(path, fd, name) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+static void remove_sign(int fd)
+{
+    char name[32];
+
+    if (fd < 0)
+        return;
+    sign_name(name, sizeof name);
+    unlinkat(fd, name, 0);
+    close(fd);
 }
 
 static struct listener *listen_at(const char *path, GError **error)
@@ -541,8 +588,10 @@ gboolean control_open(const char *path, struct control **control, GError **error
     struct listener *listener;
 
     *control = NULL;
-    if (path != NULL && strcmp(path, "none") == 0)
+    if (path != NULL && strcmp(path, "none") == 0) {
+        put_sign(NULL);
         return TRUE;
+    }
     place = path != NULL ? g_strdup(path) : default_path();
     if (place == NULL) {
         log_info("there is no place for a control socket: give --control PATH, or none");
@@ -558,6 +607,7 @@ gboolean control_open(const char *path, struct control **control, GError **error
     *control = g_new0(struct control, 1);
     (*control)->path = g_steal_pointer(&place);
     (*control)->listener = listener;
+    (*control)->sign_fd = put_sign(path);
     (*control)->wake_fd = -1;
     pthread_mutex_init(&(*control)->lock, NULL);
     pthread_cond_init(&(*control)->gone, NULL);
@@ -602,6 +652,7 @@ void control_stop(struct control *control)
     pthread_mutex_unlock(&control->lock);
     listen_unix_remove(control->listener);
     listener_free(control->listener);
+    remove_sign(control->sign_fd);
     if (control->wake_fd >= 0)
         close(control->wake_fd);
     pthread_mutex_destroy(&control->lock);

@@ -220,21 +220,24 @@ static void close_counted(int fd, bool kept)
     call_close(fd);
 }
 
-static void shared_unref(struct fd_shared *shared)
+/* True: that was the last share, and the descriptor is closed. */
+static bool shared_unref(struct fd_shared *shared)
 {
     if (__atomic_sub_fetch(&shared->refs, 1, __ATOMIC_ACQ_REL) > 0)
-        return;
+        return false;
     close_counted(shared->fd, shared->kept != 0);
     g_free(shared);
+    return true;
 }
 
-/* Closes the descriptor, or gives up its share of it. */
-static void drop_fd(struct fid *fid)
+/* Closes the descriptor, or gives up its share of it, which is false. */
+static bool drop_fd(struct fid *fid)
 {
     struct fd_slot *slot = &fid->slot;
+    bool closed = true;
 
     if (slot->shared != NULL)
-        shared_unref(slot->shared);
+        closed = shared_unref(slot->shared);
     else if (slot->counted)
         close_counted(fid->fd, slot->kept);
     else if (fid->fd >= 0)
@@ -242,6 +245,7 @@ static void drop_fd(struct fid *fid)
     fid->fd = -1;
     slot->shared = NULL;
     slot->kept = slot->counted = false;
+    return closed;
 }
 
 /* ---- the index ------------------------------------------------------------------------------- */
@@ -353,8 +357,9 @@ static void keep(struct fid *fid)
 }
 
 /* Closes the descriptor of a fid that is BUSY and in no list. True: it is CLOSED, and may be gone
- * already; false: it is as it was, and listed again. */
-static bool close_fid(struct fid *fid)
+ * already, and *freed, where that is not NULL, counts the descriptor, unless others share it;
+ * false: it is as it was, and listed again. */
+static bool close_fid(struct fid *fid, uint64_t *freed)
 {
     struct fd_slot *slot = &fid->slot;
     bool again;
@@ -389,12 +394,13 @@ static bool close_fid(struct fid *fid)
         set_state(slot, 0);
         return false;
     }
-    drop_fd(fid);
+    if (drop_fd(fid) && freed != NULL)
+        ++*freed;
     set_state(slot, CLOSED);
     return true;
 }
 
-/* Goes along the shard's list once or twice, until `want` are closed. How many were. */
+/* Goes along the shard's list once or twice, until `want` descriptors are closed. How many were. */
 static uint64_t close_some(struct shard *shard, uint64_t want)
 {
     uint64_t closed = 0, steps;
@@ -411,8 +417,7 @@ static uint64_t close_some(struct shard *shard, uint64_t want)
         }
         slot->list = FD_LIST_NONE;
         pthread_mutex_unlock(&shard->lock);
-        if (close_fid(fid_of(slot)))
-            closed++;
+        close_fid(fid_of(slot), &closed);
         pthread_mutex_lock(&shard->lock);
     }
     pthread_mutex_unlock(&shard->lock);
@@ -798,7 +803,7 @@ static uint64_t drain_idle(struct shard *shard, const char *path, bool *waiting)
         slot->list = FD_LIST_NONE;
         pthread_mutex_unlock(&shard->lock);
         if (is_at_or_below(fid->fd, path, full))
-            closed += close_fid(fid);
+            closed += close_fid(fid, NULL);
         else {
             enlist(fid, FD_LIST_IDLE);
             set_state(slot, 0);

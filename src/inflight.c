@@ -207,10 +207,22 @@ static unsigned answer_flushes(struct conn *conn, struct request *request)
     return count;
 }
 
+/* With lock held, which is given up where the fid is freed: that may take long, and needs the
+ * session, which the request still holds. */
+static void finish_turn(struct conn *conn, struct fid_turn *turn)
+{
+    struct fid *gone = fid_finish(turn);
+
+    if (gone == NULL)
+        return;
+    pthread_mutex_unlock(&conn->lock);
+    fid_free(gone);
+    pthread_mutex_lock(&conn->lock);
+}
+
 struct request *inflight_end(struct conn *conn, struct request *request, bool *last)
 {
     struct request *ready = NULL, *others = NULL;
-    struct fid *gone[2] = {NULL, NULL};
     unsigned flushes = 0;
     bool resume;
 
@@ -226,7 +238,7 @@ struct request *inflight_end(struct conn *conn, struct request *request, bool *l
         flushes = answer_flushes(conn, request);
     for (unsigned i = 0; i < 2; i++)
         if (request->turns[i].fid != NULL)
-            gone[i] = fid_finish(&request->turns[i]);
+            finish_turn(conn, &request->turns[i]);
     unlink_request(conn, request);
     conn->running--;
     conn->inflight -= 1 + flushes;
@@ -240,9 +252,6 @@ struct request *inflight_end(struct conn *conn, struct request *request, bool *l
     resume = conn_may_resume(conn);
     *last = conn->holders == 0;
     pthread_mutex_unlock(&conn->lock);
-    for (unsigned i = 0; i < 2; i++)
-        if (gone[i] != NULL)
-            fid_free(gone[i]);
     if (request->on_heap)
         g_free(request);
     while (others != NULL) {

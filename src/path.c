@@ -370,8 +370,9 @@ static char *below_root(char *path, const char *dir)
     return strncmp(path, dir, len) == 0 && path[len] == '/' ? path + len + 1 : NULL;
 }
 
-/* The directory of `path`, which is changed, and the name there, where that is what `fd` means. */
-static int stands_at(const struct path_export *exp, int fd, char *path, char *name)
+/* The directory of `path`, which is changed, and the name there, where that is what `fd` means.
+ * `guessed`: the path may be that of another name of the file. */
+static int stands_at(const struct path_export *exp, int fd, char *path, char *name, bool guessed)
 {
     struct statx want, got;
     char *base = strrchr(path, '/');
@@ -391,10 +392,11 @@ static int stands_at(const struct path_export *exp, int fd, char *path, char *na
         return dir_fd;
     /* What the kernel prints may be old already, or be a strange name: only the inode proves it. */
     error = statx(dir_fd, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC,
-                  STATX_INO | STATX_TYPE | STATX_MNT_ID, &got) < 0
+                  STATX_INO | STATX_TYPE | STATX_NLINK | STATX_MNT_ID, &got) < 0
                 ? -errno
                 : statx_of(fd, &want);
-    if (error == 0 && !same_file(&want, &got))
+    if (error == 0 &&
+        (!same_file(&want, &got) || (guessed && !S_ISDIR(got.stx_mode) && got.stx_nlink > 1)))
         error = -ENOENT;
     if (error != 0) {
         close(dir_fd);
@@ -409,16 +411,17 @@ int path_whereabouts(const struct path_export *exp, int fd, char *name)
     int dir_fd, error;
 
     /* The root is nearly always where it was. If not, then what is looked up here is not the file:
-     * as the way goes down from the root's descriptor, a wrong guess finds nothing, and no more. */
+     * as the way goes down from the root's descriptor, a wrong guess finds nothing, or another name
+     * of the file. */
     error = path_absolute(fd, path);
     if (error != 0)
         return error;
-    rest = below_root(path, exp->dir);
+    rest = exp->is_subdir ? NULL : below_root(path, exp->dir); /* that is not a subdirectory's */
     if (rest != NULL) {
-        dir_fd = stands_at(exp, fd, rest, name);
+        dir_fd = stands_at(exp, fd, rest, name, true);
         if (dir_fd >= 0)
             return dir_fd;
     }
     error = below(exp, fd, path, true);
-    return error != 0 ? error : stands_at(exp, fd, path, name);
+    return error != 0 ? error : stands_at(exp, fd, path, name, false);
 }

@@ -330,12 +330,14 @@ bool sandbox_is_below(const char *path, const char *dir)
     return strncmp(path, dir, size) == 0 && (path[size] == '/' || path[size] == '\0');
 }
 
-static bool is_shown(const char *path)
+/* An export is with what is mounted below. */
+static bool is_shown(enum wish wish, const char *path)
 {
     for (guint i = 0; helds != NULL && i < helds->len; i++) {
         const struct held *held = g_ptr_array_index(helds, i);
 
-        if (strcmp(held->path, path) == 0 || (held->tree && sandbox_is_below(path, held->path)))
+        if ((held->tree && sandbox_is_below(path, held->path)) ||
+            (wish == WISH_TREE && strcmp(held->path, path) == 0))
             return true;
     }
     return false;
@@ -377,7 +379,7 @@ static int bring(enum wish wish, const char *path, char **real, char **why)
         return error;
     }
     *real = g_strdup(reply.text);
-    if (is_shown(*real)) {
+    if (is_shown(wish, *real)) {
         close(fds[0]);
         close(fds[1]);
         return 0;

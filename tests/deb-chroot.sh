@@ -83,7 +83,8 @@ declare -A daemon session writer
 # shellcheck disable=SC2016 # at the end
 on_exit 'kill -KILL "${daemon[@]}" "${session[@]}" 2>/dev/null; unmount_below "$root"; umount -l "$root"'
 # A mount of its own: the daemon looks for its exports in the table of mounts, as the chroot shows it.
-mount --bind "$root" "$root" && mount --make-private "$root" || skip_all "no mounts: cannot bind"
+# Shared, so that a daemon enters a namespace of its own.
+mount --bind "$root" "$root" && mount --make-private "$root" && mount --make-shared "$root" || skip_all "no mounts: cannot bind"
 mount -t proc proc "$root/proc" || skip_all "no mounts: cannot mount proc"
 
 # ---- install
@@ -109,7 +110,8 @@ check "the server, and its store by the tool" inside sh -c 'cd /src && debian/te
 rm -r "$root/src"
 
 # ---- upgrade with a session, without one, and with a daemon that does not answer
-# data: as it is; other: control= in its configuration; loose: of no unit of ours
+# data: as it is, isolated, with a small process beside it; other: control= in its configuration; loose: of
+# no unit of ours
 echo 1 >"$root/srv/x/file"
 cat >"$root/etc/qidmap/other.conf" <<'END'
 [daemon]
@@ -128,7 +130,7 @@ start() { # NAME OPTION...
     wait_until 30 test -S "$root/run/$name" || bail_out "$name does not start: $(cat "$tmp/$name.log")"
 }
 start_data() {
-    start data --export x=/srv/x --store lmdb:/var/lib/qidmap/all --listen unix:/run/data --isolate=no
+    start data --export x=/srv/x --store lmdb:/var/lib/qidmap/all --listen unix:/run/data --isolate=yes
 }
 start_data
 start other --config /etc/qidmap/other.conf
@@ -159,6 +161,8 @@ attach() { # NAME: Tversion and Tattach
     printf '\30\0\0\0\150\0\0\0\0\0\0\377\377\377\377\0\0\1\0x\0\0\0\0' >&"$to"
     wait_until 30 has_session "$1" || bail_out "no session: $(sessions "$1")"
 }
+beside=$(cat "/proc/${daemon[data]}/task/${daemon[data]}/children")
+is "$(cat "/proc/${beside% }/comm")" qidmapd-host "the isolated daemon has a process beside it"
 attach data
 attach other
 replies() { stat -c %s "$tmp/replies-$1"; }
@@ -186,6 +190,7 @@ for name in data other; do
 done
 check "of one that no unit of ours has started, too" \
     grep -q "pid ${daemon[loose]} (mine.service) goes on" "$tmp/dpkg.log"
+check_fails "and of nothing else" grep -q "pid ${beside% } " "$tmp/dpkg.log"
 check "systemd reads the units again" grep -q '^daemon-reload\|^--system daemon-reload' "$root/asked"
 kill "${session[other]}"
 wait_until 30 has_none other || not_ok "the session of other ends" "$(sessions other)"
@@ -230,6 +235,7 @@ ln -s /usr/lib/systemd/system/qidmapd@.service "$wants/qidmapd@data.service"
 ln -s /usr/lib/systemd/system/mine.service "$wants/mine.service"
 check "remove" inside dpkg -r qidmap
 check "it stops what runs" grep -q '^stop .*qidmapd.service' "$root/asked"
+check "and has systemd forget the units" grep -q '^daemon-reload' "$root/asked"
 check "the store is kept" has_store
 check "install again, after a removal" install
 is "$(known)" "$before_removal" "the store is known, with the same ids"
@@ -255,6 +261,25 @@ check "install again" install
 inside sh -c 'echo "qidmap qidmap/delete-stores boolean true" | debconf-set-selections'
 check "purge, the answer is yes" inside dpkg -P qidmap
 check_fails "the store is gone" test -e "$root/var/lib/qidmap"
+# Stores that the admin has put elsewhere, by a link or by a mount, are no reason to fail.
+check "install again" install
+rmdir "$root/var/lib/qidmap"
+mkdir -p "$root/srv/stores/all"
+echo 1 >"$root/srv/stores/all/row"
+ln -s ../../srv/stores "$root/var/lib/qidmap"
+check "purge, with a link to the stores" inside dpkg -P qidmap
+check "they are kept" test -s "$root/srv/stores/all/row"
+rm "$root/var/lib/qidmap"
+check "install again" install
+mount --bind "$root/srv/stores" "$root/var/lib/qidmap"
+check "purge, with the stores mounted, nobody answers" inside dpkg -P qidmap
+check "they are kept" test -s "$root/srv/stores/all/row"
+check "install again" install
+inside sh -c 'echo "qidmap qidmap/delete-stores boolean true" | debconf-set-selections'
+check "purge, with the stores mounted, the answer is yes" inside dpkg -P qidmap
+check_fails "they are gone" test -e "$root/srv/stores/all"
+umount "$root/var/lib/qidmap"
+rmdir "$root/var/lib/qidmap"
 check "what the admin wrote is kept" test -s "$root/etc/qidmap/data.conf"
 rm -r "$root/etc/qidmap"
 check "purge the others" inside dpkg -P qidmap-guest libqidmap-dev libqidmap0

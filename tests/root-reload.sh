@@ -5,7 +5,7 @@
 # has never seen, and serves them as if it had them from the start: with the same ids, with what is
 # mounted below, and with what is mounted later. What it no longer serves it holds no longer, so that
 # the host can unmount it; where that is refused in part, nothing of it stays. `qidmapctl reload` fails
-# where the daemon refuses. The process that stays with the host has no socket of the daemon's open,
+# where the daemon refuses, also where it is told nothing but the process, as by systemd. The process that stays with the host has no socket of the daemon's open,
 # and ends with it.
 
 if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
@@ -57,6 +57,16 @@ is "$(ids b)" "$b" "its ids, and those of what is mounted there, are those of a 
 is "$(ids d)" "$d" "and those of a directory that is no mount point of its disk"
 is "$(ids a)" "$a" "and those of what was there"
 
+# ---- as systemd calls it, with a socket that is nowhere usual, or with none
+run reload --pid "$qidmapd_pid"
+exits 0 "a daemon that is named by its process"
+is "$out" "as before: 3" "and reached"
+run reload --pid $$
+exits 3 "another process is left alone"
+complains "process $$ is no qidmapd" "and named"
+link=/run/qidmap/at-$qidmapd_pid
+is "$(readlink "$link")" "$control" "a link leads to the socket"
+
 # ---- mounts that come and go
 mkdir "$tmp/place/b/late"
 mount -t tmpfs none "$tmp/place/b/late"
@@ -77,6 +87,47 @@ conf "a=$tmp/a"
 reload
 settled() { [ "$(mounts)" = "$first" ]; }
 check "and the daemon has the mounts of before" wait_until 20 settled
+
+# ---- ids of memory: last as long as the daemon
+mkdir -p "$tmp/m/x" "$tmp/m/y"
+with_memory() {
+    conf "a=$tmp/a"
+    printf '[export m]\ndir=%s\nstore=memory:\n' "$tmp/m" >>"$conf"
+    reload
+}
+with_memory
+for dir in x y; do
+    mount -t tmpfs none "$tmp/m/$dir"
+    touch "$tmp/m/$dir/f"
+    ids m >"$tmp/seen"
+done
+umount "$tmp/m/x" # from now on the other one comes first in the table of mounts
+mount -t tmpfs none "$tmp/m/x"
+m=$(ids m | grep /y)
+conf "a=$tmp/a"
+reload
+with_memory
+is "$(ids m | grep /y)" "$m" "an export that comes again has the ids that it had"
+conf "a=$tmp/a"
+reload
+
+# ---- the directory of a store becomes an export: with what is mounted below
+mkdir -p "$tmp/x/sub"
+mount -t tmpfs none "$tmp/x/sub"
+touch "$tmp/x/sub/f"
+stop_qidmapd
+conf "a=$tmp/a"
+sed -i "s,^store=.*,store=xattr:$tmp/x," "$conf"
+start_qidmapd --config "$conf" || bail_out "qidmapd does not start: $(tail -3 "$qidmapd_log")"
+printf '[export x]\ndir=%s\nstore=xattr:%s\n' "$tmp/x" "$tmp/x" >>"$conf"
+reload
+exits 0 "it is both"
+is "$(ids x | grep -c /sub/f)" 1 "what is mounted below is there"
+stop_qidmapd
+umount "$tmp/x/sub"
+conf "a=$tmp/a"
+start_qidmapd --config "$conf"
+first=$(mounts)
 
 # ---- what is refused
 conf "a=$tmp/a" "b=$tmp/place/b" "c=$tmp/nowhere"
@@ -127,6 +178,15 @@ exits 3 "without it, new directories"
 check "need a restart" grep -q "process for the host is gone.*restart" "$qidmapd_log"
 stop_qidmapd
 is "$qidmapd_status" 0 "it ends in order"
+check_fails "and takes its link along" test -L "$link"
+sed 's/^control=.*/control=none/' "$tmp/with" >"$conf"
+start_qidmapd --config "$conf"
+conf "a=$tmp/a"
+sed -i 's/^control=.*/control=none/' "$conf"
+run reload --pid "$qidmapd_pid"
+exits 0 "without a control socket it is told by a signal"
+check "and reads the file" wait_until 20 grep -q "exports: 0 new, 0 changed, 1 removed" "$qidmapd_log"
+stop_qidmapd
 start_qidmapd --config "$tmp/with"
 outside=$(pgrep -P "$qidmapd_pid")
 stop_qidmapd KILL

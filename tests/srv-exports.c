@@ -284,6 +284,44 @@ static void moved_by_the_host(struct fixture *f, gconstpointer data)
     g_assert_cmpint(g_access(out, F_OK), ==, 0);
 }
 
+/* Tremove takes the name that the fid has, and not another of the same file, which stands where the
+ * one would be if the root were elsewhere. */
+static void the_own_name(struct fixture *f, gconstpointer data)
+{
+    g_autofree char *file = server_path(f->s, "top/sub/file");
+    g_autofree char *other = server_path(f->s, "top/sub/top/sub/file");
+    g_autofree char *plain = server_path(f->s, "plain"), *inner = server_path(f->s, "n/plain");
+    g_autofree char *root = g_path_get_dirname(plain);
+    g_autofree char *away = g_strconcat(root, ".away", NULL);
+    g_autofree char *back = g_build_filename(root, "n", NULL);
+    guint32 sub, fid = client_fid(f->c);
+    struct client_qid qid;
+
+    (void)data;
+    make_tree(f->s);
+    make_dir(f->s, "top/sub/top");
+    make_dir(f->s, "top/sub/top/sub");
+    g_assert_cmpint(link(file, other), ==, 0);
+    g_assert_cmpint(attach(f->c, "data/top/sub", &sub, &qid), ==, 0);
+    g_assert_cmpint(client_walk_path(f->c, sub, fid, "file", NULL), ==, 0);
+    g_assert_cmpint(client_remove(f->c, fid), ==, 0);
+    g_assert_cmpint(g_access(file, F_OK), !=, 0);
+    g_assert_cmpint(g_access(other, F_OK), ==, 0);
+    /* the host puts the root into a folder that has the root's old name */
+    make_file(f->s, "plain", "x");
+    make_dir(f->s, "n");
+    g_assert_cmpint(link(plain, inner), ==, 0);
+    fid = client_fid(f->c);
+    g_assert_cmpint(client_walk_path(f->c, ROOT_FID, fid, "plain", NULL), ==, 0);
+    g_assert_cmpint(g_rename(root, away), ==, 0);
+    g_assert_cmpint(g_mkdir(root, 0755), ==, 0);
+    g_assert_cmpint(g_rename(away, back), ==, 0);
+    g_assert_cmpint(client_remove(f->c, fid), ==, 0);
+    fid = client_fid(f->c);
+    g_assert_cmpint(client_walk_path(f->c, ROOT_FID, fid, "n/plain", NULL), ==, 0);
+    g_assert_cmpint(client_walk_path(f->c, ROOT_FID, client_fid(f->c), "plain", NULL), ==, ENOENT);
+}
+
 static void bad_subdirs(struct fixture *f, gconstpointer data)
 {
     g_autofree char *name = g_strnfill(256, 'x');
@@ -508,6 +546,7 @@ int main(int argc, char **argv)
     SUBDIRS_TEST("/exports/same-ids", same_ids);
     SUBDIRS_TEST("/exports/root-is-the-end", root_is_the_end);
     SUBDIRS_TEST("/exports/moved-by-the-host", moved_by_the_host);
+    SUBDIRS_TEST("/exports/the-own-name", the_own_name);
     SUBDIRS_TEST("/exports/bad-subdirs", bad_subdirs);
     SUBDIRS_TEST("/exports/between-attaches", between_attaches);
     g_test_add_func("/exports/not-between-exports", not_between_exports);

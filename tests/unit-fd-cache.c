@@ -21,6 +21,8 @@
 
 #include <glib/gstdio.h>
 
+#define BUDGET 1000
+
 static const struct mount_settings settings;
 
 static struct qid_map *map;
@@ -172,6 +174,47 @@ static void drain(void)
     teardown();
 }
 
+/* Promise: the budget is one of descriptors: to close the clones of a fid, which share one, does
+ * not make room, however many there are. */
+static void clones(void)
+{
+    struct fid *fids[BUDGET * 2], *first, *clone[BUDGET * 4];
+
+    setup();
+    make("first", FALSE);
+    make("file", FALSE);
+    first = fid_at("first", FALSE);
+    for (guint i = 0; i < G_N_ELEMENTS(clone); i++) {
+        clone[i] = g_new0(struct fid, 1);
+        clone[i]->account = &account;
+        clone[i]->export = &export;
+        fd_cache_begin(clone[i]);
+        g_assert_cmpint(fd_cache_hold(first), ==, 0);
+        g_assert_true(fd_cache_share(clone[i], first));
+        fd_cache_release(first);
+        fd_cache_release(clone[i]);
+    }
+    g_assert_cmpuint(fd_cache_count(), ==, 1);
+    for (guint i = 0; i < G_N_ELEMENTS(fids); i++) {
+        fids[i] = fid_at("file", FALSE);
+        fd_cache_trim();
+        g_assert_cmpuint(fd_cache_count(), <=, BUDGET);
+    }
+    for (guint i = 0; i < G_N_ELEMENTS(clone); i++) {
+        g_assert_cmpint(fd_cache_hold(clone[i]), ==, 0);
+        fd_cache_release(clone[i]);
+        fd_cache_trim();
+        g_assert_cmpuint(fd_cache_count(), <=, BUDGET);
+    }
+    for (guint i = 0; i < G_N_ELEMENTS(clone); i++)
+        end(clone[i]);
+    for (guint i = 0; i < G_N_ELEMENTS(fids); i++)
+        end(fids[i]);
+    end(first);
+    g_assert_cmpuint(fd_cache_count(), ==, 0);
+    teardown();
+}
+
 static void rename_both(const char *from_dir, const char *from, const char *to_dir, const char *to)
 {
     g_autofree char *old = g_build_filename(export.dir, from_dir, from, NULL);
@@ -244,9 +287,10 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_assert_cmpint(path_init(), ==, 0);
-    fd_cache_init(1000, 100);
+    fd_cache_init(BUDGET, 100);
     privs_init(true);
     g_test_add_func("/fd-cache/drain", drain);
+    g_test_add_func("/fd-cache/clones", clones);
     g_test_add_func("/fd-cache/places", places);
     return g_test_run();
 }

@@ -5,7 +5,10 @@
  */
 #include "config.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "tools/cmd.h"
 #include "tools/daemon.h"
@@ -23,13 +26,40 @@ static void show(JsonObject *reply, const char *member)
     }
 }
 
+/* Whether the process is a daemon: the signal would end another. */
+static gboolean is_daemon(gint64 pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%" G_GINT64_FORMAT "/comm", pid);
+    g_autofree char *name = NULL;
+
+    return g_file_get_contents(path, &name, NULL, NULL) && strcmp(g_strchomp(name), "qidmapd") == 0;
+}
+
+/* For a daemon without a control socket: there is no answer. */
+static int reload_by_signal(gint64 pid, gboolean json)
+{
+    if (!is_daemon(pid)) {
+        cmd_error("process %" G_GINT64_FORMAT " is no qidmapd", pid);
+        return CMD_CANNOT;
+    }
+    if (kill((pid_t)pid, SIGHUP) != 0) {
+        cmd_error("process %" G_GINT64_FORMAT ": %s", pid, g_strerror(errno));
+        return CMD_CANNOT;
+    }
+    if (json) {
+        cmd_json_line(json_object_new());
+    } else {
+        puts("the daemon has no control socket: it was told by SIGHUP, and its log says what came "
+             "of it");
+    }
+    return CMD_OK;
+}
+
 int cmd_reload(const struct cmd *cmd, int argc, char **argv)
 {
     gint64 pid = 0;
     const GOptionEntry entries[] = {{"pid", 0, 0, G_OPTION_ARG_INT64, &pid,
-                                     "the process of the daemon, with its socket in the usual "
-                                     "place",
-                                     "N"},
+                                     "the process of the daemon, wherever its socket is", "N"},
                                     {NULL, 0, 0, 0, NULL, NULL, NULL}};
     g_auto(cmd_options) options = {.use = CMD_STORE_MAYBE, .writes = TRUE};
     g_autofree char *socket = NULL;
@@ -48,6 +78,9 @@ int cmd_reload(const struct cmd *cmd, int argc, char **argv)
     }
     if (pid > 0) {
         socket = daemon_of_process(pid);
+        if (socket == NULL) {
+            return reload_by_signal(pid, options.json);
+        }
     } else {
         status = stats_find(&options, options.control, &socket);
         if (status != CMD_OK) {
@@ -55,6 +88,9 @@ int cmd_reload(const struct cmd *cmd, int argc, char **argv)
         }
     }
     if (daemon_call(socket, "reload", NULL, NULL, 0, NULL, &reply, &error) < 0) {
+        if (pid > 0 && error.code == -ECONNREFUSED) { /* of one that had the same number */
+            return reload_by_signal(pid, options.json);
+        }
         cmd_error("%s", error.text);
         return CMD_CANNOT;
     }

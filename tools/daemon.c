@@ -35,25 +35,33 @@ static int G_GNUC_PRINTF(3, 4) fail(struct qidmap_error *error, int code, const 
 
 /* ---- finding it ------------------------------------------------------------------------------ */
 
+/* Or a link to one, as a daemon leaves where its socket is in another place. */
 static gboolean is_socket(const char *path)
 {
     struct stat st;
 
-    return lstat(path, &st) == 0 && S_ISSOCK(st.st_mode);
+    return stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
 }
 
-/* Where a daemon has its socket when nothing else is said. */
 char *daemon_of_process(gint64 pid)
 {
+    static const char *const kinds[] = {"at",
+                                        "control"}; /* of the latter one of before may lie there */
     const char *runtime = g_getenv("XDG_RUNTIME_DIR");
-    g_autofree char *name = g_strdup_printf("control-%" G_GINT64_FORMAT, pid);
-    g_autofree char *path = g_build_filename("/run/qidmap", name, NULL);
+    char *path = NULL;
 
-    if (!is_socket(path) && runtime != NULL) {
+    for (guint i = 0; i < 4; i++) {
+        g_autofree char *name = g_strdup_printf("%s-%" G_GINT64_FORMAT, kinds[i % 2], pid);
+
+        if (i >= 2 && runtime == NULL)
+            break;
         g_free(path);
-        path = g_build_filename(runtime, "qidmap", name, NULL);
+        path = g_build_filename(i < 2 ? "/run" : runtime, "qidmap", name, NULL);
+        if (is_socket(path))
+            return path;
     }
-    return g_steal_pointer(&path);
+    g_free(path);
+    return NULL;
 }
 
 int daemon_find(const char *uri, char **path, struct qidmap_error *error)
@@ -65,7 +73,7 @@ int daemon_find(const char *uri, char **path, struct qidmap_error *error)
     if (code < 0)
         return code;
     found = holder.contact[0] == '/' ? g_strdup(holder.contact) : daemon_of_process(holder.pid);
-    if (!is_socket(found))
+    if (found == NULL || !is_socket(found))
         return fail(error, -EBUSY,
                     "%.200s: another process has it open for writing (pid and name: "
                     "%" G_GINT64_FORMAT " %s), and has no control socket; stop it, and try again",

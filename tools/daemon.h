@@ -18,7 +18,8 @@
  * found (the text has name and pid). */
 int daemon_find(const char *uri, char **path, struct qidmap_error *error);
 
-/* The control socket of the daemon with this process number, where none was configured. To be freed. */
+/* The control socket of the daemon with this process number, wherever it is, or a link to it. To be
+ * freed; NULL: it has none. */
 char *daemon_of_process(gint64 pid);
 
 /* The URI with the real path of its directory, as the daemon knows it; for the member "store". To

@@ -170,7 +170,7 @@ static void enter(struct walk *walk, int parent, const char *name, const struct 
 static void walk_directory(struct walk *walk, int fd, guint64 dev, guint32 fs, guint depth)
 {
     gsize length = walk->path->len;
-    struct dirent *entry;
+    struct dirent *entry = NULL; /* nothing may be wanted any more */
     struct statx st;
     DIR *dir = fdopendir(fd);
 
@@ -179,7 +179,7 @@ static void walk_directory(struct walk *walk, int fd, guint64 dev, guint32 fs, g
         walk->scan->unread++;
         return;
     }
-    while (!done(walk) && (errno = 0, entry = readdir(dir)) != NULL) {
+    while (errno = 0, !done(walk) && (entry = readdir(dir)) != NULL) {
         const char *name = entry->d_name;
         gboolean directory = entry->d_type == DT_DIR || entry->d_type == DT_UNKNOWN;
         if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
