@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -64,12 +65,19 @@ static int open_host_file(const char *path)
 {
     g_autofree char *whole = absolute(path);
     int fd = sandbox_open_file(whole);
+    struct stat st;
 
     if (fd == -ESTALE) {
         log_warning("the daemon's process for the host is gone; until a restart it sees only what "
                     "is in its own mounts");
         fd = open(whole, O_RDONLY | O_CLOEXEC);
         fd = fd >= 0 ? fd : -errno;
+    }
+    /* What came by a pipe is read already: it would be a file without exports now. */
+    if (fd >= 0 && (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))) {
+        close(fd);
+        log_error("%s: is no regular file, and cannot be read again", whole);
+        return -EINVAL;
     }
     return fd;
 }

@@ -297,13 +297,18 @@ static void nothing_changes(struct place *p, gconstpointer data)
     g_assert_cmpint(g_unlink(p->conf), ==, 0);
     g_autofree char *reply = ask(p);
     g_assert_nonnull(strstr(reply, "No such file"));
+    /* the export of the command line is none of the file's: an empty one would be taken */
+    g_assert_cmpint(mkfifo(p->conf, 0600), ==, 0);
+    g_autofree char *pipe_reply = ask(p);
+    g_assert_true(g_str_has_prefix(pipe_reply, "{\"error\""));
+    g_assert_cmpint(g_unlink(p->conf), ==, 0);
     /* none of that left a trace */
     g_assert_cmpint(try_attach(p->s, "b"), ==, ENOENT);
     g_assert_cmpint(try_attach(p->s, "c"), ==, ENOENT);
     g_assert_cmpuint(id_of(p->s, "a", "fa"), ==, a);
     g_assert_cmpint(client_mkdir(c, root, "x", 0755, NULL), ==, 0);
     client_close(c);
-    g_assert_cmpuint(count_in_log(p->s, "stays in force"), ==, 11);
+    g_assert_cmpuint(count_in_log(p->s, "stays in force"), ==, 12);
     reload(p, "[export a]\ndir=@/a\n[export b]\ndir=@/b\n", "\"added\":[\"b\"]");
 }
 

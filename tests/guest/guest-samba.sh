@@ -31,6 +31,7 @@ image=$("$guest_dir/make-rootfs" samba samba-vfs-modules 2>"$tmp/rootfs.log") ||
 }
 guest_disk "$image"
 . "$(dirname "$0")/exports.sh"
+. "$(dirname "$0")/samba.sh"
 
 multidevs=${QIDMAP_SAMBA_MULTIDEVS:-remap}
 files=40 rounds=1
@@ -38,23 +39,6 @@ files=40 rounds=1
 store=${QIDMAP_SAMBA_STORE:-lmdb:$tmp/store}
 
 # ---- the export --------------------------------------------------------------
-fill() { # DIRECTORY: files for the client's tests (samba-client.py), held and others
-    local i
-    mkdir -p "$1/dir/below"
-    for i in 1 2 3; do echo "$i" >"$1/dir/file$i"; done
-    for i in held lock acl ren-open; do : >"$1/dir/$i"; done
-    chmod 666 "$1/dir/acl"
-    echo deep >"$1/dir/below/deep"
-    echo "the old file" >"$1/dir/ren-old"
-    echo "the new file" >"$1/dir/ren-new"
-    ln "$1/dir/file1" "$1/dir/hardlink1"
-}
-
-make_image() { # NAME SIZE MKFS...
-    truncate -s "$2" "$images/$1"
-    "${@:3}" "$images/$1" >"$tmp/mkfs.log" 2>&1 || bail_out "$3: $(cat "$tmp/mkfs.log")"
-}
-
 mkdir "$export_dir"/{a,b,btrfs,xfs,tmpfs,plain}
 make_image a 32M mkfs.ext4 -q -F
 mount_image a ext4 "$export_dir/a" || bail_out "cannot mount ext4"
@@ -81,55 +65,13 @@ held=(a/dir/held b/dir/held btrfs/one/dir/held btrfs/two/dir/held xfs/dir/held t
 is "$(stat -c %i "$export_dir/a/dir/held")" "$(stat -c %i "$export_dir/b/dir/held")" \
     "two clones: one inode number for two files on the host"
 
-# ---- the lines of the manual -------------------------------------------------
-page=$top_srcdir/man/qidmap-samba.7.pod
-section() { # NAME: its indented block
-    awk -v p="    [$1]" '$0 == p { on = 1 } on && /^[^ ]/ { exit }
-        on { sub(/^    /, ""); print }' "$page"
-}
-fstab=$(sed -n 's/^    \(10\.0\.2\.2 .* 9p .*\)$/\1/p' "$page")
-read -r _ mountpoint _ mount_options _ <<<"$fstab"
-[ -n "$mount_options" ] && [ -n "$(section data)" ] || bail_out "no example in $page"
-smb_port=$(free_port)
-server_port=$(free_port)
-mount_options=$(sed "s/,port=[0-9]*/,port=$server_port/; s/,aname=[^,]*/,aname=x/; s/,_netdev//" \
-    <<<"$mount_options")
 {
-    # what the guest needs beside the example: users, and no printers
-    cat <<'END'
-[global]
-    server role = standalone server
-    passdb backend = smbpasswd:/run/smbpasswd
-    disable netbios = yes
-    smb ports = 445
-    load printers = no
-    printcap name = /dev/null
-    disable spoolss = yes
-END
+    samba_global
     section data
     section durable
     section data | sed "s,^\[data\],[remap],; s,$mountpoint,/srv/remap,"
 } >"$tmp/smb.conf"
-/usr/bin/python3 - >"$tmp/smbpasswd" <<'END'
-from impacket.ntlm import compute_nthash
-for name, uid in ("root", 0), ("alice", 65533):
-    print("%s:%d:%s:%s:[U          ]:LCT-60000000:"
-          % (name, uid, "X" * 32, compute_nthash("secret").hex().upper()))
-END
-
 # ---- the client --------------------------------------------------------------
-client() { # COMMAND ARGUMENT...: its results become ours
-    local line
-    while IFS= read -r line; do
-        case $line in
-        'ok '*) ok "$phase: ${line#ok }" ;;
-        'not ok '*) not_ok "$phase: ${line#not ok }" ;;
-        *) tap_diag "client: $line" ;;
-        esac
-    done < <(timeout -k 5 300 /usr/bin/python3 "$guest_dir/samba-client.py" "$smb_port" "$@" 2>&1 ||
-        echo "ended with status $?")
-}
-
 state_is() { # WORD: the last thing that the writer said
     [ "$(tail -n 1 "$tmp/state" 2>/dev/null | cut -d ' ' -f 1)" = "$1" ]
 }
@@ -146,15 +88,6 @@ writer_end() {
     writer_pid=
 }
 on_exit writer_end
-
-# same_ids OLD NEW TEXT
-same_ids() {
-    local changed
-    changed=$(join -j 2 -t $'\t' <(sed 's/ /\t/' "$1" | sort -t $'\t' -k 2) \
-        <(sed 's/ /\t/' "$2" | sort -t $'\t' -k 2) |
-        awk -F '\t' '$2 != $3 { print $1 ": " $2 " -> " $3 }')
-    is "$changed" "" "$3"
-}
 
 after() { # PHASE: the writer goes on, all ids are the same, and all files are what they must be
     local start
@@ -263,48 +196,6 @@ step_last() {
 }
 
 # ---- the guest ---------------------------------------------------------------
-cat >"$tmp/common" <<'GUEST'
-r=/root
-prepare() {
-    enter_disk $r || return 1
-    for d in $MOUNTPOINT srv/remap var/lib/samba/private var/cache/samba var/log/samba run/samba; do
-        mkdir -p "$r/$d"
-    done
-    ln -sf /proc/self/mounts $r/etc/mtab
-    cp /test/smb.conf /test/smbpasswd $r/run/
-    # The mount's device number is another one in each life.
-    mkdir /tmp/decoy
-    i=0
-    while [ $i -lt "${DECOYS:-0}" ]; do mount -t tmpfs decoy /tmp/decoy; i=$((i + 1)); done
-}
-mount_data() {
-    mount -t 9p -o "$OPTIONS" 10.0.2.2 "$r$MOUNTPOINT" || return 1
-    echo "dev $(stat -c %d "$r$MOUNTPOINT")"
-}
-listening() { grep -q '^ *[0-9]*: [0-9A-F]*:01BD [0-9A-F:]* 0A' /proc/net/tcp /proc/net/tcp6; }
-smbd_start() {
-    chroot $r /usr/sbin/smbd -F --debug-stdout -s /run/smb.conf >>/tmp/smbd.log 2>&1 &
-    smbd=$!
-    local i=0
-    until listening; do
-        i=$((i + 1))
-        [ $i -lt 600 ] && kill -0 $smbd || { echo "smbd does not start"; exit 1; }
-        sleep 0.1
-    done
-}
-smbd_stop() {
-    killall smbd
-    wait $smbd
-    while pidof smbd >/dev/null; do sleep 0.1; done
-}
-devid() { # how smbd's table calls the mount
-    chroot $r /usr/bin/smbstatus -s /run/smb.conf -L --json | grep -o '"devid": *[0-9]*' | sort -u
-    host_step devid "$1"
-}
-trap 'tail -n 40 /tmp/smbd.log' EXIT
-prepare && mount_data || exit 1
-GUEST
-
 cat "$tmp/common" - >"$tmp/first" <<'GUEST'
 mount -t 9p -o trans=virtio,version=9p2000.L,cache=none remap $r/srv/remap || exit 1
 smbd_start

@@ -5,12 +5,17 @@
 # what Samba keeps in locks and extended attributes, and writes to files while servers die. Results
 # are lines "ok TEXT" and "not ok TEXT: DETAIL". Knows nothing of guests; the export's directory on
 # this machine is given where a result is to be seen from below as well.
+# SHARE+aapl speaks Apple's extensions to SMB2, too.
 #
 #   samba-client.py PORT ids SHARE PATHS OUT     the file id of each path ('' is the share itself)
 #   samba-client.py PORT features SHARE EXPORT   locks, renames, ACLs, attributes, streams, space
 #   samba-client.py PORT kept SHARE EXPORT       what features left is still there
 #   samba-client.py PORT durable SHARE PATH EXPORT
 #   samba-client.py PORT writer SHARE IDS JOURNAL STATE PATH...   until SIGTERM
+#   samba-client.py PORT mac SHARE EXPORT PATH...          Finder info, forks, streams of PATHs
+#   samba-client.py PORT mac_kept SHARE EXPORT PATH...     what mac left is still there
+#   samba-client.py PORT mac_large SHARE EXPORT PATH       a fork too large for an xattr of PATH
+#   samba-client.py PORT mac_zero SHARE PATH...            all file ids are 0
 #   samba-client.py 0 snapshot EXPORT OUT PATH...          contents of all files but PATH...
 #   samba-client.py 0 verify EXPORT SNAPSHOT JOURNAL       the contents are what they must be
 
@@ -60,10 +65,10 @@ class Lock(s.SMB2_LOCK_ELEMENT):
 
 
 class Context:
-    """A create context with a name of four bytes and 16 bytes of data, the last of its list."""
+    """A create context with a name of four bytes, the last of its list."""
 
     def __init__(self, name, data):
-        self.bytes = struct.pack("<LHHHHL", 0, 16, 4, 0, 24, 16) + name + bytes(4) + data
+        self.bytes = struct.pack("<LHHHHL", 0, 16, 4, 0, 24, len(data)) + name + bytes(4) + data
 
     def getData(self):
         return self.bytes
@@ -76,7 +81,12 @@ class Session:
         self.smb = smb3.SMB3("127.0.0.1", "127.0.0.1", sess_port=port, timeout=60,
                              preferredDialect=s.SMB2_DIALECT_21)
         self.smb.login(user, PASSWORD)
+        share, _, extensions = share.partition("+")
         self.tree = self.smb.connectTree("\\\\127.0.0.1\\" + share)
+        if extensions == "aapl":
+            # Server query: all three answers wanted, the client can do what there was at first.
+            query = struct.pack("<LLQQ", 1, 0, 7, 7)
+            self.close(self.open("", ATTRIBUTES, createContexts=[Context(b"AAPL", query)]))
 
     def open(self, path, access=READ, disposition=OPEN, **more):
         return self.smb.create(self.tree, path, access, SHARE_ALL, more.pop("options", 0),
@@ -111,7 +121,12 @@ class Session:
         return number
 
     def list(self, path):
-        """Names and file ids of a directory, as FileIdBothDirectoryInformation has them."""
+        """Names and file ids of a directory."""
+        return {name: struct.unpack_from("<Q", entry, 96)[0]
+                for name, entry in self.entries(path).items()}
+
+    def entries(self, path):
+        """Names of a directory, each with its FileIdBothDirectoryInformation."""
         handle = self.open(path, READ, options=s.FILE_DIRECTORY_FILE)
         entries = {}
         while True:
@@ -127,7 +142,7 @@ class Session:
                 following, length = struct.unpack_from("<L", data, 0)[0], \
                     struct.unpack_from("<L", data, 60)[0]
                 name = data[104:104 + length].decode("utf-16le")
-                entries[name] = struct.unpack_from("<Q", data, 96)[0]
+                entries[name] = data[:104]
                 if not following:
                     break
                 data = data[following:]
@@ -382,6 +397,117 @@ def cmd_durable(port, share, path, export):
     two.close(again)
     with open(export + "/" + path, "rb") as f:
         same(f.read(), b"before+after", "and writes to the same file")
+
+
+# ---- what a Mac keeps ----------------------------------------------------------------------------
+
+INFO, FORK = ":AFP_AfpInfo", ":AFP_Resource"
+FINDER_INFO = b"TEXTqidm" + bytes(24)
+PRIVATE = "say\uf020yes\uf022no"  # as a Mac writes the name below, which NTFS does not allow
+NATIVE = 'say"yes:no'
+
+
+def info_of(finder_info):
+    """An AFP_AfpInfo stream: version 1, no id, never backed up; vfs_fruit refuses other versions."""
+    return struct.pack(">4sLLL", b"AFP\0", 0x100, 0, 0x80) + finder_info + bytes(12)
+
+
+def fork_of(path):
+    """More than any extended attribute holds, different for each PATH."""
+    return b"".join(record(path, i) for i in range(3000))
+
+
+def write_stream(session, path, data):
+    handle = session.open(path, READ | WRITE, OPEN_IF)
+    for at in range(0, len(data), 32768):
+        session.write(handle, at, data[at:at + 32768])
+    session.close(handle)
+
+
+def read_stream(session, path, length):
+    handle = session.open(path)
+    data = b""
+    while len(data) < length:
+        try:
+            data += session.smb.read(session.tree, handle, len(data),
+                                     min(32768, length - len(data)))
+        except smb3.SessionError as e:
+            if e.get_error_code() != 0xC0000011:  # end of file
+                raise
+            break
+    session.close(handle)
+    return data
+
+
+def beside(path):
+    """Where vfs_fruit keeps the resource fork of PATH."""
+    directory, _, name = path.rpartition("/")
+    return directory + "/._" + name
+
+
+def cmd_mac(port, share, export, *paths):
+    session = Session(port, share)
+    for path in paths:
+        write_stream(session, path + INFO, info_of(FINDER_INFO))
+        write_stream(session, path + FORK, fork_of(path))
+        write_stream(session, path + ":com.apple.lastuseddate#PS", path.encode())
+        missing = [n for n in ("AFP_AfpInfo", "com.apple.lastuseddate#PS")
+                   if not has_xattr(export + "/" + path, "user.DosStream.%s:$DATA" % n)]
+        result(not missing, path + ": Finder info and stream are xattrs on the host", missing)
+        with open(export + "/" + beside(path), "rb") as f:
+            result(fork_of(path) in f.read(), path + ": the resource fork is in a file beside it")
+        directory = path.rpartition("/")[0]
+        session.close(session.open(directory + "/" + PRIVATE, READ | WRITE, OPEN_IF))
+        names = os.listdir(export + "/" + directory)
+        result(NATIVE in names, directory + ": a name that NTFS does not allow", names)
+    cmd_mac_kept(port, share, export, *paths)
+
+
+def cmd_mac_kept(port, share, export, *paths):
+    session = Session(port, share)
+    for path in paths:
+        same(read_stream(session, path + INFO, 60), info_of(FINDER_INFO), path + ": Finder info")
+        fork = read_stream(session, path + FORK, 1 << 20)
+        result(fork == fork_of(path), "%s: %d bytes of resource fork" % (path, len(fork_of(path))),
+               "%d bytes, or others" % len(fork))
+        same(read_stream(session, path + ":com.apple.lastuseddate#PS", 1000), path.encode(),
+             path + ": a stream")
+        directory, _, name = path.rpartition("/")
+        entries = session.entries(directory)
+        # What Apple's extensions put where there are short names otherwise.
+        size, finder_info, mode = struct.unpack_from("<Q8s8xH", entries[name], 70)
+        same((size, finder_info, mode),
+             (len(fork_of(path)), FINDER_INFO[:8], os.stat(export + "/" + path).st_mode),
+             path + ": its directory lists size of the fork, Finder info and mode")
+        result(PRIVATE in entries and not [n for n in entries if n.startswith("._")],
+               directory + ": lists the name that NTFS does not allow, and no AppleDouble file",
+               sorted(entries))
+
+
+def cmd_mac_large(port, share, export, path):
+    session = Session(port, share)
+    small = b"small enough"
+    write_stream(session, path + FORK, small)
+    name = "user.DosStream.AFP_Resource:$DATA"
+    result(os.getxattr(export + "/" + path, name).startswith(small),
+           path + ": a small resource fork is an xattr")
+    handle = session.open(path + FORK, READ | WRITE)
+    try:
+        session.write(handle, len(small), fork_of(path)[:8192])
+        result(False, path + ": 8 KB more are refused", "written")
+    except smb3.SessionError as e:
+        result(True, "%s: 8 KB more are refused (%#x)" % (path, e.get_error_code()))
+    session.close(handle)
+    same(read_stream(session, path + FORK, 65536), small, path + ": the small one is as it was")
+
+
+def cmd_mac_zero(port, share, *paths):
+    session = Session(port, share)
+    ids = {path: session.id_of(path) for path in paths}
+    result(not any(ids.values()), "%s: a Mac is told file id 0" % share, ids)
+    session = Session(port, share.partition("+")[0])
+    ids = [session.id_of(path) for path in paths]
+    result(all(ids) and len(set(ids)) == len(ids), "%s: another client is not" % share, ids)
 
 
 # ---- writing while servers die ------------------------------------------------------------------

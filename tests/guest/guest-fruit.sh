@@ -1,0 +1,132 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# Promise: a Mac, that is a client which speaks Apple's extensions to SMB2 (vfs_fruit), sees on the
+# share of qidmap-samba(7) for Macs the inode numbers of the guest as file ids, each file's its own,
+# clones' too. They stay when qidmapd is killed and when the guest restarts; so do Finder info,
+# streams and resource forks, also large ones. With fruit:zero_file_id = yes it is told 0, and with
+# fruit:resource = stream a fork that ext4 has no room for is refused, and what was there stays.
+#
+# QIDMAP_SAMBA_STORE=memory: lets qidmapd break the promise, to see the test fail.
+
+if [ -z "${QIDMAP_OWN_MOUNTS:-}" ] && unshare -m true 2>/dev/null; then
+    # Servers of other tests that export the root look at what is mounted here.
+    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
+fi
+. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/guest.sh"
+need_loop
+for type in ext4 xfs; do
+    need_fs $type
+    command -v mkfs.$type >/dev/null || skip_all "no mkfs.$type"
+done
+/usr/bin/python3 -c 'import impacket' 2>/dev/null || skip_all "no python3-impacket"
+guest_need
+image=$("$guest_dir/make-rootfs" samba samba-vfs-modules 2>"$tmp/rootfs.log") || {
+    tap_diag "$(cat "$tmp/rootfs.log")"
+    skip_all "no packages for the guest"
+}
+guest_disk "$image"
+. "$(dirname "$0")/exports.sh"
+. "$(dirname "$0")/samba.sh"
+store=${QIDMAP_SAMBA_STORE:-lmdb:$tmp/store}
+
+# ---- the export --------------------------------------------------------------
+mkdir "$export_dir"/{a,b,xfs}
+make_image a 32M mkfs.ext4 -q -F
+mount_image a ext4 "$export_dir/a" || bail_out "cannot mount ext4"
+fill "$export_dir/a"
+umount "$export_dir/a"
+dd if="$images/a" of="$images/b" bs=1M conv=sparse status=none
+mount "${loops[0]}" "$export_dir/a" || bail_out "cannot mount ext4 again"
+mount_image b ext4 "$export_dir/b" || bail_out "cannot mount the clone"
+make_image xfs 320M mkfs.xfs -q -f
+mount_image xfs xfs "$export_dir/xfs" || bail_out "cannot mount xfs"
+fill "$export_dir/xfs"
+forked=({a,b,xfs}/dir/file2)
+
+[ -n "$(section mac)" ] || bail_out "no share for Macs in $page"
+{
+    samba_global
+    section mac
+    section mac | sed 's/^\[mac\]/[zero]/; s/\(zero_file_id =\) no/\1 yes/'
+    section mac | sed 's/^\[mac\]/[default]/; /zero_file_id/d'
+    section mac | sed 's/^\[mac\]/[stream]/; s/\(fruit:resource =\) file/\1 stream/'
+} >"$tmp/smb.conf"
+
+# ---- what the guests ask for (host_step) -------------------------------------
+inodes() { # the guest printed them: those of the files that PATHS names, as the client has them
+    sed -n 's|^inode \([0-9]*\) \./|\1 |p' "$guest_output" | sort -k 2 >"$tmp/inodes"
+    join -1 2 -2 1 -o 1.1,0 "$tmp/inodes" <(grep . "$tmp/paths" | sort)
+}
+
+step_first() {
+    phase="at first"
+    client mac mac+aapl "$export_dir" "${forked[@]}"
+    client mac_zero zero+aapl "${forked[@]}"
+    client mac_large stream+aapl "$export_dir" a/dir/file3
+    (cd "$export_dir" && echo && find . -mindepth 1 ! -name lost+found ! -name '._*' \
+        ! -name '*"*' -printf '%P\n') >"$tmp/paths"
+    client ids mac+aapl "$tmp/paths" "$tmp/ids"
+    client ids mac "$tmp/paths" "$tmp/ids.other"
+    is "$(cat "$tmp/ids.other")" "$(cat "$tmp/ids")" "other clients see the same file ids"
+    head -n 3 "$tmp/paths" >"$tmp/paths-default"
+    /usr/bin/python3 "$guest_dir/samba-client.py" "$smb_port" ids default+aapl \
+        "$tmp/paths-default" "$tmp/ids.default" >"$tmp/default.log" 2>&1
+    tap_diag "without fruit:zero_file_id: $(tr '\n' ';' <"$tmp/ids.default")"
+}
+
+step_inodes() {
+    is "$(inodes)" "$(grep " ." "$tmp/ids" | sort -k 2)" \
+        "$phase: the file ids are the guest's inode numbers"
+}
+
+step_kill() {
+    server_stop KILL
+    server_start "$export_dir" "$store"
+}
+
+step_after() { # PHASE
+    phase=${*//_/ }
+    client ids mac+aapl "$tmp/paths" "$tmp/ids.now"
+    is "$(wc -l <"$tmp/ids.now")" "$(wc -l <"$tmp/paths")" "$phase: every file answered"
+    same_ids "$tmp/ids" "$tmp/ids.now" "$phase: every file id is what it was"
+    client mac_kept mac+aapl "$export_dir" "${forked[@]}"
+}
+
+# ---- the guest ---------------------------------------------------------------
+cat "$tmp/common" - >"$tmp/first" <<'GUEST'
+smbd_start
+host_step first
+(cd $r$MOUNTPOINT && find . -exec stat -c 'inode %i %n' {} +)
+host_step inodes
+host_step kill
+smbd_stop
+check_fails "the mount is dead" ls $r$MOUNTPOINT/a
+umount -l $r$MOUNTPOINT && mount -t tmpfs decoy /tmp/decoy && mount_data || exit 1
+smbd_start
+host_step after qidmapd_was_killed
+smbd_stop
+GUEST
+
+cat "$tmp/common" - >"$tmp/second" <<'GUEST'
+smbd_start
+host_step after the_guest_has_restarted
+(cd $r$MOUNTPOINT && find . -exec stat -c 'inode %i %n' {} +)
+host_step inodes
+smbd_stop
+GUEST
+
+server_start "$export_dir" "$store" || bail_out "the server does not start: $(tail "$qidmapd_log")"
+guest_net="hostfwd=tcp:127.0.0.1:$smb_port-:445"
+guest=("OPTIONS=$mount_options" "MOUNTPOINT=$mountpoint" "+$tmp/smb.conf" "+$tmp/smbpasswd")
+for life in first second; do
+    guest_run "$tmp/$life" "${guest[@]}" "DECOYS=$([ $life = first ] || echo 3)"
+    is "$?" 0 "$life guest: the script ended well"
+done
+server_stop TERM
+if [ "$tap_failed" -gt 0 ]; then
+    tap_diag "$(tail -n 60 "$tmp"/guest.*/output)"
+    tap_diag "server: $(tail -n 20 "$qidmapd_log")"
+fi
+tap_done
