@@ -80,7 +80,8 @@ static const struct cmd commands[] = {
      "status: 1 where something is.\n",
      cmd_drain},
     {"reload", "", "have a daemon read its configuration again",
-     "New exports can be attached to, those that are gone no longer can, and sessions go on. Where\n"
+     "New exports can be attached to, those that are gone no longer can, and sessions go on. "
+     "Where\n"
      "anything is wrong, nothing changes. The daemon is named as for top, or by its process.\n",
      cmd_reload},
     {"survey", "DIR", "tell what ids an export of DIR would get", SURVEY_DETAILS, cmd_survey},
