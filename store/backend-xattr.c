@@ -367,37 +367,51 @@ static void stop_thread(struct xattr_backend *b)
 
 /* ---- the directory and its lock -------------------------------------------------------------- */
 
-gboolean qm_flock_holder(int fd, long *holder, char **holder_name)
+/* The pid in the line of /proc/locks that shows an flock on this inode; 0: no line does. */
+static long find_flock(const struct stat *st)
 {
     g_autofree char *text = NULL;
     g_auto(GStrv) lines = NULL;
-    struct stat st;
     guint i;
 
-    if (fstat(fd, &st) != 0 || !g_file_get_contents("/proc/locks", &text, NULL, NULL))
-        return FALSE;
+    if (!g_file_get_contents("/proc/locks", &text, NULL, NULL))
+        return 0;
     lines = g_strsplit(text, "\n", -1);
     for (i = 0; lines[i]; i++) {
-        g_autofree char *path = NULL, *name = NULL;
         unsigned major, minor;
         unsigned long long ino;
         long pid;
 
         /* On btrfs the device is the superblock's and not the subvolume's: the inode must do. */
-        if (sscanf(lines[i], "%*d: FLOCK %*s WRITE %ld %x:%x:%llu", &pid, &major, &minor, &ino) !=
-                4 ||
-            ino != st.st_ino || pid <= 0 || (major != 0 && makedev(major, minor) != st.st_dev))
-            continue;
-        path = g_strdup_printf("/proc/%ld/comm", pid);
-        if (!g_file_get_contents(path, &name, NULL, NULL))
-            name = g_strdup("?");
-        g_strcanon(g_strchomp(name),
-                   "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-", '?');
-        *holder = pid;
-        *holder_name = g_steal_pointer(&name);
-        return TRUE;
+        if (sscanf(lines[i], "%*d: FLOCK %*s WRITE %ld %x:%x:%llu", &pid, &major, &minor, &ino) ==
+                4 &&
+            ino == st->st_ino && pid > 0 && (major == 0 || makedev(major, minor) == st->st_dev))
+            return pid;
     }
-    return FALSE;
+    return 0;
+}
+
+gboolean qm_flock_holder(int fd, long *holder, char **holder_name)
+{
+    g_autofree char *path = NULL, *name = NULL;
+    struct stat st;
+    long pid = 0;
+
+    if (fstat(fd, &st) != 0)
+        return FALSE;
+    /* The list comes a page at a time: others who unlock between two pages can hide a line. */
+    for (int look = 0; pid == 0 && look < 3; look++)
+        pid = find_flock(&st);
+    if (pid == 0)
+        return FALSE;
+    path = g_strdup_printf("/proc/%ld/comm", pid);
+    if (!g_file_get_contents(path, &name, NULL, NULL))
+        name = g_strdup("?");
+    g_strcanon(g_strchomp(name),
+               "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-", '?');
+    *holder = pid;
+    *holder_name = g_steal_pointer(&name);
+    return TRUE;
 }
 
 /* "NAME (pid N)" of the process that has the lock, or NULL where /proc does not show it. */

@@ -29,16 +29,22 @@ static const char *program(void)
     return path != NULL ? path : "src/qidmapd";
 }
 
-static int free_port(void)
+/*
+ * An address whose port nobody takes before the server does: 127.x.y.z of this process alone, where
+ * other tests and outgoing connections (127.0.0.1) have no ports. diod is given 127.0.0.1.
+ */
+static char *free_address(gboolean peer)
 {
-    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    guint32 host = peer ? 1 : 0x010000 + (guint32)getpid() % 0xfe0000;
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000000 | host)};
     socklen_t len = sizeof sa;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     g_assert_cmpint(bind(fd, (struct sockaddr *)&sa, sizeof sa), ==, 0);
     g_assert_cmpint(getsockname(fd, (struct sockaddr *)&sa, &len), ==, 0);
     close(fd);
-    return ntohs(sa.sin_port);
+    return g_strdup_printf("tcp:127.%u.%u.%u:%d", host >> 16, host >> 8 & 255, host & 255,
+                           ntohs(sa.sin_port));
 }
 
 /* A failed assertion aborts: take the temporary directory along. */
@@ -74,7 +80,7 @@ struct server *server_new(const char *store, const char *const *extra)
     s->log = g_build_filename(s->tmp, "log", NULL);
     s->store =
         strcmp(store, "lmdb:") == 0 ? g_strdup_printf("lmdb:%s/store", s->tmp) : g_strdup(store);
-    s->tcp = g_strdup_printf("tcp:127.0.0.1:%d", free_port());
+    s->tcp = free_address(s->peer);
     s->addr = s->peer ? g_strdup(s->tcp) : g_strdup_printf("unix:%s/sock", s->tmp);
     s->aname = g_strdup(s->peer ? s->dir : "data");
     s->extra = g_strdupv((char **)extra);

@@ -18,7 +18,7 @@ struct server {
     char *dir;     /* what is exported */
     char *store;   /* URI */
     char *addr;    /* where tests connect: the unix socket */
-    char *tcp;     /* tcp:127.0.0.1:PORT */
+    char *tcp;     /* tcp:127.x.y.z:PORT */
     char *aname;   /* of the export */
     char *log;     /* file that holds its stderr */
     char **extra;  /* more arguments, owned */
