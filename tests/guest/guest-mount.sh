@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # Promise: mount.qidmap mounts over TCP, unix sockets and vsock, by mount(8) and by lines of fstab with
-# the words of systemd in them; a host that comes later is waited for; what is wrong has its own message and
-# mounts nothing; the mount outlives the helper, can be remounted, unmounted and mounted again; and
-# when the server is killed it fails, can be unmounted, and is there again with the same ids.
+# the words of systemd in them; a host that comes later is waited for, also one that goes away again between
+# its first answer and the mount, as one that is restarted does; what a host refuses is no reason to wait; what
+# is wrong has its own message and mounts nothing; the mount outlives the helper, can be remounted, unmounted
+# and mounted again; and when the server is killed it fails, can be unmounted, and is there again with the same ids.
 # vsock goes over vsock_loopback: the daemon runs in the guest, too.
 
 . "$(dirname "$0")/../lib.sh"
@@ -51,9 +52,34 @@ try_mount() { # MESSAGE COMMAND...: it fails, says that, and mounts nothing
 }
 served() { serve --listen tcp:127.0.0.1:5640 --listen unix:/run/s --listen vsock:local:564; }
 
+# A server that answers the first Tversion of its client, and hangs up; with `again` that of the kernel, too, and
+# takes the Tattach; with `refuse` it answers that EACCES, a moment before. Takes one connection.
+cat >/tmp/fake <<'END'
+#!/bin/sh
+echo "$1" >>/tmp/tries
+version() { dd bs=1 count=21 >/dev/null 2>&1; printf '\25\0\0\0\145\377\377\0\20\0\0\10\09P2000.L'; }
+version
+[ "$1" != gone ] || exit
+version
+size=$(dd bs=1 count=1 2>/dev/null | od -An -tu1)
+dd bs=1 count=4 >/dev/null 2>&1
+dd bs=1 count=2 >/tmp/tag 2>/dev/null
+dd bs=1 count=$((size - 7)) >/dev/null 2>&1
+[ "$1" = refuse ] || exit
+printf '\13\0\0\0\7' | cat - /tmp/tag /tmp/eacces
+sleep 1
+END
+printf '\15\0\0\0' >/tmp/eacces
+for how in gone again refuse; do
+    printf '#!/bin/sh\nexec sh /tmp/fake %s\n' $how >/tmp/fake-$how
+    chmod 755 /tmp/fake-$how
+done
+fake() { nc -l -p "$1" -e /tmp/fake-$2; } # PORT HOW
+
 # ---- a host that is there only later
-(sleep 3; cd /; served; echo "$daemon" >/tmp/pid; wait) &
+(sleep 3; cd /; fake 5640 gone; fake 5640 again; fake 5640 gone; served; echo "$daemon" >/tmp/pid; wait) &
 check "waits for the host" $mount -t qidmap tcp:127.0.0.1:5640 /mnt -o aname=x,retry=100
+is "$(tr '\n' ' ' </tmp/tries)" "gone again gone " "which went away three times, once it had answered"
 is "$(cat /mnt/file)" here "and has mounted"
 [ -e /mnt/file ] || { cat /tmp/log; exit 1; }
 daemon=$(cat /tmp/pid)
@@ -121,6 +147,15 @@ try_mount 'expected vsock:CID:PORT' $mount -t qidmap nonsense /mnt -o aname=x
 printf 'HTTP/1.1 400 Bad Request\r\n\r\n' >/tmp/http
 nc -l -p 8080 </tmp/http >/dev/null 2>&1 &
 try_mount 'no 9P server' $mount -t qidmap tcp:127.0.0.1:8080 /mnt -o aname=x,retry=5
+rm /tmp/tries
+while [ ! -e /tmp/enough ]; do fake 5650 refuse; done >/dev/null 2>&1 &
+try_mount 'refuses export "x"' $mount -t qidmap tcp:127.0.0.1:5650 /mnt -o aname=x,retry=100
+is "$(cat /tmp/tries)" refuse "what the host refuses is not asked again, also where it hangs up then"
+touch /tmp/enough
+nc 127.0.0.1 5650 </dev/null >/dev/null 2>&1
+fake 5660 gone &
+until grep -q ':161C .* 0A ' /proc/net/tcp; do sleep 0.1; done
+try_mount 'went away while it was mounted' $mount -t qidmap tcp:127.0.0.1:5660 /mnt -o aname=x,retry=0
 check "-f connects to nobody" /sbin/mount.qidmap unix:/run/none /mnt -f -o aname=x
 
 # ---- the host is killed, and comes back
