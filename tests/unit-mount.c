@@ -418,7 +418,7 @@ static void *be_silent(void *data)
     char end;
 
     g_assert_cmpint(fd, >=, 0);
-    g_assert_cmpint(write(fd, silence->part, silence->size), ==, (gssize)silence->size);
+    (void)send(fd, silence->part, silence->size, MSG_NOSIGNAL); /* the client may have gone */
     g_assert_cmpint(read(silence->until, &end, 1), ==, 0);
     close(fd);
     return NULL;
