@@ -7,7 +7,8 @@
 # the same numbers; who mounts between the package's look and the restart is not cut off. A removal stops the
 # daemon; a purge keeps the store without asking, and what is installed again goes on with it.
 #
-# By hand and with --long, after ./quickstart deb: bash ../tests/guest/guest-upgrade.sh [FOLDER-OF-PACKAGES]
+# By hand and in `quickstart check --long`, after ./quickstart deb:
+# bash ../tests/guest/guest-upgrade.sh [FOLDER-OF-PACKAGES]
 
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
