@@ -113,6 +113,7 @@ connected() { [ "$(grep -c " $tmp/socket$" /proc/net/unix)" -ge 2 ]; } # beside 
 wait_until 20 connected || not_ok "a client connects"
 sleep 0.5
 is "$(ask '{"verb":"sessions"}')" '{"result":{"sessions":[]}}' "a client that comes has no session"
+is "$(cat "$tmp/waited")" "" "nor an answer"
 run hold --control "$control" --seconds 0
 exits 0 "the hold ends"
 wait "$waiting"
