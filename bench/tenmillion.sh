@@ -20,7 +20,7 @@
 set -u
 export LC_ALL=C
 builddir=$(cd "${top_builddir:-.}" && pwd)
-files=10000000 dir= fs=ext4 out= keep=
+files=10000000 dir="" fs=ext4 out="" keep=""
 while [ $# -gt 0 ]; do
     case $1 in
     --files | --dir | --fs | --out)
@@ -59,7 +59,7 @@ command -v time >/dev/null || { echo "tenmillion.sh: no time(1): apt-get install
 made=
 [ -n "$dir" ] || { dir=$(mktemp -d /var/tmp/qidmap-tenmillion.XXXXXX) && made=1; } || exit 1
 mkdir -p "$dir" && cd "$dir" || exit 1
-daemon= watcher=
+daemon="" watcher=""
 clean_up() {
     [ -z "$watcher" ] || kill "$watcher" 2>/dev/null
     [ -z "$daemon" ] || { kill "$daemon" && wait "$daemon"; } 2>/dev/null
@@ -103,7 +103,7 @@ room() { # MiB in use, deleted files that are still open as well
 # Looks, as long as it runs, at the room that is in use and at the memory that the child of PID has of
 # its own (what it maps of files aside), and notes the most of both. Kills it after so many seconds.
 watch() { # PID [SECONDS]
-    local most=0 own=0 now child= begun=$EPOCHREALTIME
+    local most=0 own=0 now child="" begun=$EPOCHREALTIME
     while :; do
         now=$(room)
         [ "$now" -le "$most" ] || most=$now

@@ -97,9 +97,7 @@ static void show_fs(struct compact *c, const struct qidmap_fs *row,
                c->dry_run       ? ", and would be deleted"
                : r->missing > 0 ? ", and were deleted"
                                 : "",
-               row->has_bound
-                   ? "; those that were bound by migration stay and are not counted as gone"
-                   : "");
+               row->has_bound ? "; rows of even numbers, bound by migration, stay" : "");
     }
 }
 
