@@ -141,6 +141,15 @@ wait_until() { # SECONDS COMMAND...: 0 as soon as it succeeds, 1 at the deadline
     done
 }
 
+# A server closes what a client held after its answer, or when it sees that the client is gone: what
+# it served may be busy for a moment.
+unmount() { # PLACE...: each as soon as nobody holds it
+    local place
+    for place; do
+        wait_until 60 umount "$place" 2>/dev/null || umount "$place" || return 1
+    done
+}
+
 process_gone() { # PID of a child or not; a zombie counts as gone
     local state
     state=$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null) || return 0
@@ -214,7 +223,7 @@ stop_qidmapd() {
     qidmapd_status=0
     [ -n "$pid" ] || return 0
     kill -"$signal" "$pid" 2>/dev/null
-    if ! wait_until 30 process_gone "$pid"; then
+    if ! wait_until 60 process_gone "$pid"; then
         kill -KILL "$pid" 2>/dev/null
     fi
     wait "$pid" 2>/dev/null

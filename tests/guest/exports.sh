@@ -10,18 +10,30 @@ mkdir -p "$export_dir" "$images"
 chmod 755 "$tmp" # servers that attach as nobody must get here
 mounted=()   # mount points, in the order of mounting
 loops=()     # loop devices that we attached
-on_exit exports_release
+on_exit 'stop_all_qidmapd; exports_release' # a server holds the root of its export
 
 exports_release() {
     local i
     for ((i = ${#mounted[@]} - 1; i >= 0; i--)); do
-        wait_until 10 umount "${mounted[i]}" 2>/dev/null || umount -l "${mounted[i]}"
+        unmount "${mounted[i]}" 2>/dev/null || umount -l "${mounted[i]}"
     done
     mounted=()
-    for i in "${loops[@]}"; do
-        losetup -d "$i" 2>/dev/null
+    loops_release
+}
+
+loops_release() {
+    [ "${#loops[@]}" = 0 ] || loop_detach "${loops[@]}"
+}
+
+loop_detach() { # DEVICE...: from here on another one may have it
+    local device i
+    for device; do
+        losetup -d "$device" 2>/dev/null
+        for i in "${!loops[@]}"; do
+            [ "${loops[i]}" != "$device" ] || unset "loops[i]"
+        done
     done
-    loops=()
+    loops=("${loops[@]}")
 }
 
 loop_attach() { # IMAGE: sets $loop_device; others may take devices at the same time
@@ -62,7 +74,7 @@ mount_image() {
             return 0
         fi
         umount "$3"
-        losetup -d "$loop_device"
+        loop_detach "$loop_device"
         decoy_loop
         decoy_mount
     done

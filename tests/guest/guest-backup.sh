@@ -6,9 +6,7 @@
 # that does not last they read everything again (a control: they do go by inode numbers). rsync -H
 # copies hard links as such, and never takes files of two filesystems with one inode number for one.
 
-if [ "$(id -u)" = 0 ] && [ -z "${QIDMAP_OWN_MOUNTS:-}" ] && unshare -m true 2>/dev/null; then
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/../own-mounts.sh"
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
 . "$(dirname "$0")/pages.sh"

@@ -13,10 +13,7 @@
 # QIDMAP_REPORT_SERVER=qemu runs it against QEMU's own server, to check the
 # test: remap there is multidevs=remap.
 
-if [ -z "${QIDMAP_OWN_MOUNTS:-}" ] && unshare -m true 2>/dev/null; then
-    # Servers of other tests that export the root look at what is mounted here.
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/../own-mounts.sh"
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
 need_loop

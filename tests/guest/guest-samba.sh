@@ -12,10 +12,7 @@
 # QIDMAP_SAMBA_MULTIDEVS=warn let qidmapd break the promise, to see the test fail.
 # QIDMAP_GUEST_LONG=1 lists larger directories and kills qidmapd more than once.
 
-if [ -z "${QIDMAP_OWN_MOUNTS:-}" ] && unshare -m true 2>/dev/null; then
-    # Servers of other tests that export the root look at what is mounted here.
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/../own-mounts.sh"
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
 need_loop
@@ -94,7 +91,7 @@ after() { # PHASE: the writer goes on, all ids are the same, and all files are w
     phase=$1
     start=$(acknowledged)
     check "$phase: the writer has its files open again and writes to them" \
-        wait_until 120 wrote_since "$start"
+        wait_until 600 wrote_since "$start"
     client ids data "$tmp/paths-back" "$tmp/ids.now"
     is "$(wc -l <"$tmp/ids.now")" "$(wc -l <"$tmp/paths")" "$phase: every file answered"
     same_ids "$tmp/ids" "$tmp/ids.now" \
@@ -117,7 +114,7 @@ step_first() {
     /usr/bin/python3 "$guest_dir/samba-client.py" "$smb_port" writer data "$tmp/ids" \
         "$tmp/journal" "$tmp/state" "${held[@]}" >"$tmp/writer.log" 2>&1 &
     writer_pid=$!
-    check "$phase: the writer writes" wait_until 60 wrote_since 0
+    check "$phase: the writer writes" wait_until 600 wrote_since 0
 }
 
 step_remap() { # first|again: one file of each filesystem, the second time the last one first
@@ -141,7 +138,7 @@ step_remap() { # first|again: one file of each filesystem, the second time the l
 
 step_kill() { # the guest still has its mount, and the writer its files
     server_stop KILL
-    check "qidmapd is killed: writes fail" wait_until 120 no_writes
+    check "qidmapd is killed: writes fail" wait_until 600 no_writes
     server_start "$export_dir" "$store" --multidevs "$multidevs"
 }
 
@@ -160,12 +157,10 @@ step_remount() { # the guest has unmounted; other devices, other order
     for fs in a b btrfs btrfs/one xfs; do old_dev[$fs]=$(stat -c %d "$export_dir/$fs"); done
     server_stop KILL
     for fs in a b btrfs xfs; do
-        wait_until 10 umount "$export_dir/$fs" 2>/dev/null ||
-            bail_out "$export_dir/$fs is busy: $(umount "$export_dir/$fs" 2>&1)"
+        unmount "$export_dir/$fs" || bail_out "$export_dir/$fs is busy"
     done
     mounted=("$export_dir/tmpfs")
-    for fs in "${loops[@]}"; do losetup -d "$fs"; done
-    loops=()
+    loops_release
     decoy_loop
     decoy_mount
     for fs in xfs btrfs b a; do
@@ -236,7 +231,6 @@ server_start "$export_dir" "$store" --multidevs "$multidevs" ||
     bail_out "the server does not start: $(tail "$qidmapd_log")"
 guest_net="hostfwd=tcp:127.0.0.1:$smb_port-:445"
 guest_qemu+=(-virtfs "local,path=$export_dir,mount_tag=remap,security_model=none,multidevs=remap")
-QIDMAP_GUEST_TIMEOUT=${QIDMAP_GUEST_TIMEOUT:-500}
 guest=("OPTIONS=$mount_options" "MOUNTPOINT=$mountpoint" "ROUNDS=$rounds"
     "+$tmp/smb.conf" "+$tmp/smbpasswd")
 for life in first second; do

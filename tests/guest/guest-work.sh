@@ -155,7 +155,6 @@ GUEST
 
 server_start "$tmp/export" "lmdb:$tmp/store" ||
     bail_out "the server does not start: $(tail -n 5 "$qidmapd_log")"
-QIDMAP_GUEST_TIMEOUT=${QIDMAP_GUEST_TIMEOUT:-700}
 [ -z "${QIDMAP_GUEST_LONG:-}" ] || QIDMAP_GUEST_TIMEOUT=3000
 QIDMAP_GUEST_MEMORY=${QIDMAP_GUEST_MEMORY:-768}
 guest_run "$tmp/script" "${guest_server[@]}" "ROOT=$root_note" "XATTRS=$xattrs" "ACCESS=access=client" \

@@ -76,7 +76,7 @@ guest_run() {
         -netdev "user,id=net${guest_net:+,$guest_net}" -device virtio-net-pci,netdev=net,romfile= \
         "${guest_qemu[@]}" </dev/null >"$dir/qemu.log" 2>&1 {to_guest}>&- {from_guest}>&- &
     guest_pid=$!
-    deadline=$((SECONDS + ${QIDMAP_GUEST_TIMEOUT:-500}))
+    deadline=$((SECONDS + ${QIDMAP_GUEST_TIMEOUT:-1000}))
     while :; do
         if IFS= read -r -t 1 -u "$from_guest" part; then
             line=$line$part
@@ -164,7 +164,7 @@ step_meet() { # NAME: both guests of a pair come on from here together
     local other=a
     [ "$pair_who" = b ] || other=b
     : >"$tmp/meet.$1.$pair_who"
-    wait_until 120 test -e "$tmp/meet.$1.$other"
+    wait_until 600 test -e "$tmp/meet.$1.$other"
 }
 
 # ---- the server that the guest mounts --------------------------------------
@@ -191,7 +191,7 @@ server_start() {
         diod -f -n -l "127.0.0.1:$server_port" -e "$directory" >>"$qidmapd_log" 2>&1 &
         server_pid=$!
         qidmapd_pids="$qidmapd_pids$server_pid "
-        wait_until 20 port_in_use "$server_port" || return 1
+        wait_until 60 port_in_use "$server_port" || return 1
         ;;
     *) bail_out "unknown QIDMAP_GUEST_SERVER" ;;
     esac

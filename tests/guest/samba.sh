@@ -62,7 +62,7 @@ client() { # COMMAND ARGUMENT...: its results become ours
         'not ok '*) not_ok "$phase: ${line#not ok }" ;;
         *) tap_diag "client: $line" ;;
         esac
-    done < <(timeout -k 5 300 /usr/bin/python3 "$guest_dir/samba-client.py" "$smb_port" "$@" 2>&1 ||
+    done < <(timeout -k 5 900 /usr/bin/python3 "$guest_dir/samba-client.py" "$smb_port" "$@" 2>&1 ||
         echo "ended with status $?")
 }
 
@@ -101,7 +101,7 @@ smbd_start() {
     local i=0
     until listening; do
         i=$((i + 1))
-        [ $i -lt 600 ] && kill -0 $smbd || { echo "smbd does not start"; exit 1; }
+        [ $i -lt 3000 ] && kill -0 $smbd || { echo "smbd does not start"; exit 1; }
         sleep 0.1
     done
 }
