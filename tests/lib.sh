@@ -267,3 +267,11 @@ need_root() { have_root || skip_all "no root"; }
 need_mounts() { need_root; have_mounts || skip_all "no mounts allowed"; }
 need_loop() { need_mounts; have_loop || skip_all "no loop devices"; }
 need_fs() { have_fs "$1" || skip_all "no $1 in this kernel"; }
+need_types() { # TYPE...: filesystems on loop devices, to be made and mounted
+    local type
+    need_loop
+    for type; do
+        need_fs "$type"
+        command -v "mkfs.$type" >/dev/null || skip_all "no mkfs.$type"
+    done
+}

@@ -21,11 +21,7 @@ need_fs ext4
 [ "${QIDMAP_GUEST_SERVER:-qidmapd}" = qidmapd ] || skip_all "about qidmapd alone"
 [ -e /sys/class/net/lo ] && ip link set lo up 2>/dev/null || bail_out "no network namespace of its own"
 guest_need
-image=$("$guest_dir/make-rootfs" attr fio git sqlite3 stress-ng 2>"$tmp/rootfs.log") || {
-    tap_diag "$(cat "$tmp/rootfs.log")"
-    skip_all "no packages for the guest"
-}
-guest_disk "$image"
+guest_packages attr fio git sqlite3 stress-ng
 . "$(dirname "$0")/exports.sh"
 ctl=$(qidmapctl_program) || bail_out "no qidmapctl below $builddir: run make first"
 diod=$(PATH=$PATH:/usr/sbin command -v diod)

@@ -15,19 +15,7 @@
 . "$(dirname "$0")/../own-mounts.sh"
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
-need_loop
-for type in ext4 btrfs xfs; do
-    need_fs $type
-    command -v mkfs.$type >/dev/null || skip_all "no mkfs.$type"
-done
-/usr/bin/python3 -c 'import impacket' 2>/dev/null || skip_all "no python3-impacket"
-guest_need
-image=$("$guest_dir/make-rootfs" samba samba-vfs-modules 2>"$tmp/rootfs.log") || {
-    tap_diag "$(cat "$tmp/rootfs.log")"
-    skip_all "no packages for the guest"
-}
-guest_disk "$image"
-. "$(dirname "$0")/exports.sh"
+need_types ext4 btrfs xfs
 . "$(dirname "$0")/samba.sh"
 
 multidevs=${QIDMAP_SAMBA_MULTIDEVS:-remap}
@@ -37,22 +25,9 @@ store=${QIDMAP_SAMBA_STORE:-lmdb:$tmp/store}
 
 # ---- the export --------------------------------------------------------------
 mkdir "$export_dir"/{a,b,btrfs,xfs,tmpfs,plain}
-make_image a 32M mkfs.ext4 -q -F
-mount_image a ext4 "$export_dir/a" || bail_out "cannot mount ext4"
-fill "$export_dir/a"
-umount "$export_dir/a"
-dd if="$images/a" of="$images/b" bs=1M conv=sparse status=none
-mount "${loops[0]}" "$export_dir/a" || bail_out "cannot mount ext4 again"
-mount_image b ext4 "$export_dir/b" || bail_out "cannot mount the clone"
-make_image btrfs 128M mkfs.btrfs -q -f
-mount_image btrfs btrfs "$export_dir/btrfs" || bail_out "cannot mount btrfs"
-for s in one two; do
-    btrfs -q subvolume create "$export_dir/btrfs/$s" || bail_out "cannot make a subvolume"
-    fill "$export_dir/btrfs/$s"
-done
-make_image xfs 320M mkfs.xfs -q -f
-mount_image xfs xfs "$export_dir/xfs" || bail_out "cannot mount xfs"
-fill "$export_dir/xfs"
+make_clones a b
+make_btrfs btrfs
+make_xfs xfs
 mkdir "$export_dir/xfs/many"
 for ((i = 0; i < files; i++)); do : >"$export_dir/xfs/many/entry $i"; done
 mount -t tmpfs tmpfs "$export_dir/tmpfs" && mounted+=("$export_dir/tmpfs")
@@ -199,12 +174,7 @@ host_step remap first
 devid first
 i=0
 while [ $i -lt $ROUNDS ]; do
-    host_step kill
-    smbd_stop
-    check_fails "the mount is dead" ls $r$MOUNTPOINT/a
-    umount -l $r$MOUNTPOINT && mount -t tmpfs decoy /tmp/decoy && mount_data || exit 1
-    smbd_start
-    host_step after qidmapd_was_killed
+    server_killed
     i=$((i + 1))
 done
 devid killed

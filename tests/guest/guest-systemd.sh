@@ -11,15 +11,8 @@
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
 . "$(dirname "$0")/pages.sh"
-[ "${QIDMAP_GUEST_SERVER:-qidmapd}" = qidmapd ] || skip_all "about qidmapd alone"
-guest_need
-helper=$top_builddir/tools/mount.qidmap
-[ -x "$helper" ] || skip_all "mount.qidmap is not in this build"
-image=$("$guest_dir/make-rootfs" systemd kmod libglib2.0-0 libmount1 mount 2>"$tmp/rootfs.log") || {
-    tap_diag "$(cat "$tmp/rootfs.log")"
-    skip_all "no packages for the guest"
-}
-guest_disk "$image"
+guest_need_helper
+guest_packages systemd kmod libglib2.0-0 libmount1 mount
 
 # ---- what the guest's first process does, before it becomes systemd -------------------------------
 cat >"$tmp/init" <<'GUEST'
@@ -141,20 +134,13 @@ sleep 1
 echo b >/proc/sysrq-trigger
 GUEST
 
-mkdir "$tmp/export" "$tmp/modules"
+mkdir "$tmp/export"
 echo here >"$tmp/export/file"
 step_start() { server_start "$tmp/export" "lmdb:$tmp/store"; }
 step_stop() { server_stop; }
 step_restart() { server_stop && server_start "$tmp/export" "lmdb:$tmp/store"; }
-for module in $(find "${guest_image%-*-*}/lib/modules" -name 'autofs4.ko*'); do
-    name=$(basename "$module")
-    case $module in
-    *.xz) xz -dc "$module" >"$tmp/modules/${name%.xz}" ;;
-    *.ko) cp "$module" "$tmp/modules/$name" ;;
-    esac
-done
-files=("+$tmp/init" "+$tmp/driver" "+$helper")
-for name in "$tmp/modules"/*.ko; do [ ! -e "$name" ] || files+=("+$name"); done
+guest_modules autofs4
+files=("+$tmp/init" "+$tmp/driver" "+$helper" "${guest_module_files[@]}")
 server_port=$(free_port)
 export QIDMAP_GUEST_TIMEOUT=${QIDMAP_GUEST_TIMEOUT:-1500}
 # the lines of docs/remount.md, with port and names of this guest, and without so much waiting

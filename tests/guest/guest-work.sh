@@ -12,11 +12,7 @@
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
 guest_need
-if ! image=$("$guest_dir/make-rootfs" attr fio git sqlite3 stress-ng 2>"$tmp/rootfs.log"); then
-    tap_diag "$(cat "$tmp/rootfs.log")"
-    skip_all "no packages for the guest"
-fi
-guest_disk "$image"
+guest_packages attr fio git sqlite3 stress-ng
 
 root_note=1
 have_root || root_note=

@@ -37,6 +37,44 @@ guest_disk() {
     guest_qemu+=(-drive "file=$1,format=raw,if=virtio,snapshot=on,cache=unsafe")
 }
 
+# guest_packages PACKAGE...: such a disk, with these; skips the test where they cannot be had.
+guest_packages() {
+    local image
+    image=$("$guest_dir/make-rootfs" "$@" 2>"$tmp/rootfs.log") || {
+        tap_diag "$(cat "$tmp/rootfs.log")"
+        skip_all "no packages for the guest"
+    }
+    guest_disk "$image"
+}
+
+# guest_modules NAME...: more modules of the guest's kernel, unpacked; their files are in the array
+# guest_module_files, as arguments of guest_run.
+guest_module_files=()
+guest_modules() {
+    local name module file
+    mkdir -p "$tmp/modules"
+    for name; do
+        module=$(find "${guest_image%-*-*}/lib/modules" -name "$name.ko*" | head -n 1)
+        file=$tmp/modules/$name.ko
+        case $module in
+        *.xz) xz -dc "$module" >"$file" ;;
+        *.zst) zstd -qdc "$module" >"$file" ;;
+        *.gz) gzip -dc "$module" >"$file" ;;
+        *.ko) cp "$module" "$file" ;;
+        *) continue ;; # built in
+        esac
+        guest_module_files+=("+$file")
+    done
+}
+
+# For tests of mount.qidmap: $helper is that, as the build has it.
+guest_need_helper() {
+    [ "${QIDMAP_GUEST_SERVER:-qidmapd}" = qidmapd ] || skip_all "about qidmapd alone"
+    guest_need
+    helper=$top_builddir/tools/mount.qidmap
+    [ -x "$helper" ] || skip_all "mount.qidmap is not in this build"
+}
+
 # guest_run SCRIPT [VARIABLE=VALUE...]: boots, runs SCRIPT, returns its exit
 # status (125: the guest died or ran out of time). Each VARIABLE is set in the
 # script's environment; +FILE instead of a variable puts a copy of FILE beside
