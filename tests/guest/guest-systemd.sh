@@ -66,7 +66,7 @@ stty -F /dev/ttyS1 raw -echo -onlcr
 state() { systemctl show -p ActiveState --value "$1"; }
 until_state() { # UNIT STATE
     local n
-    for n in $(seq 200); do
+    for n in $(seq 600); do
         [ "$(state "$1")" = "$2" ] && return 0
         sleep 0.5
     done
@@ -114,7 +114,7 @@ is "$(cat /mnt/auto/file)" here "and the automount mounts again"
 exec 5</mnt/idle/file
 (cd /mnt/auto && exec sleep 1000) &
 holder=$!
-sleep 1
+until [ "$(readlink /proc/$holder/cwd)" = /mnt/auto ]; do sleep 0.1; done
 host_step restart
 check_fails "what is held is not unmounted" umount /mnt/auto
 check "but with -l" umount -l /mnt/auto

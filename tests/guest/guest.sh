@@ -214,14 +214,18 @@ step_meet() { # NAME: both guests of a pair come on from here together
 guest_server=()
 
 server_start() {
-    local directory=$1 store=$2
+    local directory=$1 store=$2 wanted=${server_port:-}
     shift 2
-    server_port=${server_port:-$(free_port)}
+    server_port=${wanted:-$(free_port)}
     case ${QIDMAP_GUEST_SERVER:-qidmapd} in
     qidmapd)
         server_aname=x
-        start_qidmapd --export "x=$directory" --store "$store" \
-            --listen "tcp:127.0.0.1:$server_port" "$@" || return 1
+        # what was free a moment ago may be taken
+        until start_qidmapd --export "x=$directory" --store "$store" \
+            --listen "tcp:127.0.0.1:$server_port" "$@"; do
+            [ -z "$wanted" ] && tail -n 2 "$qidmapd_log" | grep -q 'in use' || return 1
+            server_port=$(free_port)
+        done
         server_pid=$qidmapd_pid
         ;;
     diod)
