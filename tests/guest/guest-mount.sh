@@ -10,10 +10,7 @@
 
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
-[ "${QIDMAP_GUEST_SERVER:-qidmapd}" = qidmapd ] || skip_all "about qidmapd alone"
-guest_need
-helper=$top_builddir/tools/mount.qidmap
-[ -x "$helper" ] || skip_all "mount.qidmap is not in this build"
+guest_need_helper
 
 cat >"$tmp/script" <<'GUEST'
 # mount(8) hands no LD_LIBRARY_PATH on.
@@ -75,6 +72,7 @@ check "waits for the host" $mount -t qidmap tcp:127.0.0.1:5640 /mnt -o aname=x,r
 is "$(tr '\n' ' ' </tmp/tries)" "gone again gone " "which went away three times, once it had answered"
 is "$(cat /mnt/file)" here "and has mounted"
 [ -e /mnt/file ] || { cat /tmp/log; exit 1; }
+until [ -s /tmp/pid ]; do usleep 100000; done
 daemon=$(cat /tmp/pid)
 file=$(stat -c %i /mnt/file)
 [ -n "$file" ] || file=none
@@ -86,7 +84,7 @@ for source in tcp:127.0.0.1:5640 unix:/run/s vsock:local:564; do
     vsock:*) [ -d /sys/module/vsock_loopback ] || { fail "vsock_loopback is loaded"; continue; } ;;
     esac
     for times in once again; do
-        check "mounts $source $times" $mount -t qidmap $source /mnt -o aname=x,retry=20,noexec
+        check "mounts $source $times" $mount -t qidmap $source /mnt -o aname=x,retry=100,noexec
         is "$(pidof mount.qidmap)" "" "nothing of the helper stays"
         check "$source: writes" sh -c 'echo more >/mnt/new && cat /mnt/new && rm /mnt/new'
         is "$(stat -c %i /mnt/file)" "$file" "$source: the file has its number"
@@ -100,7 +98,7 @@ done
 
 # ---- fstab
 cat >/etc/fstab <<END
-vsock:local:564  /mnt  qidmap  aname=x,_netdev,nofail,x-systemd.automount,x-systemd.mount-timeout=90,ro,retry=20  0 0
+vsock:local:564  /mnt  qidmap  aname=x,_netdev,nofail,x-systemd.automount,x-systemd.mount-timeout=90,ro,retry=100  0 0
 END
 check "mount -a with a line of fstab" $mount -a
 is "$(cat /mnt/file)" here "has mounted"
@@ -114,16 +112,16 @@ is "$(grep -c ' /mnt ' /proc/mounts)" 0 "unmounted"
 
 # ---- as mount(8) does without a line in fstab, and for another namespace
 rm /etc/fstab
-check "mounts" $mount -t qidmap unix:/run/s /mnt -o aname=x,retry=20
+check "mounts" $mount -t qidmap unix:/run/s /mnt -o aname=x,retry=100
 check "remount without a line of fstab" $mount -o remount,ro /mnt
 check_fails "ro is in force" sh -c 'echo x >/mnt/new'
 check "unmounts" $umount /mnt
 unshare -m sh -c 'mkdir /tmp/there && mount -t tmpfs tmpfs /tmp/there && mkdir /tmp/there/dir && exec sleep 1000' &
 other=$!
 n=0
-until [ -d /proc/$other/root/tmp/there/dir ] || [ $n -ge 100 ]; do n=$((n + 1)); sleep 0.1; done
+until [ -d /proc/$other/root/tmp/there/dir ] || [ $n -ge 1000 ]; do n=$((n + 1)); sleep 0.1; done
 check "-N: a directory that only the other namespace has" \
-    $mount -N $other -t qidmap unix:/run/s /tmp/there/dir -o aname=x,retry=20
+    $mount -N $other -t qidmap unix:/run/s /tmp/there/dir -o aname=x,retry=100
 is "$(cat /proc/$other/root/tmp/there/dir/file)" here "is mounted there"
 is "$(grep -c there /proc/mounts)" 0 "and not here"
 kill $other
@@ -140,14 +138,14 @@ try_mount 'No such file' /sbin/mount.qidmap unix:/run/s /nowhere -o aname=x
 try_mount 'expected vsock:CID:PORT' $mount -t qidmap nonsense /mnt -o aname=x
 printf 'HTTP/1.1 400 Bad Request\r\n\r\n' >/tmp/http
 nc -l -p 8080 </tmp/http >/dev/null 2>&1 &
-try_mount 'no 9P server' $mount -t qidmap tcp:127.0.0.1:8080 /mnt -o aname=x,retry=5
+try_mount 'no 9P server' $mount -t qidmap tcp:127.0.0.1:8080 /mnt -o aname=x,retry=100
 fake 5660 gone &
 until grep -q ':161C .* 0A ' /proc/net/tcp*; do sleep 0.1; done
 try_mount 'went away while it was mounted' $mount -t qidmap tcp:127.0.0.1:5660 /mnt -o aname=x,retry=0
 check "-f connects to nobody" /sbin/mount.qidmap unix:/run/none /mnt -f -o aname=x
 
 # ---- the host is killed, and comes back
-check "mounts" $mount -t qidmap vsock:local:564 /mnt -o aname=x,retry=20
+check "mounts" $mount -t qidmap vsock:local:564 /mnt -o aname=x,retry=100
 exec 5</mnt/file
 kill -9 $daemon
 check_fails "the mount fails" ls /mnt
@@ -185,18 +183,8 @@ for program in "${programs[@]}"; do
         seen[${library##*/}]=1
     done < <(LD_LIBRARY_PATH=$top_builddir/store/.libs ldd "$real" | grep -o '/[^ ]*')
 done
-modules=$(find "${guest_image%-*-*}/lib/modules" -name 'vsock.ko*' \
-    -o -name 'vmw_vsock_virtio_transport_common.ko*' -o -name 'vsock_loopback.ko*')
-mkdir "$tmp/modules"
-for module in $modules; do
-    name=$(basename "$module")
-    case $module in
-    *.xz) xz -dc "$module" >"$tmp/modules/${name%.xz}" ;;
-    *.ko) cp "$module" "$tmp/modules/$name" ;;
-    esac
-done
-for name in "$tmp/modules"/*.ko; do files+=("+$name"); done
-guest_run "$tmp/script" "${files[@]}"
+guest_modules vsock vmw_vsock_virtio_transport_common vsock_loopback
+guest_run "$tmp/script" "${files[@]}" "${guest_module_files[@]}"
 is "$?" 0 "the script ended well"
 if [ "$tap_failed" -gt 0 ]; then
     tap_diag "$(cat "$guest_output")"

@@ -12,15 +12,8 @@
 . "$(dirname "$0")/guest.sh"
 . "$(dirname "$0")/pages.sh"
 . "$(dirname "$0")/systemd.sh"
-[ "${QIDMAP_GUEST_SERVER:-qidmapd}" = qidmapd ] || skip_all "about qidmapd alone"
-guest_need
-helper=$top_builddir/tools/mount.qidmap
-[ -x "$helper" ] || skip_all "mount.qidmap is not in this build"
-image=$("$guest_dir/make-rootfs" systemd kmod libglib2.0-0 libmount1 mount 2>"$tmp/rootfs.log") || {
-    tap_diag "$(cat "$tmp/rootfs.log")"
-    skip_all "no packages for the guest"
-}
-guest_disk "$image"
+guest_need_helper
+guest_packages systemd kmod libglib2.0-0 libmount1 mount
 
 # ---- what the guest's first process does, before it becomes systemd -------------------------------
 cat >"$tmp/before" <<'GUEST'
@@ -86,7 +79,7 @@ is "$(cat /mnt/auto/file)" here "and the automount mounts again"
 exec 5</mnt/idle/file
 (cd /mnt/auto && exec sleep 1000) &
 holder=$!
-sleep 1
+until [ "$(readlink /proc/$holder/cwd)" = /mnt/auto ]; do sleep 0.1; done
 host_step restart
 check_fails "what is held is not unmounted" umount /mnt/auto
 check "but with -l" umount -l /mnt/auto
@@ -107,20 +100,13 @@ echo b >/proc/sysrq-trigger
 GUEST
 } >"$tmp/driver"
 
-mkdir "$tmp/export" "$tmp/modules"
+mkdir "$tmp/export"
 echo here >"$tmp/export/file"
 step_start() { server_start "$tmp/export" "lmdb:$tmp/store"; }
 step_stop() { server_stop; }
 step_restart() { server_stop && server_start "$tmp/export" "lmdb:$tmp/store"; }
-for module in $(find "${guest_image%-*-*}/lib/modules" -name 'autofs4.ko*'); do
-    name=$(basename "$module")
-    case $module in
-    *.xz) xz -dc "$module" >"$tmp/modules/${name%.xz}" ;;
-    *.ko) cp "$module" "$tmp/modules/$name" ;;
-    esac
-done
-files=("+$tmp/init" "+$tmp/driver" "+$helper")
-for name in "$tmp/modules"/*.ko; do [ ! -e "$name" ] || files+=("+$name"); done
+guest_modules autofs4
+files=("+$tmp/init" "+$tmp/driver" "+$helper" "${guest_module_files[@]}")
 server_port=$(free_port)
 export QIDMAP_GUEST_TIMEOUT=${QIDMAP_GUEST_TIMEOUT:-1500}
 # the lines of docs/remount.md, with port and names of this guest, and without so much waiting

@@ -48,7 +48,7 @@ stty -F /dev/ttyS1 raw -echo -onlcr
 state() { systemctl show -p ActiveState --value "$1"; }
 until_state() { # UNIT STATE
     local n
-    for n in $(seq 200); do
+    for n in $(seq 600); do
         [ "$(state "$1")" = "$2" ] && return 0
         sleep 0.5
     done
