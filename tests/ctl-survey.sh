@@ -255,7 +255,7 @@ fi
 umount "$x/m3" 2>/dev/null
 "$inofs" "$tmp/list2" "$x/m3" -o fsname=survey-dead || bail_out "inofs"
 kill -KILL "$(pgrep -f "inofs $tmp/list2 $x/m3")"
-wait_until 10 sh -c '! stat "$0" >/dev/null 2>&1' "$x/m3"
+wait_until 60 sh -c '! stat "$0" >/dev/null 2>&1' "$x/m3"
 run survey "$x" --json
 is "$(field .unread)" 1 "a dead filesystem is counted as not read"
 is "$(field .first_unread)" "$x/m3" "and named"

@@ -417,7 +417,9 @@ static void many_under_traffic(struct place *p, gconstpointer data)
             threads = entries(p->s->pid, "task");
         }
     }
-    for (int i = 0; i < WAIT_MS / 10 && entries(p->s->pid, "fd") > fds + 2; i++)
+    for (int i = 0; i < WAIT_MS / 10 && (entries(p->s->pid, "fd") > fds + 2 ||
+                                         entries(p->s->pid, "task") > threads + 2);
+         i++)
         poll(NULL, 0, 10);
     g_assert_cmpuint(entries(p->s->pid, "fd"), <=, fds + 2); /* who accepts, just now */
     g_assert_cmpuint(entries(p->s->pid, "task"), <=, threads + 2);
