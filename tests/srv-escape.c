@@ -239,9 +239,8 @@ static void races_do_not_lead_out(struct fixture *f, gconstpointer data)
     g_assert_cmpint(symlink(o.dir, w.link), ==, 0);
     thread = g_thread_new("swap", swap, &w);
     /* on a busy machine longer, until both have had their turns */
-    while (g_get_monotonic_time() < end ||
-           ((inside == 0 || g_atomic_int_get(&w.rounds) <= 100) &&
-            g_get_monotonic_time() < deadline)) {
+    while (g_get_monotonic_time() < end || ((inside == 0 || g_atomic_int_get(&w.rounds) <= 100) &&
+                                            g_get_monotonic_time() < deadline)) {
         guint32 fid = client_fid(f->c), n;
 
         tries++;

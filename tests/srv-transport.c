@@ -455,8 +455,8 @@ static void tcp_options(struct place *p, gconstpointer data)
 {
     /* an address that only this process uses */
     guint32 host = 0x010000 + (guint32)getpid() % 0xfe0000;
-    g_autofree char *listen = g_strdup_printf("tcp:127.%u.%u.%u:5640", host >> 16, host >> 8 & 255,
-                                              host & 255);
+    g_autofree char *listen =
+        g_strdup_printf("tcp:127.%u.%u.%u:5640", host >> 16, host >> 8 & 255, host & 255);
     struct sockaddr_in in;
     socklen_t size = sizeof in;
     struct client *c;
