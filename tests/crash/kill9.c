@@ -37,7 +37,8 @@
 
 #define CLIENTS     4u
 #define MOUNTS      3u
-#define KILLS_XATTR 5u /* before a new xattr: store */
+#define KILLS_XATTR 5u   /* before a new xattr: store */
+#define TOLD_LMDB   300u /* as the first ones of each filesystem have affix entries, and no rows */
 
 enum backend { LMDB, XATTR };
 static const char *const names[] = {[LMDB] = "lmdb", [XATTR] = "xattr"};
@@ -312,7 +313,7 @@ static gboolean kill_one(enum backend backend, gboolean mounts, unsigned count,
             if (backend == XATTR)
                 wait_for_answers(loads, 1);
             else if (round == count - 1)
-                wait_for_answers(loads, (gint)count + 1);
+                wait_for_answers(loads, (gint)MAX(count + 1, TOLD_LMDB));
             g_usleep(1000 + (gulong)lab_below(&rnd, backend == XATTR ? 60000 : 300000));
             server_kill(s);
             for (i = 0; i < CLIENTS; i++)
@@ -338,7 +339,7 @@ static gboolean kill_one(enum backend backend, gboolean mounts, unsigned count,
                        backend == LMDB ? "rows of the full map" : "affix entries");
         /* Else there was nothing to lose. */
         g_assert_cmpuint(told, >, backend == LMDB ? count : 0);
-        g_assert_cmpuint(rows, >, backend == LMDB ? told / 2 : 0);
+        g_assert_cmpuint(rows, >, backend == LMDB ? told / 4 : 0);
     }
     server_free(s);
     return TRUE;
