@@ -150,6 +150,6 @@ int main(int argc, char **argv)
     fflush(stdout);
     while (hold && rc == 0 && getchar() != EOF)
         ;
-    client_close(conn);
+    client_leave(conn);
     return failures > 0;
 }

@@ -55,8 +55,8 @@ if have_root && id nobody >/dev/null 2>&1; then
         --store "lmdb:$tmp/nobody/store" --listen "unix:$tmp/nobody/s" \
         --control "$tmp/nobody/control" >"$tmp/nobody.log" 2>&1 &
     pid=$!
-    wait_until 20 test -S "$tmp/nobody/control"
-    wait_until 20 grep -q ready "$tmp/nobody.log"
+    wait_until 60 test -S "$tmp/nobody/control"
+    wait_until 60 grep -q ready "$tmp/nobody.log"
     is "$(setpriv --reuid nobody --clear-groups "$call" "$tmp/nobody/control" '{"verb":"sessions"}')" \
         '{"result":{"sessions":[]}}' "a daemon of a user answers that user"
     is "$("$call" "$tmp/nobody/control" '{"verb":"sessions"}')" '{"result":{"sessions":[]}}' "and root"
@@ -89,7 +89,7 @@ answers '"session":"[0-9]+".*"export":"tree"' "sessions are listed" '{"verb":"se
 session=$(ask '{"verb":"sessions"}' | member session)
 answers '^\{"result":\{\}\}$' "one is traced" "{\"verb\":\"trace\",\"session\":\"$session\"}"
 answers '^\{"result":\{\}\}$' "and ended" "{\"verb\":\"disconnect\",\"session\":\"$session\"}"
-wait_until 20 no_sessions && ok "and gone" || not_ok "and gone" "$(ask '{"verb":"sessions"}')"
+wait_until 60 no_sessions && ok "and gone" || not_ok "and gone" "$(ask '{"verb":"sessions"}')"
 release
 hold -o one
 run drain --store "$store" "$tree"

@@ -105,7 +105,7 @@ mkfifo "$tmp/fifo"
 "$ctl" load - --store "lmdb:$tmp/x" <"$tmp/fifo" >&- 2>&- &
 pid=$!
 exec 7>"$tmp/fifo"
-check "closed standard descriptors have no number that a store could get" wait_until 10 is_taken "$pid"
+check "closed standard descriptors have no number that a store could get" wait_until 60 is_taken "$pid"
 exec 7>&-
 wait "$pid"
 "$ctl" fs policy --store "$store" 1 affix <&- >&- 2>&-

@@ -162,7 +162,9 @@ meet_all
 stop_qidmapd
 sort "$tmp/ids" >"$tmp/ids.old"
 umount "$tmp/t"
-tune2fs -f -U "$new" "$tmp/image" >/dev/null 2>&1 || bail_out "tune2fs"
+# tune2fs takes it only if it was checked in the second of its last mount, or later
+e2fsck -f -p "$tmp/image" >"$tmp/words" 2>&1 && tune2fs -f -U "$new" "$tmp/image" >>"$tmp/words" 2>&1 ||
+    bail_out "tune2fs: $(cat "$tmp/words")"
 mount -o loop "$tmp/image" "$tmp/t" || bail_out "mount again"
 touch "$tmp/t/late"
 serve_tree

@@ -45,8 +45,13 @@ wait
 is "$(tr '\r' '\n' <"$seen" | sed 's/\x1b\[K//' | grep -a '^loading' | awk 'length($0) > 29' | wc -l)" 0 \
     "a narrow terminal gets a shorter line"
 
-# whatever is quick
-on_terminal "'$ctl' status --store 'lmdb:$tmp/a' >/dev/null"
+# whatever is quick: less than a second, which a busy machine may need several tries for
+for try in {1..20}; do
+    began=$(date +%s%N)
+    on_terminal "'$ctl' status --store 'lmdb:$tmp/a' >/dev/null"
+    [ $(($(date +%s%N) - began)) -ge 1000000000 ] || break
+    tap_diag "try $try took more than a second"
+done
 grep -aq $'\033' "$seen" && not_ok "nothing where it is quick" "$(cat -v "$seen")" || ok "nothing where it is quick"
 
 # a pipe

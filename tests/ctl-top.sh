@@ -65,7 +65,7 @@ on_exit '[ -z "${script_pid:-}" ] || kill "$script_pid" 2>/dev/null'
 shows() { grep -aq -e "$1" "$seen" 2>/dev/null; }
 
 over() { # the program has ended, and the terminal is as it was
-    wait_until 20 test -s "$tmp/after" || return 1
+    wait_until 60 test -s "$tmp/after" || return 1
     wait "$script_pid"
     script_pid=
     exec 7>&-
@@ -93,32 +93,32 @@ terminal_pid() { # of top on the terminal
 }
 
 live resize --control "$control"
-wait_until 20 shows 'MESSAGE' && ok "the live view comes" || not_ok "the live view comes" "$(cat "$seen")"
-wait_until 20 shows 'EACH s' && ok "rates, after the second asking" || not_ok "rates, after the second asking"
+wait_until 60 shows 'MESSAGE' && ok "the live view comes" || not_ok "the live view comes" "$(cat "$seen")"
+wait_until 60 shows 'EACH s' && ok "rates, after the second asking" || not_ok "rates, after the second asking"
 shows 'SESSION ' && ok "sessions have their table" || not_ok "sessions have their table"
 check "it fits 120 columns and 30 rows" fits 120 30
 stty -F "$(cat "$tmp/tty")" cols 40 rows 9
-check "after a resize it fits 40 columns and 9 rows" wait_until 20 fits 40 9
+check "after a resize it fits 40 columns and 9 rows" wait_until 60 fits 40 9
 stty -F "$(cat "$tmp/tty")" cols 1 rows 1
-check "and 1 and 1" wait_until 20 fits 1 1
+check "and 1 and 1" wait_until 60 fits 1 1
 stty -F "$(cat "$tmp/tty")" cols 100 rows 20
 stop_qidmapd
-wait_until 20 shows 'NO ANSWER' && ok "a daemon that is gone is told of" || not_ok "a daemon that is gone is told of"
+wait_until 60 shows 'NO ANSWER' && ok "a daemon that is gone is told of" || not_ok "a daemon that is gone is told of"
 serve_tree --control "$control"
 back() { ! last_frame | grep -q 'NO ANSWER' && last_frame | grep -q '^qidmapd '; }
-check "and shown again when it is back" wait_until 20 back
+check "and shown again when it is back" wait_until 60 back
 printf q >&7
 over && ok "q ends it" || not_ok "q ends it"
 given_back "q"
 
 live interrupt --control "$control"
-wait_until 20 shows 'MESSAGE'
+wait_until 60 shows 'MESSAGE'
 printf '\003' >&7
 over && ok "Ctrl-C ends it" || not_ok "Ctrl-C ends it"
 given_back "Ctrl-C"
 
 live term --control "$control"
-wait_until 20 shows 'MESSAGE'
+wait_until 60 shows 'MESSAGE'
 kill -TERM "$(terminal_pid)"
 over && ok "SIGTERM ends it" || not_ok "SIGTERM ends it"
 given_back "SIGTERM"
@@ -141,7 +141,7 @@ echo >>"$tmp/line"
 socat "UNIX-LISTEN:$tmp/evil,fork" "SYSTEM:head -n 1 >/dev/null; cat $tmp/line" 2>/dev/null &
 evil_pid=$!
 on_exit 'kill "$evil_pid" 2>/dev/null'
-wait_until 20 test -S "$tmp/evil"
+wait_until 60 test -S "$tmp/evil"
 
 # no control character, and no character that reorders a line
 harmless() { # FILE
@@ -152,7 +152,7 @@ is $? 0 "top --once of hostile names"
 check "is text and nothing else" harmless "$tmp/once"
 grep -aq 'x1b\]0;evil' "$tmp/once" && ok "and shows them escaped" || not_ok "and shows them escaped" "$(cat "$tmp/once")"
 live hostile --control "$tmp/evil"
-wait_until 20 shows 'evil'
+wait_until 60 shows 'evil'
 printf q >&7
 over && ok "the live view of hostile names" || not_ok "the live view of hostile names"
 last_frame >"$tmp/frame"

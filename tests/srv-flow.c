@@ -535,13 +535,13 @@ static void connections_are_bounded(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(count_in_log(f->s, "3 connections already"), ==, 1);
     client_close(c[0]);
     /* there is room again, once the daemon has seen it */
-    for (guint i = 0; i < 1000; i++) {
+    for (guint i = 0; i < 6000; i++) {
         c[2] = client_connect(f->s->addr);
         g_assert_nonnull(c[2]);
         if (client_hello(c[2], 8192) == 0)
             break;
         client_close(c[2]);
-        g_assert_cmpuint(i, <, 999);
+        g_assert_cmpuint(i, <, 5999);
         g_usleep(10000);
     }
     client_close(c[1]);
@@ -595,18 +595,42 @@ static void directories_are_bounded(struct fixture *f, gconstpointer data)
     g_assert_cmpuint(refused, >=, 20);
 }
 
-static void idle_ones_are_cut_off(struct fixture *f, gconstpointer data)
+/* One that has said Tversion, and attached or not, in the second that it has: where this machine
+ * was too busy for that, another one has. */
+static struct client *in_time(struct server *s, gboolean attached)
 {
-    struct client *silent = client_connect(f->s->addr), *said = client_connect(f->s->addr);
+    for (guint tries = 0; tries < 60; tries++) {
+        struct client *c = client_connect(s->addr);
+
+        g_assert_nonnull(c);
+        if (client_hello(c, 8192) == 0 &&
+            (!attached || client_attach(c, ROOT_FID, geteuid(), s->aname, NULL) == 0))
+            return c;
+        client_close(c);
+    }
+    g_error("60 clients were cut off before their second was over");
+}
+
+static void idle_ones_are_cut_off(void)
+{
+    static const char *const extra[] = {"--idle-timeout", "1", NULL};
+    struct server *s = server_new("memory:", extra);
+    struct client *stays, *silent, *said;
     struct client_attr attr;
 
-    (void)data;
-    g_assert_cmpint(client_hello(said, 8192), ==, 0);
+    g_assert_true(server_start(s));
+    stays = in_time(s, TRUE);
+    silent = client_connect(s->addr);
+    g_assert_nonnull(silent);
+    said = in_time(s, FALSE);
     expect_end(silent);
     expect_end(said);
-    g_assert_cmpint(client_getattr(f->c, ROOT_FID, GETATTR_BASIC, &attr), ==, 0);
+    g_assert_cmpint(client_getattr(stays, ROOT_FID, GETATTR_BASIC, &attr), ==, 0);
     client_close(silent);
     client_close(said);
+    client_close(stays);
+    g_assert_cmpint(server_terminate(s), ==, 0);
+    server_free(s);
 }
 
 static void stalled_ones_are_cut_off(struct fixture *f, gconstpointer data)
@@ -970,7 +994,7 @@ static void sessions_at_random(struct fixture *f, gconstpointer data)
             memory = resident(f->s);
         one_session(&m);
         /* all that a session held is given back */
-        for (guint tries = 0; (now = descriptors(f->s)) > before && tries < 6000; tries++)
+        for (guint tries = 0; (now = descriptors(f->s)) > before && tries < 30000; tries++)
             g_usleep(1000);
         g_assert_cmpuint(now, <=, before);
     }
@@ -1054,8 +1078,7 @@ int main(int argc, char **argv)
     static const char *const fids[] = {"--limit", "fids=10", "--limit", "total-fids=15", NULL};
     static const char *const connections[] = {"--limit", "connections=3", NULL};
     static const char *const memory[] = {"--limit", "memory=512K", NULL};
-    static const char *const idle[] = {"--idle-timeout", "1", NULL};
-    static const char *const stall[] = {"--stall-timeout", "1", NULL};
+    static const char *const stall[] = {"--stall-timeout", "3", NULL};
     static const char *const large[] = {"--msize-max", "16777240", NULL};
 
     g_test_init(&argc, &argv, NULL);
@@ -1076,7 +1099,7 @@ int main(int argc, char **argv)
     test("/flow/connections", connections, connections_are_bounded);
     test("/flow/memory", memory, memory_is_bounded);
     test("/flow/directories", memory, directories_are_bounded);
-    test("/flow/idle", idle, idle_ones_are_cut_off);
+    g_test_add_func("/flow/idle", idle_ones_are_cut_off);
     test("/flow/stall", stall, stalled_ones_are_cut_off);
     FIXTURE_TEST("/flow/bytes", byte_by_byte);
     test("/flow/large", large, large_messages);

@@ -125,7 +125,7 @@ static void answered_ones_do_not_wait(struct fixture *f, gconstpointer data)
     g_byte_array_append(all, one->data, one->len);
     g_byte_array_append(all, two->data, two->len);
     g_byte_array_append(all, three->data, three->len);
-    f->c->timeout_ms = 20000; /* the lease would be broken in 45 s */
+    f->c->timeout_ms = 40000; /* the lease would be broken in 45 s */
     g_assert_cmpint(client_send_raw(f->c, all->data, all->len), ==, 0);
     for (int i = 0; i < 2; i++) {
         g_autoptr(GByteArray) frame = NULL;

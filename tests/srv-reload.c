@@ -154,7 +154,7 @@ static guint64 id_of(struct server *s, const char *aname, const char *name)
 
     g_assert_cmpint(attach(c, aname, &root), ==, 0);
     g_assert_cmpint(client_walk_path(c, root, client_fid(c), name, &qid), ==, 0);
-    client_close(c);
+    client_leave(c);
     return qid.path;
 }
 
@@ -164,7 +164,7 @@ static int try_attach(struct server *s, const char *aname)
     guint32 fid;
     int error = attach(c, aname, &fid);
 
-    client_close(c);
+    client_leave(c);
     return error;
 }
 
@@ -417,7 +417,9 @@ static void many_under_traffic(struct place *p, gconstpointer data)
             threads = entries(p->s->pid, "task");
         }
     }
-    for (int i = 0; i < WAIT_MS / 10 && entries(p->s->pid, "fd") > fds + 2; i++)
+    for (int i = 0; i < WAIT_MS / 10 && (entries(p->s->pid, "fd") > fds + 2 ||
+                                         entries(p->s->pid, "task") > threads + 2);
+         i++)
         poll(NULL, 0, 10);
     g_assert_cmpuint(entries(p->s->pid, "fd"), <=, fds + 2); /* who accepts, just now */
     g_assert_cmpuint(entries(p->s->pid, "task"), <=, threads + 2);

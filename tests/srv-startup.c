@@ -310,6 +310,12 @@ static void signals_end_in_order(void)
 
 int main(int argc, char **argv)
 {
+    g_autofree char *runtime = g_dir_make_tmp("qidmap-runtime-XXXXXX", NULL);
+    const char *rm[] = {"rm", "-rf", runtime, NULL};
+    int rc;
+
+    /* A user who has no such folder is told so, in a line of its own. */
+    g_setenv("XDG_RUNTIME_DIR", runtime, TRUE);
 #define PLACE_TEST(path, fn) g_test_add(path, struct place, NULL, setup, fn, teardown)
     g_test_init(&argc, &argv, NULL);
     PLACE_TEST("/startup/usage", usage_mistakes);
@@ -325,5 +331,7 @@ int main(int argc, char **argv)
     PLACE_TEST("/startup/configuration-values", values_of_the_file);
     g_test_add_func("/startup/help", help_and_version);
     g_test_add_func("/startup/signals", signals_end_in_order);
-    return g_test_run();
+    rc = g_test_run();
+    g_spawn_sync(NULL, (char **)rm, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
+    return rc;
 }

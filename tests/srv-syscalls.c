@@ -413,7 +413,7 @@ static char *documented(const char *name)
 
 static gboolean wait_for(const char *path, const char *text)
 {
-    gint64 deadline = g_get_monotonic_time() + 20 * G_USEC_PER_SEC;
+    gint64 deadline = g_get_monotonic_time() + 60 * G_USEC_PER_SEC;
 
     while (g_get_monotonic_time() < deadline) {
         g_autofree char *all = NULL;
@@ -436,7 +436,7 @@ static pid_t look_at(struct server *s, const char *log)
         execv(argv[0], (char **)(void *)argv);
         _exit(127);
     }
-    for (int i = 0; i < 400; i++) { /* until a request shows */
+    for (int i = 0; i < 6000; i++) { /* until a request shows */
         g_autofree char *all = NULL;
 
         count = 0;

@@ -377,25 +377,31 @@ static void stale_socket_once(struct place *p, gconstpointer data)
 
 /* ---- TCP ------------------------------------------------------------------------------------- */
 
-static int free_port(int family)
+/* Of ::1, and below what the kernel gives to who asks for any port; -1: there is no ::1. */
+static int free_port6(void)
 {
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
-    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    struct sockaddr *address = family == AF_INET ? (void *)&in : (void *)&in6;
-    socklen_t size = family == AF_INET ? sizeof in : sizeof in6;
-    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0), port = -1;
 
-    if (fd < 0)
-        return -1;
-    if (bind(fd, address, size) == 0 && getsockname(fd, address, &size) == 0)
-        port = ntohs(family == AF_INET ? in.sin_port : in6.sin6_port);
-    close(fd);
-    return port;
+    for (int i = 0; i < 10000; i++) {
+        int port = 12000 + (int)((unsigned)getpid() * 7 + (unsigned)i) % 18000, rc;
+        int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        if (fd < 0)
+            return -1;
+        in6.sin6_port = htons((guint16)port);
+        rc = bind(fd, (struct sockaddr *)&in6, sizeof in6) == 0 ? 0 : errno;
+        close(fd);
+        if (rc == 0)
+            return port;
+        if (rc != EADDRINUSE)
+            return -1;
+    }
+    return -1;
 }
 
 static void tcp6(struct place *p, gconstpointer data)
 {
-    int port = free_port(AF_INET6), fd;
+    int port = free_port6(), fd;
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
     g_autofree char *listen = g_strdup_printf("tcp:[::1]:%d", port);
     g_autofree char *text = NULL;
@@ -447,7 +453,10 @@ static int stolen(pid_t pid, int port)
 
 static void tcp_options(struct place *p, gconstpointer data)
 {
-    g_autofree char *listen = g_strdup_printf("tcp:127.0.0.1:%d", free_port(AF_INET));
+    /* an address that only this process uses */
+    guint32 host = 0x010000 + (guint32)getpid() % 0xfe0000;
+    g_autofree char *listen =
+        g_strdup_printf("tcp:127.%u.%u.%u:5640", host >> 16, host >> 8 & 255, host & 255);
     struct sockaddr_in in;
     socklen_t size = sizeof in;
     struct client *c;

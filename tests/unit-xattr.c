@@ -873,12 +873,16 @@ static void test_copy(void)
 
 /* ---- readers beside a writer ----------------------------------------------------------------- */
 
-static gpointer read_on(gpointer stop)
-{
-    unsigned long last = 0;
-    unsigned reads = 0;
+struct reading {
+    gint stop, reads; /* atomic */
+};
 
-    while (!g_atomic_int_get((gint *)stop)) {
+static gpointer read_on(gpointer data)
+{
+    struct reading *r = data;
+    unsigned long last = 0;
+
+    while (!g_atomic_int_get(&r->stop)) {
         int code;
         g_autofree char *text = read_dump(&code);
         unsigned long next = 0;
@@ -889,15 +893,15 @@ static gpointer read_on(gpointer stop)
         sscanf(text, "%*u %*u %lu", &next);
         g_assert_cmpuint(next, >=, last);
         last = next;
-        reads++;
+        g_atomic_int_inc(&r->reads);
     }
-    return GUINT_TO_POINTER(reads);
+    return NULL;
 }
 
 static void test_readers(void)
 {
     qidmap_store *store;
-    gint stop = 0;
+    struct reading r = {0, 0};
     GThread *thread;
     uint32_t fs;
     uint64_t i;
@@ -906,15 +910,17 @@ static void test_readers(void)
     fake.value_max = 90;
     store = fixture_open(uri, FIXTURE_WRITE, 0);
     fs = fixture_register(store, 1, QIDMAP_POLICY_AFFIX);
-    thread = g_thread_new("reader", read_on, &stop);
+    thread = g_thread_new("reader", read_on, &r);
     for (i = 0; i < 300; i++) {
         map_ok(store, fs, (i + 1) << 54 | 3);
         if (i % 50 == 0)
             g_usleep(2000);
     }
-    g_usleep(10000);
-    g_atomic_int_set(&stop, 1);
-    g_assert_cmpuint(GPOINTER_TO_UINT(g_thread_join(thread)), >, 0);
+    for (i = 0; i < 30000 && g_atomic_int_get(&r.reads) == 0; i++)
+        g_usleep(2000);
+    g_atomic_int_set(&r.stop, 1);
+    g_thread_join(thread);
+    g_assert_cmpint(r.reads, >, 0);
     qidmap_store_close(store);
 }
 

@@ -16,7 +16,7 @@ start_qidmapd --export "data=$tmp/export" --store memory: --listen "unix:$tmp/so
     --subdirs yes ||
     bail_out "qidmapd did not start: $(cat "$qidmapd_log")"
 # shellcheck disable=SC2086 # several options
-"$conform" "unix:$tmp/sock" --aname data --dir "$tmp/export" --writable --pid "$qidmapd_pid" \
+"$conform" "unix:$tmp/sock" --aname data --dir "$tmp/export" --timeout 60 --writable --pid "$qidmapd_pid" \
     --expected "$top_srcdir/tests/conform/expected-failures" ${CONFORM_FLAGS:-}
 status=$?
 stop_qidmapd TERM

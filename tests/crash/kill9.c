@@ -37,7 +37,8 @@
 
 #define CLIENTS     4u
 #define MOUNTS      3u
-#define KILLS_XATTR 5u /* before a new xattr: store */
+#define KILLS_XATTR 5u   /* before a new xattr: store */
+#define TOLD_LMDB   300u /* as the first ones of each filesystem have affix entries, and no rows */
 
 enum backend { LMDB, XATTR };
 static const char *const names[] = {[LMDB] = "lmdb", [XATTR] = "xattr"};
@@ -255,18 +256,18 @@ static void told_free(gpointer data)
     g_free(t);
 }
 
-/* Until anybody was told anything: a short life must not end before that, each time. */
-static void wait_for_answer(struct load *loads)
+/* Until as many ids were told as a test wants: its lives must not all be too short for that. */
+static void wait_for_answers(struct load *loads, gint least)
 {
     gint64 deadline = g_get_monotonic_time() + 60 * G_TIME_SPAN_SECOND;
 
     while (g_get_monotonic_time() < deadline) {
-        unsigned i;
+        gint sum = 0;
 
-        for (i = 0; i < CLIENTS; i++) {
-            if (g_atomic_int_get(&loads[i].answers) > 0)
-                return;
-        }
+        for (unsigned i = 0; i < CLIENTS; i++)
+            sum += g_atomic_int_get(&loads[i].answers);
+        if (sum >= least)
+            return;
         g_usleep(500);
     }
 }
@@ -310,7 +311,9 @@ static gboolean kill_one(enum backend backend, gboolean mounts, unsigned count,
                 g_assert_cmpint(pthread_create(&loads[i].thread, NULL, load_main, &loads[i]), ==,
                                 0);
             if (backend == XATTR)
-                wait_for_answer(loads);
+                wait_for_answers(loads, 1);
+            else if (round == count - 1)
+                wait_for_answers(loads, (gint)MAX(count + 1, TOLD_LMDB));
             g_usleep(1000 + (gulong)lab_below(&rnd, backend == XATTR ? 60000 : 300000));
             server_kill(s);
             for (i = 0; i < CLIENTS; i++)
@@ -336,7 +339,7 @@ static gboolean kill_one(enum backend backend, gboolean mounts, unsigned count,
                        backend == LMDB ? "rows of the full map" : "affix entries");
         /* Else there was nothing to lose. */
         g_assert_cmpuint(told, >, backend == LMDB ? count : 0);
-        g_assert_cmpuint(rows, >, backend == LMDB ? told / 2 : 0);
+        g_assert_cmpuint(rows, >, backend == LMDB ? told / 4 : 0);
     }
     server_free(s);
     return TRUE;

@@ -99,6 +99,16 @@ void client_close(struct client *c)
     g_free(c);
 }
 
+void client_leave(struct client *c)
+{
+    GByteArray *frame = NULL;
+
+    shutdown(c->fd, SHUT_WR);
+    while (client_recv(c, &frame) == 0)
+        g_clear_pointer(&frame, g_byte_array_unref);
+    client_close(c);
+}
+
 guint32 client_fid(struct client *c)
 {
     return c->next_fid++;

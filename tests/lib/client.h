@@ -135,6 +135,8 @@ struct client {
 struct client *client_connect(const char *addr);
 struct client *client_of_fd(int fd); /* connected already; takes it */
 void client_close(struct client *c);
+/* As client_close(), but returns when the server has put the session away, too. */
+void client_leave(struct client *c);
 guint32 client_fid(struct client *c); /* a number not used before on this connection */
 
 /* Raw bytes and frames.  client_recv gives the next frame whatever its tag. */
