@@ -379,19 +379,24 @@ static void wake_up(bool *why)
     pthread_mutex_unlock(&lock);
 }
 
+static gboolean is_stopping(void)
+{
+    gboolean yes;
+
+    pthread_mutex_lock(&lock);
+    yes = stopping;
+    pthread_mutex_unlock(&lock);
+    return yes;
+}
+
 /* FALSE: no more. To be followed by end_work() in any case. */
 static gboolean begin_work(void)
 {
-    gboolean go;
-
     pthread_mutex_lock(&lock);
     at_work++;
     pthread_mutex_unlock(&lock);
     pthread_mutex_lock(&work);
-    pthread_mutex_lock(&lock);
-    go = !stopping;
-    pthread_mutex_unlock(&lock);
-    return go;
+    return !is_stopping();
 }
 
 static void end_work(void)
@@ -413,13 +418,17 @@ gboolean reload_now(struct reload_result *result, GError **error)
                                      .removed = g_ptr_array_new_with_free_func(g_free)};
     if (!begin_work()) {
         end_work();
-        return fail_start(error, "the daemon is ending: nothing is read again");
+        return fail_start(error, "the daemon is ending: nothing has changed");
     }
     quit_tell_reloading();
     next = read_settings(error);
     fine = next != NULL && change(next, result, error);
     if (!fine)
         settings_free(next);
+    if (!fine && is_stopping()) { /* what it waited for was cut short */
+        g_clear_error(error);
+        fail_start(error, "the daemon is ending: nothing has changed");
+    }
     if (fine)
         log_info("the configuration is read again; exports: %u new, %u changed, %u removed, %u as "
                  "before",
