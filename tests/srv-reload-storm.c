@@ -12,6 +12,7 @@
 #include "tests/lib/server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <glib/gstdio.h>
 #include <poll.h>
 #include <signal.h>
@@ -39,14 +40,15 @@ static const char *const verbs[] = {
     "{\"verb\":\"reload\"}",
     "{\"verb\":\"reload\"}",
     "{\"verb\":\"compact\",\"store\":\"lmdb:@/store\"}",
-    "{\"verb\":\"prune\",\"store\":\"lmdb:@/store\"}",
+    "{\"verb\":\"prune-fs\",\"store\":\"lmdb:@/store\",\"fs\":\"1\",\"unseen_for\":\"3600\"}",
     "{\"verb\":\"verify\",\"store\":\"lmdb:@/other\"}",
-    "{\"verb\":\"reset\",\"store\":\"lmdb:@/third\"}",
+    "{\"verb\":\"reset\",\"store\":\"lmdb:@/third\",\"from_scratch\":true}", /* of export c alone */
     "{\"verb\":\"adopt\",\"store\":\"lmdb:@/third\"}",
     "{\"verb\":\"load\",\"store\":\"lmdb:@/third\"}",
     "{\"verb\":\"drain\",\"path\":\"@/b\"}",
     "{\"verb\":\"stats\",\"sessions\":true}",
-    "{\"verb\":\"filesystems\",\"store\":\"lmdb:@/other\"}",
+    "{\"verb\":\"load\",\"store\":\"lmdb:@/other\"}", /* of what is no dump */
+    "{\"verb\":\"backup\",\"store\":\"lmdb:@/store\"}",
 };
 
 struct storm {
@@ -73,6 +75,31 @@ static void write_conf(const struct storm *t, guint which)
     g_assert_true(g_file_set_contents(t->conf, whole, -1, NULL)); /* by a rename */
 }
 
+/* With a file of nothing, for the verbs that want one. */
+static gboolean send_line(const struct storm *t, int sock, const char *line)
+{
+    g_autofree char *path = g_build_filename(t->s->tmp, "file", NULL);
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    struct iovec part = {(char *)line, strlen(line)};
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)),
+                            .cmsg_level = SOL_SOCKET,
+                            .cmsg_type = SCM_RIGHTS}};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    ssize_t sent;
+
+    g_assert_cmpint(fd, >=, 0);
+    memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+    sent = sendmsg(sock, &message, MSG_NOSIGNAL);
+    close(fd);
+    return sent == (ssize_t)strlen(line);
+}
+
 /* FALSE: the daemon is gone. */
 static gboolean ask(const struct storm *t, const char *verb)
 {
@@ -84,8 +111,7 @@ static gboolean ask(const struct storm *t, const char *verb)
     ssize_t n = 0;
 
     g_strlcpy(address.sun_path, t->control, sizeof address.sun_path);
-    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
-        send(fd, line, strlen(line), MSG_NOSIGNAL) == (ssize_t)strlen(line))
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 && send_line(t, fd, line))
         while (strstr(reply->str, "{\"result\"") == NULL &&
                strstr(reply->str, "{\"error\"") == NULL &&
                (n = read(fd, buffer, sizeof buffer)) > 0)
