@@ -128,7 +128,7 @@ static gboolean read_text(const char *path, char **text, gsize *size, GError **e
         close(fd);
     if (failed != 0) {
         g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(-failed), "%s: %s", path,
-                    g_strerror(-failed));
+                    failed == -ETIMEDOUT ? "its filesystem does not answer" : g_strerror(-failed));
         return FALSE;
     }
     *size = all->len;

@@ -686,6 +686,15 @@ char *settings_fixed_change(const struct settings *before, const struct settings
     return NULL;
 }
 
+bool settings_is_guarded(const struct settings *settings)
+{
+    for (guint i = 0; i < settings->exports->len; i++)
+        if (((const struct settings_export *)g_ptr_array_index(settings->exports, i))->allow ==
+            NULL)
+            return false;
+    return true;
+}
+
 char *settings_where(const struct settings *settings, const char *group, const char *key)
 {
     return settings->lines != NULL ? config_lines_where(settings->lines, group, key) : g_strdup("");

@@ -41,6 +41,7 @@ void listener_free(struct listener *listener)
         close(listener->dir_fd);
     g_free(listener->base);
     g_free(listener->name);
+    g_free(listener->door);
     g_free(listener);
 }
 
@@ -50,7 +51,9 @@ static void add(struct listen_set *set, struct listener *listener)
     g_ptr_array_add(set->listeners, listener);
 }
 
-static void add_fd(struct listen_set *set, int fd, const char *name, const struct allow *allow)
+/* Returns it: borrowed from the set. */
+static struct listener *add_fd(struct listen_set *set, int fd, const char *name,
+                               const struct allow *allow)
 {
     struct listener *listener = g_new0(struct listener, 1);
 
@@ -59,6 +62,7 @@ static void add_fd(struct listen_set *set, int fd, const char *name, const struc
     listener->allow = allow;
     listener->dir_fd = -1;
     add(set, listener);
+    return listener;
 }
 
 static gboolean open_unix(const struct listen_spec *spec, struct listen_set *set, GError **error)
@@ -69,10 +73,9 @@ static gboolean open_unix(const struct listen_spec *spec, struct listen_set *set
         return FALSE;
     listener->allow = spec->allow;
     add(set, listener);
-    if ((spec->mode & 0006) != 0 && spec->allow == NULL && !set->guarded)
-        log_warning("listen: %s: any user of this host may connect, and is trusted to say which "
-                    "user acts; give it an allow= list",
-                    spec->text);
+    if ((spec->mode & 0006) != 0 && spec->allow == NULL)
+        listener->door = g_strdup("any user of this host may connect, and is trusted to say which "
+                                  "user acts; give it an allow= list");
     return TRUE;
 }
 
@@ -111,12 +114,15 @@ static int open_tcp_one(const struct addrinfo *info)
 }
 
 /* 0: all that this machine has of `list` were opened, *opened of them; else the negative errno of
- * one that was not. */
+ * one that was not. The first that is no loopback address stands for all. */
 static int open_tcp_list(const struct listen_spec *spec, const struct addrinfo *list,
-                         struct listen_set *set, unsigned *opened, gboolean *outside)
+                         struct listen_set *set, unsigned *opened)
 {
+    bool told = false;
+
     for (const struct addrinfo *info = list; info != NULL; info = info->ai_next) {
         int fd = open_tcp_one(info);
+        struct listener *listener;
 
         if (fd < 0) {
             if (fd == -EAFNOSUPPORT || (fd == -EADDRNOTAVAIL && info->ai_next != NULL))
@@ -124,8 +130,12 @@ static int open_tcp_list(const struct listen_spec *spec, const struct addrinfo *
             return fd;
         }
         (*opened)++;
-        add_fd(set, fd, spec->text, spec->allow);
-        *outside |= !is_loopback(info->ai_addr);
+        listener = add_fd(set, fd, spec->text, spec->allow);
+        if (told || is_loopback(info->ai_addr) || spec->allow != NULL)
+            continue;
+        listener->door = g_strdup("is no loopback address; whoever reaches it is trusted to say "
+                                  "which user acts");
+        told = true;
     }
     return 0;
 }
@@ -134,14 +144,13 @@ static gboolean open_tcp(const struct listen_spec *spec, struct listen_set *set,
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *list = NULL;
-    gboolean outside = FALSE;
     unsigned opened = 0;
     int result = getaddrinfo(spec->host, spec->port, &hints, &list);
 
     if (result != 0)
         return fail_start(error, "listen: %s: %s; use a host name or address, and a port",
                           spec->text, gai_strerror(result));
-    result = open_tcp_list(spec, list, set, &opened, &outside);
+    result = open_tcp_list(spec, list, set, &opened);
     freeaddrinfo(list);
     if (result == 0 && opened == 0)
         result = -EADDRNOTAVAIL;
@@ -150,10 +159,6 @@ static gboolean open_tcp(const struct listen_spec *spec, struct listen_set *set,
                           result == -EADDRINUSE
                               ? "; another server listens there: stop it, or choose another port"
                               : "; choose an address of this machine");
-    if (outside && spec->allow == NULL && !set->guarded)
-        log_warning("listen: %s: is no loopback address; whoever reaches it is trusted to say "
-                    "which user acts",
-                    spec->text);
     return TRUE;
 }
 
@@ -161,6 +166,7 @@ static gboolean open_vsock(const struct listen_spec *spec, struct listen_set *se
 {
     struct sockaddr_vm address = {
         .svm_family = AF_VSOCK, .svm_cid = spec->cid, .svm_port = spec->vsock_port};
+    struct listener *listener;
     int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), failed;
 
     if (fd < 0)
@@ -174,11 +180,10 @@ static gboolean open_vsock(const struct listen_spec *spec, struct listen_set *se
                               ? "; another server listens there: stop it, or choose another port"
                               : "; choose a context id of this machine, or leave it away");
     }
-    add_fd(set, fd, spec->text, spec->allow);
-    if (spec->allow == NULL && !set->guarded)
-        log_warning("listen: %s: every guest of this machine may connect, and is trusted to say "
-                    "which user acts; give it an allow= list",
-                    spec->text);
+    listener = add_fd(set, fd, spec->text, spec->allow);
+    if (spec->allow == NULL)
+        listener->door = g_strdup("every guest of this machine may connect, and is trusted to say "
+                                  "which user acts; give it an allow= list");
     return TRUE;
 }
 
@@ -257,6 +262,16 @@ gboolean listen_open(const GPtrArray *specs, struct listen_set *set, GError **er
     if (!fine)
         listen_close(set);
     return fine;
+}
+
+void listen_tell_doors(const struct listen_set *set)
+{
+    for (guint i = 0; i < set->listeners->len; i++) {
+        const struct listener *listener = g_ptr_array_index(set->listeners, i);
+
+        if (listener->door != NULL)
+            log_warning("listen: %s: %s", listener->name, listener->door);
+    }
 }
 
 void listen_close(struct listen_set *set)

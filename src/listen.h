@@ -17,6 +17,7 @@ struct listener {
     int fd;
     char *name;                /* for messages */
     const struct allow *allow; /* of its spec, borrowed; NULL: everybody */
+    char *door;                /* whom it is open to, where that is to be warned of */
     /* A socket file of ours, removed at the end: where its directory is, and which inode it is. */
     int dir_fd; /* -1: there is none */
     char *base;
@@ -27,12 +28,14 @@ struct listener {
 struct listen_set {
     GArray *fds;          /* int, in the order of listeners */
     GPtrArray *listeners; /* struct listener */
-    bool guarded;         /* each export has an allow list: no warnings about open doors */
 };
 
 /* Takes the sockets that systemd passes, if there are any, then opens those of `specs` (struct
  * listen_spec, borrowed until listen_close). On failure none stays open. */
 gboolean listen_open(const GPtrArray *specs, struct listen_set *set, GError **error);
+
+/* Warns of those that are open to anybody; to be called where an export has no allow list. */
+void listen_tell_doors(const struct listen_set *set);
 
 /* Closes all, and removes the socket files that are still ours. */
 void listen_close(struct listen_set *set);

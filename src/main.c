@@ -71,18 +71,14 @@ static gboolean open_exports(const struct settings *settings, struct qid_map *ma
 static gboolean open_listeners(const struct settings *settings, struct listen_set *listeners,
                                GError **error)
 {
-    listeners->guarded = true;
-    for (guint i = 0; i < settings->exports->len; i++) {
-        const struct settings_export *export = g_ptr_array_index(settings->exports, i);
-
-        listeners->guarded = listeners->guarded && export->allow != NULL;
-    }
     if (!listen_open(settings->listen, listeners, error))
         return FALSE;
     if (listeners->fds->len == 0 && settings->connected->len == 0) {
         listen_close(listeners);
         return fail_start(error, "no address to listen on: give --listen ADDR");
     }
+    if (!settings_is_guarded(settings))
+        listen_tell_doors(listeners);
     accept_init(&server, listeners);
     return TRUE;
 }
@@ -90,6 +86,7 @@ static gboolean open_listeners(const struct settings *settings, struct listen_se
 static gboolean serve(const struct settings *settings, struct listen_set *listeners,
                       struct control *control, GError **error)
 {
+    static const struct quit_calls calls = {stats_log, reload_ask, sandbox_host_reap};
     bool all_mapped = true;
     int ready_fd = settings->ready_fd; /* a reload by the control socket may free them */
     int failed = worker_pool_start(settings->threads, (const int *)(void *)listeners->fds->data,
@@ -119,10 +116,21 @@ static gboolean serve(const struct settings *settings, struct listen_set *listen
     quit_tell_ready(ready_fd);
     if (listeners->fds->len == 0 && !accept_end_with_last(error))
         return FALSE;
-    log_info("ending on signal %d", quit_wait(stats_log, reload_ask));
+    log_info("ending on signal %d", quit_wait(&calls));
     quit_tell_stopping();
     worker_pool_close_listeners();
     return TRUE;
+}
+
+/* What hangs in the kernel uses what would be freed. Mappings that were given out are stored; only
+ * the mark of a clean stop is not. */
+static void leave(struct listen_set *listeners, const char *what) G_GNUC_NORETURN;
+
+static void leave(struct listen_set *listeners, const char *what)
+{
+    log_warning("%s did not end in %d seconds; leaving it", what, CLOSE_SECONDS);
+    listen_close(listeners);
+    _exit(EXIT_FAILURE);
 }
 
 static int fail(GError *error)
@@ -144,13 +152,14 @@ static void fill_standard(void)
 int main(int argc, char **argv)
 {
     struct settings *settings = NULL;
-    struct listen_set listeners = {NULL, NULL, false};
+    struct listen_set listeners = {NULL, NULL};
     struct qid_map *map = NULL;
     struct control *control = NULL;
     struct path_export *exp;
     GError *error = NULL;
     int status = EXIT_FAILURE, failed;
 
+    quit_keep_hup();
     fill_standard();
     log_init(false);
     reload_keep_arguments(argc, argv);
@@ -206,21 +215,20 @@ int main(int argc, char **argv)
         control_verbs_add(&server, map);
     }
     if (map == NULL || !open_exports(settings, map, &error) || !qid_map_start(map, &error) ||
-        !reload_start(&server, map, settings, &error) ||
+        !reload_start(&server, map, settings, &listeners, &error) ||
         !serve(settings, &listeners, control, &error)) {
         fail(error);
         goto out;
     }
     /* What is at work on a store ends before the store is closed. */
+    if (!reload_interrupt(CLOSE_SECONDS)) {
+        conn_close_all(CLOSE_SECONDS);
+        leave(&listeners, "a reload");
+    }
     g_clear_pointer(&control, control_stop);
     settings = reload_stop(settings);
-    if (!conn_close_all(CLOSE_SECONDS)) {
-        /* A request hangs in the kernel: what it uses must not be freed. Mappings that were given
-         * out are stored; only the mark of a clean stop is not. */
-        log_warning("a request did not end in %d seconds; leaving it", CLOSE_SECONDS);
-        listen_close(&listeners);
-        _exit(EXIT_FAILURE);
-    }
+    if (!conn_close_all(CLOSE_SECONDS))
+        leave(&listeners, "a request");
     worker_pool_stop();
     status = EXIT_SUCCESS;
 out:

@@ -16,13 +16,28 @@
 
 static pthread_t waiter; /* who calls quit_wait() */
 
-static void fill(sigset_t *set)
+static void fill_end(sigset_t *set)
 {
     sigemptyset(set);
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGINT);
+}
+
+static void fill(sigset_t *set)
+{
+    fill_end(set);
     sigaddset(set, SIGUSR1);
     sigaddset(set, SIGHUP);
+    sigaddset(set, SIGCHLD);
+}
+
+void quit_keep_hup(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
 void quit_prepare(void)
@@ -31,24 +46,33 @@ void quit_prepare(void)
 
     waiter = pthread_self();
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL); /* who started us may have had it ignored */
     fill(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
-int quit_wait(void (*on_usr1)(void), void (*on_hup)(void))
+int quit_wait(const struct quit_calls *calls)
 {
-    sigset_t set;
+    const struct timespec now = {0, 0};
+    sigset_t set, end;
     int number;
 
     fill(&set);
+    fill_end(&end);
     for (;;) {
         if (sigwait(&set, &number) != 0)
             continue;
+        if (number == SIGTERM || number == SIGINT)
+            return number;
         if (number == SIGUSR1)
-            on_usr1();
+            calls->on_usr1();
         else if (number == SIGHUP)
-            on_hup();
+            calls->on_hup();
         else
+            calls->on_chld();
+        /* The lowest number comes first, and SIGHUP may come without end. */
+        number = sigtimedwait(&end, NULL, &now);
+        if (number > 0)
             return number;
     }
 }

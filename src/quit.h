@@ -3,13 +3,22 @@
 #ifndef QUIT_H
 #define QUIT_H
 
-/* Blocks the signals that end the daemon, in this thread and those started later; ignores SIGPIPE.
- */
+/* First of all: from now on SIGHUP waits for quit_wait(), and does not end a daemon that starts. */
+void quit_keep_hup(void);
+
+/* Blocks the signals that end the daemon, and those that are called there, in this thread and those
+ * started later; ignores SIGPIPE. */
 void quit_prepare(void);
 
-/* Waits for SIGTERM or SIGINT; returns its number. The others are called here, and not by a signal
- * handler; `on_hup` must not wait for anything. */
-int quit_wait(void (*on_usr1)(void), void (*on_hup)(void));
+/* What is called for the other signals: by quit_wait(), and not by a signal handler. */
+struct quit_calls {
+    void (*on_usr1)(void);
+    void (*on_hup)(void); /* must not wait for anything */
+    void (*on_chld)(void);
+};
+
+/* Waits for SIGTERM or SIGINT, which come before any others; returns its number. */
+int quit_wait(const struct quit_calls *calls);
 
 /* Makes quit_wait() return, from any thread. */
 void quit_now(void);

@@ -23,11 +23,13 @@
 #include "src/export-set.h"
 #include "src/export.h"
 #include "src/fail.h"
+#include "src/listen.h"
 #include "src/log.h"
 #include "src/privs.h"
 #include "src/qid-admin.h"
 #include "src/qid.h"
 #include "src/quit.h"
+#include "src/reach.h"
 #include "src/sandbox.h"
 #include "src/tuning.h"
 
@@ -36,14 +38,16 @@
 static struct server *server;
 static struct qid_map *map;
 static struct settings *current;
+static const struct listen_set *listeners;
 static char **arguments;
 static char *base; /* where relative paths begin */
 
 static pthread_mutex_t work = PTHREAD_MUTEX_INITIALIZER;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* the rest */
-static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t wake = PTHREAD_COND_INITIALIZER, idle = PTHREAD_COND_INITIALIZER;
 static pthread_t thread;
 static bool started, stopping, asked, unused;
+static unsigned at_work; /* threads that change exports, or wait to */
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
@@ -63,16 +67,20 @@ static char *absolute(const char *path)
 
 static int open_host_file(const char *path)
 {
-    g_autofree char *whole = absolute(path);
-    int fd = sandbox_open_file(whole);
+    g_autofree char *whole = absolute(path), *parent = g_path_get_dirname(whole);
+    int fd = sandbox_open_file(whole), failed;
     struct stat st;
 
-    if (fd == -ESTALE) {
-        log_warning("the daemon's process for the host is gone; until a restart it sees only what "
-                    "is in its own mounts");
-        fd = open(whole, O_RDONLY | O_CLOEXEC);
+    if (fd == -ESTALE) { /* without a process outside, or a namespace of our own */
+        failed = reach_dir(parent);
+        if (failed != 0)
+            return failed;
+        fd = open(whole, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         fd = fd >= 0 ? fd : -errno;
     }
+    failed = fd >= 0 ? reach_file(whole, fd) : 0;
+    if (failed != 0)
+        return failed;
     /* What came by a pipe is read already: it would be a file without exports now. */
     if (fd >= 0 && (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))) {
         close(fd);
@@ -94,9 +102,17 @@ static struct settings *read_settings(GError **error)
         return NULL;
     }
     memcpy(argv, arguments, (size_t)argc * sizeof *argv);
-    if (settings_read_again(&argc, &argv, &settings, error) != SETTINGS_OK)
-        return NULL;
-    return settings;
+    if (settings_read_again(&argc, &argv, &settings, error) == SETTINGS_OK)
+        return settings;
+    if (sandbox_host_is_gone() && error != NULL && *error != NULL) {
+        g_autoptr(GError) problem = g_steal_pointer(error);
+
+        fail_start(error,
+                   "%s (the daemon's process for the host is gone, and it sees only what is in "
+                   "its own mounts: restart the daemon)",
+                   problem->message);
+    }
+    return NULL;
 }
 
 static gboolean fail_at(const struct settings *settings, const char *group, const char *key,
@@ -170,6 +186,29 @@ static struct path_export *find_current(const char *name)
     return NULL;
 }
 
+/* FALSE: who opened it might never come back. */
+static gboolean answers(const char *dir, GError **error)
+{
+    int failed = reach_dir(dir);
+
+    if (failed == 0)
+        return TRUE;
+    if (failed == -ETIMEDOUT)
+        return fail_start(error,
+                          "%s: its filesystem does not answer; mend or unmount it, and reload "
+                          "again",
+                          dir);
+    return fail_start(error, "%s: %s", dir,
+                      failed == -ECANCELED ? "the daemon is ending" : g_strerror(-failed));
+}
+
+static gboolean store_answers(const char *uri, GError **error)
+{
+    const char *path = sandbox_store_path(uri);
+
+    return path == NULL || answers(path, error);
+}
+
 static gboolean bring(struct settings_export *from, GError **error)
 {
     const char *path = sandbox_store_path(from->store);
@@ -188,7 +227,11 @@ static gboolean bring(struct settings_export *from, GError **error)
         g_prefix_error(error, "dir: ");
         return FALSE;
     }
-    if (from->multidevs == QID_MULTIDEVS_WARN || sandbox_bring_store(&from->store, error))
+    if (!answers(from->dir, error))
+        return FALSE;
+    if (from->multidevs == QID_MULTIDEVS_WARN)
+        return TRUE;
+    if (sandbox_bring_store(&from->store, error) && store_answers(from->store, error))
         return TRUE;
     g_prefix_error(error, "store: ");
     return FALSE;
@@ -294,16 +337,23 @@ static void tell(const struct settings *next, struct reload_result *result)
 static gboolean change(struct settings *next, struct reload_result *result, GError **error)
 {
     g_autoptr(GPtrArray) all = g_ptr_array_new(), fresh = g_ptr_array_new();
+    bool guarded = settings_is_guarded(next); /* exports take their lists with them */
+    unsigned mark = sandbox_mark();
 
     if (!check_fixed(next, error))
         return FALSE;
     if (!open_all(next, all, fresh, error)) {
         for (guint i = 0; i < fresh->len; i++)
             export_close(g_ptr_array_index(fresh, i), map);
+        /* One that stays for a moment, at work for an administrator, is given up by the thread. */
+        if (qid_map_close_unused(map))
+            sandbox_undo(mark);
         sweep();
         return FALSE;
     }
     tell(next, result);
+    if (!guarded)
+        listen_tell_doors(listeners);
     tuning_change(next, server);
     export_publish(server, (struct path_export *const *)all->pdata, all->len);
     GPtrArray *listen = current->listen; /* the same; listeners borrow their allow lists */
@@ -329,6 +379,35 @@ static void wake_up(bool *why)
     pthread_mutex_unlock(&lock);
 }
 
+static gboolean is_stopping(void)
+{
+    gboolean yes;
+
+    pthread_mutex_lock(&lock);
+    yes = stopping;
+    pthread_mutex_unlock(&lock);
+    return yes;
+}
+
+/* FALSE: no more. To be followed by end_work() in any case. */
+static gboolean begin_work(void)
+{
+    pthread_mutex_lock(&lock);
+    at_work++;
+    pthread_mutex_unlock(&lock);
+    pthread_mutex_lock(&work);
+    return !is_stopping();
+}
+
+static void end_work(void)
+{
+    pthread_mutex_unlock(&work);
+    pthread_mutex_lock(&lock);
+    at_work--;
+    pthread_cond_broadcast(&idle);
+    pthread_mutex_unlock(&lock);
+}
+
 gboolean reload_now(struct reload_result *result, GError **error)
 {
     struct settings *next;
@@ -337,12 +416,19 @@ gboolean reload_now(struct reload_result *result, GError **error)
     *result = (struct reload_result){.added = g_ptr_array_new_with_free_func(g_free),
                                      .changed = g_ptr_array_new_with_free_func(g_free),
                                      .removed = g_ptr_array_new_with_free_func(g_free)};
-    pthread_mutex_lock(&work);
+    if (!begin_work()) {
+        end_work();
+        return fail_start(error, "the daemon is ending: nothing has changed");
+    }
     quit_tell_reloading();
     next = read_settings(error);
     fine = next != NULL && change(next, result, error);
     if (!fine)
         settings_free(next);
+    if (!fine && is_stopping()) { /* what it waited for was cut short */
+        g_clear_error(error);
+        fail_start(error, "the daemon is ending: nothing has changed");
+    }
     if (fine)
         log_info("the configuration is read again; exports: %u new, %u changed, %u removed, %u as "
                  "before",
@@ -351,7 +437,7 @@ gboolean reload_now(struct reload_result *result, GError **error)
         log_error("the configuration is not taken, that of before stays in force: %s",
                   error != NULL && *error != NULL ? (*error)->message : "failed");
     quit_tell_reloaded();
-    pthread_mutex_unlock(&work);
+    end_work();
     wake_up(&unused);
     return fine;
 }
@@ -406,9 +492,8 @@ static void *reload_main(void *data)
         if (reload)
             do_asked();
         if (close) {
-            pthread_mutex_lock(&work);
-            again = !sweep();
-            pthread_mutex_unlock(&work);
+            again = begin_work() && !sweep();
+            end_work();
         }
         pthread_mutex_lock(&lock);
     }
@@ -418,13 +503,14 @@ static void *reload_main(void *data)
 }
 
 gboolean reload_start(struct server *the_server, struct qid_map *the_map, struct settings *settings,
-                      GError **error)
+                      const struct listen_set *the_listeners, GError **error)
 {
     int failed;
 
     server = the_server;
     map = the_map;
     current = settings;
+    listeners = the_listeners;
     config_lines_open_by(open_host_file);
     export_on_unused(on_unused);
     failed = pthread_create(&thread, NULL, reload_main, NULL);
@@ -432,6 +518,26 @@ gboolean reload_start(struct server *the_server, struct qid_map *the_map, struct
         return fail_start(error, "cannot start threads: %s", g_strerror(failed));
     started = true;
     return TRUE;
+}
+
+gboolean reload_interrupt(unsigned seconds)
+{
+    struct timespec end;
+    int failed = 0;
+
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_sec += seconds;
+    pthread_mutex_lock(&lock);
+    stopping = true;
+    pthread_cond_signal(&wake);
+    pthread_mutex_unlock(&lock);
+    reach_stop();
+    sandbox_host_hang_up();
+    pthread_mutex_lock(&lock);
+    while (at_work > 0 && failed == 0)
+        failed = pthread_cond_timedwait(&idle, &lock, &end);
+    pthread_mutex_unlock(&lock);
+    return failed == 0;
 }
 
 struct settings *reload_stop(struct settings *settings)

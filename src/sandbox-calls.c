@@ -84,6 +84,8 @@ static const char *const allowed[] = {
     "connect", "bind", "listen", "accept", "accept4", "getpeername", "getsockname", "getsockopt",
     "setsockopt", "send", "sendto", "sendmsg", "sendmmsg", "recv", "recvfrom", "recvmsg",
     "recvmmsg", "recvmmsg_time64", "shutdown", "socketpair", "socketcall",
+    /* the process outside, when it has ended */
+    "wait4", "waitid",
     /* who acts */
     "getuid", "getuid32", "geteuid", "geteuid32", "getgid", "getgid32", "getegid", "getegid32",
     "getresuid", "getresuid32", "getresgid", "getresgid32", "getgroups", "getgroups32", "setgroups",

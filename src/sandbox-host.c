@@ -5,6 +5,9 @@
  * file, or hands over a copy of a directory with what is mounted below, which the daemon puts at
  * the same path of its own. Both come as descriptors; nobody but the daemon can ask.
  *
+ * Each question is answered by a process of its own, which a dead filesystem may hold: it is killed
+ * when its time is over, and the next question is answered.
+ *
  * The copies are slaves of the host's mounts, as those of the start are (sandbox-mounts.c). What is
  * no longer needed is unmounted, so that the host's filesystem is not busy because of us.
  *
@@ -26,8 +29,11 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "src/log.h"
 #include "src/sandbox.h"
 
 /* Older headers of the C library do not have these. */
@@ -45,8 +51,9 @@
 #define TREE_CLOEXEC   ((unsigned)O_CLOEXEC)
 #define TREE_RECURSIVE 0x8000u /* AT_RECURSIVE */
 #define ATTR_PLAIN     0x0eu   /* MOUNT_ATTR_NOSUID, NODEV, NOEXEC */
-#define ANSWER_SECONDS 30
-#define UNMOUNTS_MAX   64 /* over each other at one place */
+#define LOOK_SECONDS   20      /* a filesystem may take so long */
+#define ANSWER_SECONDS 30      /* the process outside; it has stopped, or the host stands still */
+#define UNMOUNTS_MAX   64      /* over each other at one place */
 
 struct attributes { /* struct mount_attr of the kernel */
     uint64_t set, clear, propagation, userns;
@@ -136,23 +143,68 @@ static bool send_reply(int sock, struct reply *reply, const int *fds, int count)
     return sendmsg(sock, &message, MSG_NOSIGNAL) == (ssize_t)sizeof *reply;
 }
 
+static void answer(int sock, const struct question *question)
+{
+    struct reply reply = {.number = question->number};
+    int fds[2] = {-1, -1}, count;
+
+    count = question->wish == WISH_FILE ? open_file(question, &reply, fds)
+                                        : copy_tree(question, &reply, fds);
+    send_reply(sock, &reply, fds, count);
+}
+
+/* Whether it ends within so many seconds. SIGCHLD is blocked. */
+static bool ends_within(pid_t pid, unsigned seconds)
+{
+    struct timespec end, now, rest;
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += seconds;
+    while (waitpid(pid, NULL, WNOHANG) == 0) {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        if (now.tv_sec >= end.tv_sec)
+            return false;
+        rest = (struct timespec){.tv_sec = end.tv_sec - now.tv_sec};
+        sigtimedwait(&set, NULL, &rest);
+    }
+    return true;
+}
+
+/* For who could not, or was killed at it. */
+static void answer_error(int sock, const struct question *question, int error, const char *why)
+{
+    struct reply reply = {.number = question->number};
+
+    refuse(&reply, error, why);
+    send_reply(sock, &reply, NULL, 0);
+}
+
 static void answer_all(int sock)
 {
     struct question question;
 
     while (recv(sock, &question, sizeof question, 0) == (ssize_t)sizeof question) {
-        struct reply reply = {.number = question.number};
-        int fds[2] = {-1, -1}, count;
-        bool sent;
+        pid_t pid;
 
         question.path[PATH_MAX - 1] = '\0';
-        count = question.wish == WISH_FILE ? open_file(&question, &reply, fds)
-                                           : copy_tree(&question, &reply, fds);
-        sent = send_reply(sock, &reply, fds, count);
-        for (int i = 0; i < count; i++)
-            close(fds[i]);
-        if (!sent)
-            return;
+        while (waitpid(-1, NULL, WNOHANG) > 0) /* one that could not be killed at once */
+            ;
+        pid = fork();
+        if (pid == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            answer(sock, &question);
+            _exit(0);
+        }
+        if (pid < 0)
+            answer_error(sock, &question, -errno, "the daemon's process for the host cannot fork");
+        else if (!ends_within(pid, LOOK_SECONDS)) {
+            kill(pid, SIGKILL);
+            ends_within(pid, 1);
+            answer_error(sock, &question, -ETIMEDOUT, "its filesystem does not answer");
+        }
     }
 }
 
@@ -177,6 +229,8 @@ static void leave_all(int sock)
 /* ---- the daemon's end ------------------------------------------------------------------------ */
 
 static int host = -1; /* the socket; -1: not in a namespace of our own */
+static pid_t host_pid;
+static bool gone; /* atomic: the process has ended */
 static uint64_t asked;
 
 bool sandbox_host_start(void)
@@ -200,6 +254,7 @@ bool sandbox_host_start(void)
     }
     setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
     host = pair[0];
+    host_pid = pid;
     return true;
 }
 
@@ -208,6 +263,32 @@ void sandbox_host_stop(void)
     if (host >= 0)
         close(host);
     host = -1;
+}
+
+bool sandbox_host_is_gone(void)
+{
+    return __atomic_load_n(&gone, __ATOMIC_ACQUIRE);
+}
+
+void sandbox_host_hang_up(void)
+{
+    if (host >= 0)
+        shutdown(host, SHUT_RDWR);
+}
+
+void sandbox_host_reap(void)
+{
+    int status;
+
+    if (host_pid <= 0 || waitpid(host_pid, &status, WNOHANG) != host_pid)
+        return;
+    log_error("the daemon's process for the host (qidmapd-host, process %ld) has ended (%s %d): "
+              "sessions go on, but a reload cannot bring in new directories until the daemon is "
+              "restarted",
+              (long)host_pid, WIFSIGNALED(status) ? "signal" : "status",
+              WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    host_pid = 0;
+    __atomic_store_n(&gone, true, __ATOMIC_RELEASE);
 }
 
 static int take_fds(struct msghdr *message, int fds[2])
@@ -222,8 +303,8 @@ static int take_fds(struct msghdr *message, int fds[2])
     return (int)MIN(count, 2);
 }
 
-/* One answer, to this question or to an earlier one. False: none came. */
-static bool receive(struct reply *reply, int fds[2])
+/* One answer, to this question or to an earlier one. 0 or a negative errno: none came. */
+static int receive(struct reply *reply, int fds[2])
 {
     struct iovec part = {reply, sizeof *reply};
     union {
@@ -242,7 +323,9 @@ static bool receive(struct reply *reply, int fds[2])
     fds[0] = fds[1] = -1;
     if (n > 0)
         take_fds(&message, fds);
-    return n == (ssize_t)sizeof *reply;
+    if (n == (ssize_t)sizeof *reply)
+        return 0;
+    return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? -ETIMEDOUT : -ESTALE;
 }
 
 static int ask(enum wish wish, const char *path, struct reply *reply, int fds[2])
@@ -252,13 +335,20 @@ static int ask(enum wish wish, const char *path, struct reply *reply, int fds[2]
     if (g_strlcpy(question.path, path, sizeof question.path) >= sizeof question.path)
         return refuse(reply, -ENAMETOOLONG, g_strerror(ENAMETOOLONG)), -ENAMETOOLONG;
     if (send(host, &question, sizeof question, MSG_NOSIGNAL) != (ssize_t)sizeof question) {
+        __atomic_store_n(&gone, true, __ATOMIC_RELEASE);
         refuse(reply, -ESTALE, "the daemon's process for the host is gone");
         return -ESTALE;
     }
     for (;;) {
-        if (!receive(reply, fds)) {
-            refuse(reply, -ETIMEDOUT, "its filesystem does not answer");
-            return -ETIMEDOUT;
+        int error = receive(reply, fds);
+
+        if (error != 0) {
+            if (error == -ESTALE)
+                __atomic_store_n(&gone, true, __ATOMIC_RELEASE);
+            refuse(reply, error,
+                   error == -ETIMEDOUT ? "the daemon's process for the host does not answer"
+                                       : "the daemon's process for the host is gone");
+            return error;
         }
         if (reply->number == question.number)
             return reply->error;
@@ -273,11 +363,8 @@ int sandbox_open_file(const char *path)
     struct reply reply;
     int fds[2] = {-1, -1}, error;
 
-    if (host < 0) {
-        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-
-        return fd >= 0 ? fd : -errno;
-    }
+    if (host < 0)
+        return -ESTALE;
     error = ask(WISH_FILE, path, &reply, fds);
     return error != 0 ? error : fds[0];
 }
@@ -288,6 +375,7 @@ struct held {
     char *path;
     int fd; /* of the mount of the host */
     bool tree, system;
+    uint64_t id; /* of our own mount; 0: not known */
 };
 
 static GPtrArray *helds;
@@ -368,6 +456,18 @@ static void remove_place(const char *path)
         *slash = '\0';
 }
 
+/* 0: not known. */
+static uint64_t mount_id(int dir_fd, const char *path)
+{
+    struct statx stx;
+
+    if (statx(dir_fd, path, AT_EMPTY_PATH | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, STATX_MNT_ID,
+              &stx) != 0 ||
+        !(stx.stx_mask & STATX_MNT_ID))
+        return 0;
+    return stx.stx_mnt_id;
+}
+
 /* 0 or a negative errno; *why says it for people. */
 static int bring(enum wish wish, const char *path, char **real, char **why)
 {
@@ -392,8 +492,10 @@ static int bring(enum wish wish, const char *path, char **real, char **why)
         remove_place(*real);
         g_clear_pointer(real, g_free);
         error = -EOPNOTSUPP;
-    } else
+    } else {
         sandbox_note_held(*real, fds[1], true, false);
+        ((struct held *)g_ptr_array_index(helds, helds->len - 1))->id = mount_id(fds[0], "");
+    }
     close(fds[0]);
     return error;
 }
@@ -464,18 +566,40 @@ static bool is_needed(guint index, const GPtrArray *paths)
     return false;
 }
 
+/* With what the host has mounted over it since, but not what was there before. */
+static void give_up(guint index)
+{
+    const struct held *held = g_ptr_array_index(helds, index);
+
+    for (int k = 0; k < UNMOUNTS_MAX; k++) {
+        uint64_t top = mount_id(AT_FDCWD, held->path);
+
+        if (umount2(held->path, MNT_DETACH) != 0 || (top != 0 && top == held->id))
+            break;
+    }
+    remove_place(held->path);
+    g_ptr_array_remove_index(helds, index);
+}
+
+unsigned sandbox_mark(void)
+{
+    return helds != NULL ? helds->len : 0;
+}
+
+void sandbox_undo(unsigned mark)
+{
+    while (helds != NULL && helds->len > mark)
+        give_up(helds->len - 1);
+}
+
 void sandbox_keep_only(const GPtrArray *paths)
 {
     if (host < 0 || helds == NULL)
         return;
     for (guint i = helds->len; i-- > 0;) { /* what came last may stand over the others */
-        struct held *held = g_ptr_array_index(helds, i);
+        const struct held *held = g_ptr_array_index(helds, i);
 
-        if (held->system || is_needed(i, paths))
-            continue;
-        for (int k = 0; k < UNMOUNTS_MAX && umount2(held->path, MNT_DETACH) == 0; k++)
-            ;
-        remove_place(held->path);
-        g_ptr_array_remove_index(helds, i);
+        if (!held->system && !is_needed(i, paths))
+            give_up(i);
     }
 }

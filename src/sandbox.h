@@ -28,7 +28,8 @@ const char *sandbox_status(void);
 /* ---- for reload: one thread at a time; without a namespace of our own they change nothing ------
  */
 
-/* A file of the host, open for reading; a descriptor or a negative errno. */
+/* A file of the host, open for reading; a descriptor or a negative errno. -ESTALE: there is no
+ * process that stays with the host, and it is to be opened here. */
 int sandbox_open_file(const char *path);
 
 /* Makes a directory of the host, with what is mounted below, reachable at its real path, which
@@ -38,6 +39,20 @@ gboolean sandbox_bring_store(char **uri, GError **error);
 
 /* Gives up what was made reachable, now or at the start, and none of `paths` is, or is below. */
 void sandbox_keep_only(const GPtrArray *paths);
+
+/* What was made reachable is given up again from here on: a number for sandbox_undo(), which must
+ * not be called while something there is in use. */
+unsigned sandbox_mark(void);
+void sandbox_undo(unsigned mark);
+
+/* Whether there was a process that stays with the host, and it has ended. Any thread. */
+bool sandbox_host_is_gone(void);
+
+/* From now on nobody waits for that process: what is asked of it fails with ESTALE. Any thread. */
+void sandbox_host_hang_up(void);
+
+/* After SIGCHLD: takes that process away, where it has ended, and tells the log. */
+void sandbox_host_reap(void);
 
 /* ---- the parts ------------------------------------------------------------------------------- */
 

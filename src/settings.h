@@ -88,6 +88,9 @@ char *settings_fixed_change(const struct settings *before, const struct settings
 /* "FILE:LINE: " of a key of the file, or of its group; "": it is not from the file. To be freed. */
 char *settings_where(const struct settings *settings, const char *group, const char *key);
 
+/* Whether each export has an allow list; while they still have them (export-set.h). */
+bool settings_is_guarded(const struct settings *settings);
+
 void settings_free(struct settings *settings);
 
 #endif

@@ -5,8 +5,12 @@
 # has never seen, and serves them as if it had them from the start: with the same ids, with what is
 # mounted below, and with what is mounted later. What it no longer serves it holds no longer, so that
 # the host can unmount it; where that is refused in part, nothing of it stays. `qidmapctl reload` fails
-# where the daemon refuses, also where it is told nothing but the process, as by systemd. The process that stays with the host has no socket of the daemon's open,
-# and ends with it.
+# where the daemon refuses, also where it is told nothing but the process, as by systemd. The process
+# that stays with the host has no socket of the daemon's open, and ends with it; where it dies, the log
+# and each reload say what that means. A filesystem that does not answer holds up no reload for ever,
+# nor the end of the daemon, isolated or not. SIGHUP does no harm to a daemon that is just starting.
+#
+# RELOAD_DEAD=1 (check --long): also waits for what does not answer, until it is given up.
 
 . "$(dirname "$0")/own-mounts.sh"
 . "$(dirname "$0")/lib.sh"
@@ -134,6 +138,12 @@ exits 3 "a directory that is not there"
 complains "$conf:11: dir: $tmp/nowhere: No such file" "file and line"
 check "nothing stays of what was good" wait_until 60 settled
 is "$(ids a)" "$a" "the old one is served on"
+conf "a=$tmp/a" "b=$tmp/place/b" "c=$tmp/nowhere"
+sed -i "s,stores/b,new-store," "$conf" # still to be made: the directory above is an export's, too
+reload
+exits 3 "with a store that is still to be made"
+is "$(mounts)" "$first" "the directory above it is not left mounted"
+check_fails "and it is not made" test -e "$tmp/new-store"
 mkdir "$tmp/private"
 mount -t tmpfs none "$tmp/private"
 mount --make-private "$tmp/private"
@@ -171,10 +181,13 @@ its_own() { [ "$(ls "/proc/$outside/fd" | wc -l)" = 4 ]; }
 check "it has nothing of the daemon's open" wait_until 60 its_own
 is "$(awk '$1 == "CapPrm:" { print $2 }' "/proc/$outside/status")" 0000000000200004 "few capabilities"
 kill -KILL "$outside"
+told() { grep -q "process for the host (qidmapd-host, process $outside) has ended (signal 9).*restart" "$qidmapd_log"; }
+check "when it dies the log says what to do" wait_until 20 told
+check_fails "and nothing is left of it" test -e "/proc/$outside"
 conf "a=$tmp/a" "d=$tmp/a/.."
 reload
 exits 3 "without it, new directories"
-check "need a restart" grep -q "process for the host is gone.*restart" "$qidmapd_log"
+complains "process for the host is gone.*restart" "need a restart"
 stop_qidmapd
 is "$qidmapd_status" 0 "it ends in order"
 check_fails "and takes its link along" test -L "$link"
@@ -190,5 +203,77 @@ start_qidmapd --config "$tmp/with"
 outside=$(pgrep -P "$qidmapd_pid")
 stop_qidmapd KILL
 check "the process outside ends with a daemon that is killed" wait_until 60 process_gone "$outside"
+
+# ---- what does not answer
+inofs=$top_builddir/tests/lib/inofs
+echo 7 >"$tmp/list"
+mkdir "$tmp/dead" "$tmp/dead-conf"
+ends_soon() { # DESCRIPTION: while a reload waits
+    "$ctl" reload --control "$control" >"$tmp/answer" 2>&1 &
+    client=$!
+    wait_until 5 waits || tap_diag "it is not seen that a reload waits"
+    stop_qidmapd
+    is "$qidmapd_status" 0 "$1"
+    wait "$client"
+    is $? 3 "and the client has its answer"
+    check "which says so" grep -q "the daemon is ending" "$tmp/answer"
+}
+waits() { # somebody of the daemon's asks the filesystem
+    local outside
+    outside=$(pgrep -P "$qidmapd_pid")
+    cat "/proc/$qidmapd_pid/task"/*/wchan $(pgrep -P "${outside:-1}" 2>/dev/null |
+        sed 's,.*,/proc/&/wchan,') 2>/dev/null | grep -q request_wait_answer
+}
+for isolate in no yes; do
+    "$inofs" "$tmp/list" "$tmp/dead" -o allow_other || break
+    dead=$(ps -eo pid=,args= | awk -v l="$tmp/list" '$3 == l { print $1 }')
+    on_exit "kill -KILL $dead 2>/dev/null"
+    conf "a=$tmp/a"
+    sed -i "s/^isolate=.*/isolate=$isolate/" "$conf"
+    start_qidmapd --config "$conf" || bail_out "qidmapd does not start: $(tail -3 "$qidmapd_log")"
+    kill -STOP "$dead"
+    conf "a=$tmp/a" "dead=$tmp/dead"
+    sed -i "s/^isolate=.*/isolate=$isolate/" "$conf"
+    if [ -n "${RELOAD_DEAD:-}" ]; then
+        reload
+        exits 3 "isolate=$isolate: a filesystem that does not answer is refused"
+        complains "$conf:8: .*$tmp/dead: its filesystem does not answer" "and named"
+        is "$(ids a)" "$a" "what was served is served"
+        conf "a=$tmp/a" "b=$tmp/place/b"
+        sed -i "s/^isolate=.*/isolate=$isolate/" "$conf"
+        reload
+        exits 0 "the next reload is done"
+        conf "a=$tmp/a" "dead=$tmp/dead"
+        sed -i "s/^isolate=.*/isolate=$isolate/" "$conf"
+        kill -CONT "$dead"
+        served() { reload; [ "$status" = 0 ]; }
+        check "and this filesystem, too, when it answers" wait_until 20 served
+        conf "a=$tmp/a"
+        sed -i "s/^isolate=.*/isolate=$isolate/" "$conf"
+        reload
+        kill -STOP "$dead"
+        conf "a=$tmp/a" "dead=$tmp/dead"
+        sed -i "s/^isolate=.*/isolate=$isolate/" "$conf"
+    fi
+    ends_soon "isolate=$isolate: a daemon ends in order while a reload waits for a dead filesystem"
+    kill -KILL "$dead"
+    umount "$tmp/dead"
+done
+
+# ---- told by a signal before it knows its file
+mkfifo "$tmp/pipe"
+"$(qidmapd_program)" --config "$tmp/pipe" >"$tmp/early.log" 2>&1 &
+early=$!
+on_exit "kill -KILL $early 2>/dev/null"
+exec 7>"$tmp/pipe" # until it reads
+for i in 1 2 3 4 5; do kill -HUP "$early"; done
+conf "a=$tmp/a"
+cat "$conf" >&7
+exec 7>&-
+check "SIGHUP does not end a daemon that reads its configuration" \
+    wait_until 20 grep -q "the configuration is not taken" "$tmp/early.log"
+kill -TERM "$early"
+wait "$early"
+is $? 0 "it is asked for as soon as it serves"
 
 tap_done

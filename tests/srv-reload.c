@@ -273,6 +273,40 @@ static void ids_stay(struct place *p, gconstpointer data)
     g_assert_cmpuint(id_of(p->s, "b", "fb"), ==, b);
 }
 
+/* Who listens where anybody can connect, with an export that anybody may attach to, is told so: by
+ * a reload in the words of a start. */
+static void open_doors_are_told_of(void)
+{
+    static const char guarded[] = "[daemon]\nallow=unix\n[export a]\ndir=@/a\n";
+    static const char open[] = "[export a]\ndir=@/a\nallow=unix\n";
+    static const char words[] = "any user of this host may connect";
+    struct place p = {.s = server_new("memory:", NULL)};
+    g_autofree char *listen = g_strdup_printf("unix:%s/open,mode=0666", p.s->tmp);
+
+    p.conf = g_build_filename(p.s->tmp, "conf", NULL);
+    p.control = g_build_filename(p.s->tmp, "control", NULL);
+    const char *extra[] = {"--config", p.conf, "--control", p.control, "--listen", listen, NULL};
+    g_strfreev(p.s->extra);
+    p.s->extra = g_strdupv((char **)extra);
+    g_autofree char *dir = g_build_filename(p.s->tmp, "a", NULL);
+
+    g_assert_cmpint(g_mkdir(dir, 0755), ==, 0);
+    write_conf(&p, guarded);
+    g_assert_true(server_start(p.s));
+    g_assert_cmpuint(count_in_log(p.s, words), ==, 0);
+    reload(&p, guarded, "\"same\":\"2\"");
+    g_assert_cmpuint(count_in_log(p.s, words), ==, 0);
+    reload(&p, open, "\"changed\":[\"data\"]"); /* that of the command line */
+    g_assert_cmpuint(count_in_log(p.s, words), ==, 1);
+    g_assert_cmpint(server_terminate(p.s), ==, 0);
+    g_assert_true(server_start(p.s));
+    g_assert_cmpuint(count_in_log(p.s, words), ==, 2);
+    g_assert_cmpint(server_terminate(p.s), ==, 0);
+    server_free(p.s);
+    g_free(p.conf);
+    g_free(p.control);
+}
+
 /* ---- what is wrong --------------------------------------------------------------------------- */
 
 static void nothing_changes(struct place *p, gconstpointer data)
@@ -456,6 +490,7 @@ int main(int argc, char **argv)
     TEST("/reload/options-apply-to-later-attaches", options_apply_to_later_attaches);
     TEST("/reload/limits-apply-to-living-sessions", limits_apply_to_living_sessions);
     TEST("/reload/ids-stay", ids_stay);
+    g_test_add_func("/reload/open-doors-are-told-of", open_doors_are_told_of);
     TEST("/reload/nothing-changes", nothing_changes);
     g_test_add_func("/reload/without-a-file", without_a_file);
     TEST("/reload/many-under-traffic", many_under_traffic);
