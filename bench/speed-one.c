@@ -17,7 +17,7 @@
 #include "bench/speed-list.h"
 #include "bench/speed.h"
 
-#define PEERS_MAX  32u
+#define PEERS_MAX  (PEERS_BARE + 2 * SPEED_SERVERS_MAX)
 #define CPU_TARGET 0.5
 
 static const char *const transports[] = {"unix", "tcp"};
