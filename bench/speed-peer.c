@@ -110,7 +110,7 @@ static void floor_serve(int fd, guint8 *in, guint8 *out)
                 filled = 0;
             }
             if (naked != 0)
-                speed_naked_once(naked - 1, frame + 23, out + filled + 11);
+                speed_floor_once(naked - 1, frame + 23, out + filled + 11);
             memcpy(out + filled, &reply, 4);
             out[filled + 4] = frame[4] + 1;
             filled += reply;

@@ -89,16 +89,17 @@ struct speed_case {
     double at_most; /* times the limit */
     void (*build)(GPtrArray *frames, guint32 msize);
     void (*naked)(void); /* the system calls that there must be, once */
+    void (*floor)(void); /* what the floor calls instead; NULL: the same */
 };
 
 extern const struct speed_case speed_cases[];
 extern const guint speed_case_count;
 
-/* Makes the naked calls of a case, or SPEED_LOOKUP, once: what is written comes from `from`, what
+/* Makes the floor's calls of a case, or SPEED_LOOKUP, once: what is written comes from `from`, what
  * is read goes to `to`, SPEED_BLOCK bytes at most. */
 #define SPEED_LOOKUP (speed_case_count)
 #define SPEED_BLOCK  (512u * 1024)
-void speed_naked_once(guint which, const guint8 *from, guint8 *to);
+void speed_floor_once(guint which, const guint8 *from, guint8 *to);
 
 /* Makes what is served, and opens what the naked calls need. */
 void speed_data_make(const char *data, guint entries);

@@ -41,10 +41,12 @@
 #define DRAIN_TIMES 200 /* how often it waits for requests that are at work */
 #define NAMES_TIMES 600 /* the same for changes of names, before the first fid is closed */
 
-/* A descriptor of several fids. */
+/* A descriptor of several fids. It is closed with the last of them; who only remembers it then
+ * finds it closed. */
 struct fd_shared {
-    int refs; /* atomic */
-    int kept; /* atomic */
+    int refs;    /* atomic: fids that have it, and who borrows it */
+    int holders; /* atomic: of this struct: who remembers it, and one for all refs */
+    int kept;    /* atomic */
     int fd;
 };
 
@@ -220,13 +222,28 @@ static void close_counted(int fd, bool kept)
     call_close(fd);
 }
 
+static struct fd_shared *shared_new(int fd)
+{
+    struct fd_shared *shared = g_new0(struct fd_shared, 1);
+
+    shared->fd = fd;
+    shared->refs = shared->holders = 1;
+    return shared;
+}
+
+void fd_cache_forget(struct fd_shared *shared)
+{
+    if (shared != NULL && __atomic_sub_fetch(&shared->holders, 1, __ATOMIC_ACQ_REL) == 0)
+        g_free(shared);
+}
+
 /* True: that was the last share, and the descriptor is closed. */
 static bool shared_unref(struct fd_shared *shared)
 {
     if (__atomic_sub_fetch(&shared->refs, 1, __ATOMIC_ACQ_REL) > 0)
         return false;
     close_counted(shared->fd, shared->kept != 0);
-    g_free(shared);
+    fd_cache_forget(shared);
     return true;
 }
 
@@ -600,9 +617,7 @@ bool fd_cache_share(struct fid *to, struct fid *from)
     g_assert(shard == shard_of(to) && to->slot.list == FD_LIST_NONE);
     pthread_mutex_lock(&shard->lock);
     if (slot->shared == NULL) {
-        slot->shared = g_new0(struct fd_shared, 1);
-        slot->shared->fd = from->fd;
-        slot->shared->refs = 1;
+        slot->shared = shared_new(from->fd);
         slot->counted = false; /* as the shared one it goes on being counted */
     }
     __atomic_fetch_add(&slot->shared->refs, 1, __ATOMIC_RELAXED);
@@ -612,6 +627,29 @@ bool fd_cache_share(struct fid *to, struct fid *from)
     to->slot.list = FD_LIST_IDLE;
     pthread_mutex_unlock(&shard->lock);
     return true;
+}
+
+struct fd_shared *fd_cache_remember(const struct fid *fid)
+{
+    if (fid->slot.shared != NULL)
+        __atomic_fetch_add(&fid->slot.shared->holders, 1, __ATOMIC_RELAXED);
+    return fid->slot.shared;
+}
+
+int fd_cache_borrow(struct fd_shared *shared)
+{
+    int refs = shared != NULL ? __atomic_load_n(&shared->refs, __ATOMIC_RELAXED) : 0;
+
+    while (refs > 0)
+        if (__atomic_compare_exchange_n(&shared->refs, &refs, refs + 1, true, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED))
+            return shared->fd;
+    return -1;
+}
+
+void fd_cache_return(struct fd_shared *shared)
+{
+    shared_unref(shared);
 }
 
 void fd_cache_end(struct fid *fid)
@@ -668,9 +706,7 @@ static bool give_all(struct index *index, uint64_t key, const struct statx *stx,
             continue;
         }
         if (*shared == NULL) { /* the caller's share, for as long as it looks */
-            *shared = g_new0(struct fd_shared, 1);
-            (*shared)->fd = *fd;
-            (*shared)->refs = 1;
+            *shared = shared_new(*fd);
             *fd = -1;
             __atomic_fetch_add(&cache.held, 1, __ATOMIC_RELAXED);
         }

@@ -25,6 +25,7 @@
 #include <stdint.h>
 
 struct fid;
+struct fd_shared;
 struct locator;
 struct path_export;
 
@@ -77,6 +78,14 @@ void fd_cache_replace(struct fid *fid, int fd);
  * session that is held, too. False: that is an open file's, or one that must stay; nothing was
  * done. */
 bool fd_cache_share(struct fid *to, struct fid *from);
+
+/* The descriptor of a fid that its caller holds, to be remembered after the fid has given it up,
+ * for fd_cache_forget(); NULL where no other fid shares it. It is closed all the same when the last
+ * fid gives it up: fd_cache_borrow() says which it is, for fd_cache_return(), or -1. */
+struct fd_shared *fd_cache_remember(const struct fid *fid);
+void fd_cache_forget(struct fd_shared *shared);
+int fd_cache_borrow(struct fd_shared *shared);
+void fd_cache_return(struct fd_shared *shared);
 
 /* Closes what a fid that is freed has. Nobody holds it. */
 void fd_cache_end(struct fid *fid);

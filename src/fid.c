@@ -45,6 +45,9 @@ static void more_free(struct fid *fid)
     lock_release(fid);
     fid_dir_free(more->dir);
     fid_xattr_free(more->xattr);
+    if (more->made != NULL)
+        fd_cache_forget(more->made->dir);
+    g_free(more->made);
     pthread_mutex_destroy(&more->mutex);
     g_free(more);
     fid->more = NULL;

@@ -53,11 +53,21 @@ struct fid_xattr {
 
 struct fid_dir; /* of op-dir.c */
 
+/* The name that Tlcreate gave a file: to remove it again, which is what comes next with temporary
+ * files, without asking the kernel where it stands. */
+struct fid_made {
+    struct fd_shared *dir; /* remembered; NULL: no other fid had it */
+    uint64_t ino;          /* of the file, which is open: no other has this number on `dev` */
+    dev_t dev;
+    char name[];
+};
+
 /* What few fids have, and a fid that was only walked to does without: made by fid_more(), by who
  * has a turn of its own, when the fid is opened or gets to mean an xattr; freed with the fid. */
 struct fid_more {
     int open_flags; /* as given to open(2); guarded by turns */
     struct fid_xattr *xattr;
+    struct fid_made *made; /* NULL: not by Tlcreate */
 
     /* Guarded by mutex: used by shared turns. */
     pthread_mutex_t mutex;

@@ -12,6 +12,8 @@
 #include "config.h"
 
 #include <fcntl.h>
+#include <string.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "src/call.h"
@@ -182,11 +184,25 @@ static int create(const struct fid *dir, const struct wire_msg *msg, int flags)
     return -EAGAIN;
 }
 
+/* Of a fid that is still the directory's. */
+static struct fid_made *note_made(const struct fid *dir, const struct wire_msg *msg,
+                                  const struct statx *stx)
+{
+    struct fid_made *made = g_malloc(sizeof *made + msg->name_len + 1);
+
+    made->dir = fd_cache_remember(dir);
+    made->ino = stx->stx_ino;
+    made->dev = makedev(stx->stx_dev_major, stx->stx_dev_minor);
+    memcpy(made->name, msg->name, msg->name_len + 1);
+    return made;
+}
+
 int op_lcreate(struct request *request)
 {
     const struct wire_msg *msg = &request->msg;
     struct fid *fid = op_fid(request);
     int flags = host_flags(msg->flags & ~P9_DOTL_DIRECTORY), error, fd;
+    struct fid_made *made;
     struct statx stx;
     struct qid qid;
 
@@ -206,10 +222,12 @@ int op_lcreate(struct request *request)
         limit_give(fid->account, LIMIT_FILES, 1);
         return error;
     }
+    made = note_made(fid, msg, &stx);
     fid_set(fid, fid, fd, S_IFREG);
     fid_set_qid(fid, &qid);
     fid->open = true;
     fid_more(fid)->open_flags = flags;
+    fid_more(fid)->made = made;
     put_open(request, &qid);
     return 0;
 }

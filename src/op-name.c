@@ -286,6 +286,24 @@ int op_unlinkat(struct request *request)
     return remove_name(dir->fd, msg->name, msg->flags & P9_DOTL_AT_REMOVEDIR ? AT_REMOVEDIR : 0);
 }
 
+/* Removes a file that Tlcreate made by this fid, where it still has that name and no other.
+ * -ENOENT: it has not, or that is not known. */
+static int remove_made(const struct fid *fid)
+{
+    const struct fid_made *made = fid->more != NULL ? fid->more->made : NULL;
+    int dir_fd = made != NULL ? fd_cache_borrow(made->dir) : -1, error = -ENOENT;
+    struct statx stx;
+
+    if (dir_fd < 0)
+        return -ENOENT;
+    if (statx(dir_fd, made->name, AT_SYMLINK_NOFOLLOW, STATX_INO | STATX_NLINK, &stx) == 0 &&
+        stx.stx_ino == made->ino && makedev(stx.stx_dev_major, stx.stx_dev_minor) == made->dev &&
+        stx.stx_nlink == 1)
+        error = remove_name(dir_fd, made->name, 0);
+    fd_cache_return(made->dir);
+    return error;
+}
+
 int op_remove(struct request *request)
 {
     struct fid *fid = op_fid(request);
@@ -295,6 +313,9 @@ int op_remove(struct request *request)
     if (error == 0 && fid->export->readonly)
         error = -EROFS;
     if (error != 0)
+        return error;
+    error = remove_made(fid);
+    if (error != -ENOENT)
         return error;
     dir_fd = whereabouts(fid, name);
     if (dir_fd < 0)

@@ -219,6 +219,64 @@ static void remove_of_a_replaced_name(struct fixture *f, gconstpointer data)
     g_assert_true(exists(f, "file"));
 }
 
+enum made {
+    MADE_HERE,
+    MADE_MOVED,
+    MADE_REPLACED,
+    MADE_LINKED,
+    MADE_CROSSED,
+    MADE_DIR_GONE,
+    MADE_DIR_MOVED
+};
+
+static void remove_made(struct fixture *f, enum made what)
+{
+    g_autofree char *at = g_strdup_printf("d%u", what), *made = g_strdup_printf("%s/made", at);
+    g_autofree char *other = g_strdup_printf("%s/other", at), *away = g_strdup_printf("e%u", what);
+    g_autofree char *gone = g_strdup_printf("%s/made", away);
+    g_autofree char *made_path = server_path(f->s, made), *other_path = server_path(f->s, other);
+    guint32 dir, fid = client_fid(f->c);
+
+    make_dir(f->s, at);
+    dir = walk_new(f->c, at);
+    g_assert_cmpint(client_walk_path(f->c, dir, fid, "", NULL), ==, 0);
+    if (what == MADE_DIR_GONE) /* who makes it is the only one who has the directory */
+        g_assert_cmpint(client_clunk(f->c, dir), ==, 0);
+    g_assert_cmpint(client_lcreate(f->c, fid, "made", L_RDWR, 0644, NULL), ==, 0);
+    if (what == MADE_MOVED || what == MADE_REPLACED)
+        g_assert_cmpint(g_rename(made_path, other_path), ==, 0);
+    if (what == MADE_LINKED)
+        g_assert_cmpint(link(made_path, other_path), ==, 0);
+    if (what == MADE_CROSSED) { /* the fid's name is another, and its first one a link's */
+        g_autofree char *third = server_path(f->s, "third");
+
+        g_assert_cmpint(link(made_path, third), ==, 0);
+        g_assert_cmpint(g_rename(made_path, other_path), ==, 0);
+        g_assert_cmpint(g_rename(third, made_path), ==, 0);
+    }
+    if (what == MADE_DIR_MOVED) {
+        g_assert_cmpint(client_renameat(f->c, ROOT_FID, at, ROOT_FID, away), ==, 0);
+        make_dir(f->s, at);
+    }
+    if (what == MADE_REPLACED || what == MADE_DIR_MOVED)
+        make_file(f->s, made, "theirs");
+    g_assert_cmpint(client_remove(f->c, fid), ==, 0);
+    g_assert_cmpint(exists(f, made), ==,
+                    what == MADE_REPLACED || what == MADE_CROSSED || what == MADE_DIR_MOVED);
+    g_assert_cmpint(exists(f, other), ==, what == MADE_LINKED);
+    g_assert_false(exists(f, gone));
+}
+
+/* Tremove by the fid that made the file: that file, wherever it is now, and nothing else. */
+static void remove_of_what_was_made(struct fixture *f, gconstpointer data)
+{
+    (void)data;
+    if (skip_for_peer(f->s, "diod removes by path"))
+        return;
+    for (enum made what = MADE_HERE; what <= MADE_DIR_MOVED; what++)
+        remove_made(f, what);
+}
+
 static void root_cannot_be_removed(struct fixture *f, gconstpointer data)
 {
     (void)data;
@@ -280,6 +338,7 @@ int main(int argc, char **argv)
     FIXTURE_TEST("/name/unlinkat", unlinkat_removes);
     FIXTURE_TEST("/name/remove", remove_takes_the_fid);
     FIXTURE_TEST("/name/remove-replaced", remove_of_a_replaced_name);
+    FIXTURE_TEST("/name/remove-made", remove_of_what_was_made);
     FIXTURE_TEST("/name/root", root_cannot_be_removed);
     FIXTURE_TEST("/name/bad-names", bad_names_everywhere);
     FIXTURE_TEST("/name/bytes", names_are_bytes);

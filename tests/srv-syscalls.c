@@ -88,6 +88,14 @@ static void before_remove(void)
 {
     do_clone();
     do_lcreate();
+    clunk_new();
+    expect(client_walk_path(c, DIR_FID, NEW_FID, "made", NULL));
+}
+
+static void before_remove_made(void)
+{
+    do_clone();
+    do_lcreate();
 }
 
 static void do_remove(void)
@@ -275,6 +283,7 @@ static const struct step {
     {"Tfsync", none, do_fsync, none},
     {"Tclunk", walk_file, clunk_new, none},
     {"Tremove", before_remove, do_remove, none},
+    {"Tremove, of what it made", before_remove_made, do_remove, none},
     {"Tunlinkat", before_unlinkat, do_unlinkat, none},
     {"Trenameat", none, do_renameat, none},
     {"Tgetattr", none, do_getattr, none},
