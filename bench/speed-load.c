@@ -139,8 +139,10 @@ static gboolean ask_once(const struct peer *peer, const GPtrArray *frames, GArra
             speed_die("a reply of another type");
         if (peer->bare)
             continue;
-        if (!whole(frame->data, room))
+        if (!whole(frame->data, room)) {
+            errno = EPROTO;
             speed_die("a reply with less than was asked for");
+        }
         speed_id_right(peer, room);
         if (replies->len <= i)
             g_array_append_val(replies, size);

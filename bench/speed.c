@@ -323,10 +323,17 @@ static guint check_ids(gboolean attached)
 
     for (guint p = 0; p < peers->len; p++) {
         struct peer *peer = peers->pdata[p];
+        guint many, huge;
 
         if (peer->bare)
             continue;
-        checked += speed_check_ids(peer, "many", 1) + speed_check_ids(peer, "huge", 997);
+        many = speed_check_ids(peer, "many", 1);
+        huge = speed_check_ids(peer, "huge", 997);
+        if (many != 500 || huge != (guint)opt.entries) {
+            errno = EPROTO;
+            speed_die("a listing that is not whole");
+        }
+        checked += many + huge;
         if (attached)
             checked += speed_check_made(peer);
     }
