@@ -68,9 +68,14 @@ void accept_all(int fd)
 
     for (;;) {
         struct peer peer;
-        /* The last descriptors are for the sessions that there are. */
-        int got = spare_refill() ? listen_accept(fd) : -EMFILE;
+        int got;
 
+        if (conn_is_held()) {
+            g_usleep(100 * 1000); /* the client waits; do not spin */
+            return;
+        }
+        /* The last descriptors are for the sessions that there are. */
+        got = spare_refill() ? listen_accept(fd) : -EMFILE;
         if (got >= 0) {
             peer_of(got, false, &peer);
             if (is_welcome(listener, &peer)) {

@@ -37,6 +37,8 @@ static GHashTable *registry; /* &conn->id -> conn */
 static uint64_t next_id = CONN_FIRST_ID;
 static bool ending;        /* no more connections; registry_lock */
 static bool told_too_many; /* since there was room; registry_lock */
+static int64_t held_until; /* monotonic microseconds: no connection before; 0: none waits; atomic,
+                            * written with registry_lock */
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
@@ -111,15 +113,38 @@ void conn_arm(struct conn *conn)
         log_error("epoll_ctl: %s", g_strerror(errno));
 }
 
-/* False: there are too many. */
+bool conn_is_held(void)
+{
+    int64_t until = __atomic_load_n(&held_until, __ATOMIC_RELAXED);
+
+    return until != 0 && g_get_monotonic_time() < until;
+}
+
+unsigned conn_hold(unsigned seconds)
+{
+    unsigned count;
+
+    pthread_mutex_lock(&registry_lock);
+    count = registry != NULL ? g_hash_table_size(registry) : 0;
+    if (seconds == 0)
+        __atomic_store_n(&held_until, 0, __ATOMIC_RELAXED);
+    else if (count == 0)
+        __atomic_store_n(&held_until, g_get_monotonic_time() + seconds * (int64_t)G_USEC_PER_SEC,
+                         __ATOMIC_RELAXED);
+    pthread_mutex_unlock(&registry_lock);
+    return count;
+}
+
+/* False: there are too many, or none is to be taken just now. */
 static bool register_conn(struct conn *conn, unsigned max)
 {
-    bool tell = false, fits;
+    bool tell = false, fits, held;
 
     pthread_mutex_lock(&registry_lock);
     if (registry == NULL)
         registry = g_hash_table_new(g_int64_hash, g_int64_equal);
-    fits = g_hash_table_size(registry) < max;
+    held = conn_is_held();
+    fits = g_hash_table_size(registry) < max && !held;
     if (fits) {
         conn->id = conn->account.id = next_id++;
         g_hash_table_insert(registry, &conn->id, conn);
@@ -127,7 +152,7 @@ static bool register_conn(struct conn *conn, unsigned max)
             told_too_many = false;
         if (ending) /* accepted while the others were told to end: nobody else tells this one */
             shutdown(conn->fd, SHUT_RDWR);
-    } else {
+    } else if (!held) {
         tell = !told_too_many;
         told_too_many = true;
     }

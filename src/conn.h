@@ -170,6 +170,14 @@ void conn_detach_all(struct conn *conn);
 /* Cuts off who keeps the daemon waiting longer than server->idle_seconds or stall_seconds. */
 void conn_sweep(void);
 
+/* So that the daemon can be restarted without cutting anybody off: where there is no connection,
+ * none is taken for so many seconds; who comes meanwhile waits. Returns how many connections there
+ * are: where it is not 0, nothing has changed. With 0 seconds this ends. Any thread. */
+unsigned conn_hold(unsigned seconds);
+
+/* Whether no connection is taken just now. Any thread. */
+bool conn_is_held(void);
+
 /* Waits until there is no connection. */
 void conn_wait_none(void);
 

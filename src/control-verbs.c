@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Verbs about the daemon itself: sessions, disconnect, log-level, trace, drain. What is done is
- * done elsewhere; this file reads requests, and writes results. Knows nothing of stores.
+ * Verbs about the daemon itself: sessions, disconnect, hold, log-level, trace, drain. What is done
+ * is done elsewhere; this file reads requests, and writes results. Knows nothing of stores.
  */
 #include "config.h"
 
@@ -21,6 +21,8 @@
 #include "src/server.h"
 #include "src/stats.h"
 #include "src/trace.h"
+
+#define HOLD_SECONDS_MAX 600
 
 /* ---- sessions -------------------------------------------------------------------------------- */
 
@@ -47,6 +49,29 @@ static JsonObject *disconnect(struct control_call *call, JsonObject *request, vo
     if (!conn_disconnect(id))
         return control_fail(call, -ENOENT, "there is no session %" G_GUINT64_FORMAT, id);
     log_info("session %" G_GUINT64_FORMAT " is ended by the administrator", id);
+    return json_object_new();
+}
+
+/* For a restart that cuts nobody off. */
+static JsonObject *hold(struct control_call *call, JsonObject *request, void *data)
+{
+    uint64_t seconds = 0;
+    unsigned count;
+
+    (void)data;
+    if (!control_number(call, request, "seconds", true, &seconds))
+        return NULL;
+    if (seconds > HOLD_SECONDS_MAX)
+        return control_fail(call, -EINVAL, "\"seconds\" is at most %d", HOLD_SECONDS_MAX);
+    count = conn_hold((unsigned)seconds);
+    if (count > 0 && seconds > 0)
+        return control_fail(call, -EBUSY, "there %s %u %s", count == 1 ? "is" : "are", count,
+                            count == 1 ? "session" : "sessions");
+    if (seconds > 0)
+        log_info("for %u s no connection is taken, as the administrator asks for",
+                 (unsigned)seconds);
+    else
+        log_info("connections are taken again");
     return json_object_new();
 }
 
@@ -227,6 +252,7 @@ void control_verbs_add(const struct server *server, struct qid_map *map)
     control_prune_add(map);
     control_add("sessions", sessions, NULL);
     control_add("disconnect", disconnect, NULL);
+    control_add("hold", hold, NULL);
     control_add("log-level", log_level, NULL);
     control_add("trace", trace, NULL);
     control_add("drain", drain, (void *)server);

@@ -9,7 +9,7 @@
  * verified to be the same file; else the answer is ESTALE.
  *
  * What cannot be found again stays: files that were opened, and files without a name. Before a name
- * is removed through this server, fd_cache_guard() gives all fids of that file a descriptor.
+ * is removed through this server, all fids of that file are given a descriptor (fd-guard.h).
  *
  * Threads: a hold of a fid that has its descriptor is one atomic operation on the fid itself. The
  * fids with descriptors that may go stand in several lists (shards), each with a lock, in the order
@@ -44,7 +44,7 @@ struct fd_slot {
     bool kept : 1;            /* of a file without a name: counted apart */
 
     uint8_t used; /* atomic: held since somebody last went along the list */
-    int state;    /* atomic; see fd-cache.c */
+    int state;    /* atomic; see fd-slot.h */
 };
 
 /* `files`: how many descriptors fids may have that can be closed, at least 1; `kept`: how many more
@@ -89,21 +89,6 @@ void fd_cache_return(struct fd_shared *shared);
 
 /* Closes what a fid that is freed has. Nobody holds it. */
 void fd_cache_end(struct fid *fid);
-
-/* Around each change of names: fd_cache_guard_begin() first of all. Then, before `name` in the
- * directory `dir_fd` is removed or replaced, fd_cache_guard(): every fid of what it means gets its
- * descriptor back, and none is closed until fd_cache_unguard(). Where that says that there is no
- * such name (-ENOENT, or another negative errno), nothing may be removed: it may have been made
- * since. */
-struct fd_guard {
-    struct fd_guard *next;
-    uint64_t key;
-    bool set;
-    bool needless; /* no fid was ever closed, and none will be before the end */
-};
-void fd_cache_guard_begin(struct fd_guard *guard);
-int fd_cache_guard(struct fd_guard *guard, int dir_fd, const char *name);
-void fd_cache_unguard(struct fd_guard *guard);
 
 /* A file that had to stay open. */
 struct fd_busy {

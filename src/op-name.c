@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "src/export.h"
+#include "src/fd-guard.h"
 #include "src/locator.h"
 #include "src/name-tree.h"
 #include "src/op.h"
@@ -188,9 +189,9 @@ static int move_once(int from_fd, const char *from_name, int to_fd, const char *
     bool nothing = false, vacant;
     int error;
 
-    fd_cache_guard_begin(&guard);
+    fd_guard_begin(&guard);
     name_removal_begin_at(&removal, from_fd);
-    error = fd_cache_guard(&guard, to_fd, to_name);
+    error = fd_guard_set(&guard, to_fd, to_name);
     vacant = error == -ENOENT;
     if (error == 0 || vacant) {
         name_rename_begin_at(&rename, from_fd);
@@ -209,7 +210,7 @@ static int move_once(int from_fd, const char *from_name, int to_fd, const char *
             name_tree_moved(from_fd, from_name, to_fd, to_name);
         name_rename_end(&rename);
     }
-    fd_cache_unguard(&guard);
+    fd_guard_end(&guard);
     name_rename_end(&removal);
     return vacant && error == -EEXIST ? -EAGAIN : error;
 }
@@ -229,12 +230,12 @@ static int remove_name(int dir_fd, const char *name, int flags)
     struct fd_guard guard;
     int error;
 
-    fd_cache_guard_begin(&guard);
+    fd_guard_begin(&guard);
     name_removal_begin_at(&removal, dir_fd);
-    error = fd_cache_guard(&guard, dir_fd, name);
+    error = fd_guard_set(&guard, dir_fd, name);
     if (error == 0)
         error = unlinkat(dir_fd, name, flags) < 0 ? -errno : 0;
-    fd_cache_unguard(&guard);
+    fd_guard_end(&guard);
     name_rename_end(&removal);
     return error;
 }

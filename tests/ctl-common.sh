@@ -80,13 +80,13 @@ hold() {
     "$stat9p" "$address" tree -w "$@" <"$tmp/held" >"$tmp/held.out" 2>&1 &
     held_pid=$!
     exec 8>"$tmp/held"
-    wait_until 20 test -s "$tmp/held.out" || bail_out "no client stays attached"
+    wait_until 60 test -s "$tmp/held.out" || bail_out "no client stays attached"
 }
 
 release() { # and waits until the daemon of control socket $control, if any, knows
     exec 8>&-
     wait "$held_pid"
-    [ -z "${control:-}" ] || wait_until 20 no_sessions || bail_out "the session does not end"
+    [ -z "${control:-}" ] || wait_until 60 no_sessions || bail_out "the session does not end"
 }
 
 no_sessions() {

@@ -97,6 +97,29 @@ exits 1 "drain where a file is open"
 says "^$tree/one: open by session [0-9]+" "names it, and whose it is"
 release
 
+# Before a restart: with a session nothing changes; else who connects waits, until it is over.
+answers 'EINVAL.*at most 600' "a hold for too long" '{"verb":"hold","seconds":"601"}'
+hold one
+run hold --control "$control"
+exits 1 "hold while there is a session"
+complains 'there is 1 session' "says why"
+is "$(ids)" "$(cat "$tmp/ids")" "and the next client is served"
+release
+run hold --control "$control" --seconds 600
+exits 0 "hold"
+ids >"$tmp/waited" &
+waiting=$!
+connected() { [ "$(grep -c " $tmp/socket$" /proc/net/unix)" -ge 2 ]; } # beside the one that listens
+wait_until 20 connected || not_ok "a client connects"
+sleep 0.5
+is "$(ask '{"verb":"sessions"}')" '{"result":{"sessions":[]}}' "a client that comes has no session"
+is "$(cat "$tmp/waited")" "" "nor an answer"
+run hold --control "$control" --seconds 0
+exits 0 "the hold ends"
+wait "$waiting"
+is "$(cat "$tmp/waited")" "$(cat "$tmp/ids")" "and it is served"
+wait_until 20 no_sessions || bail_out "the session does not end"
+
 # ---- ids -----------------------------------------------------------------------------------------
 
 hold one

@@ -123,6 +123,7 @@ tried=" "
 json top --once --control "$control"
 json metrics --control "$control"
 json status --store "$store"
+json hold --control "$control" --seconds 0
 json drain --control "$control" "$tmp"
 printf '[export %s]\ndir=%s\n' new "$tree" kept "$tree" >"$tmp/conf"
 echo readonly=true >>"$tmp/conf"

@@ -148,6 +148,17 @@ for i in 1 2 3 4 5 6 7 8 9 10; do
     tail -n 1 "$tmp/out" | grep -q '"row":"end"' || broken="$broken $i"
 done
 is "$broken" "" "killed: the file is whole at any time"
+inject=$builddir/tests/lib/.libs/inject.so
+if [ ! -e "$inject" ]; then
+    skip "killed in its last moment: nothing is left beside the file" "no $inject: run make check first"
+elif ! perl -MFcntl -e 'sysopen(my $f, shift, 020200000 | O_WRONLY, 0600) or exit 1' "$tmp"; then
+    skip "killed in its last moment: nothing is left beside the file" "no O_TMPFILE in $tmp"
+else
+    rm -f "$tmp"/out.*
+    { LD_PRELOAD=$inject QIDMAP_INJECT="calls=fsync nth=1 error=KILL" \
+        "$ctl" manifest --store "$store" -o "$tmp/out" "$tree" >/dev/null; } 2>/dev/null
+    is "$? $(ls "$tmp"/out*)" "137 $tmp/out" "killed in its last moment: nothing is left beside the file"
+fi
 check "and so is the store" "$ctl" verify --store "$store"
 
 # deeper than any path that the kernel takes, and than descriptors are kept

@@ -141,6 +141,15 @@ wait_until() { # SECONDS COMMAND...: 0 as soon as it succeeds, 1 at the deadline
     done
 }
 
+# A server closes what a client held after its answer, or when it sees that the client is gone: what
+# it served may be busy for a moment.
+unmount() { # PLACE...: each as soon as nobody holds it
+    local place
+    for place; do
+        wait_until 60 umount "$place" 2>/dev/null || umount "$place" || return 1
+    done
+}
+
 process_gone() { # PID of a child or not; a zombie counts as gone
     local state
     state=$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null) || return 0
@@ -214,7 +223,7 @@ stop_qidmapd() {
     qidmapd_status=0
     [ -n "$pid" ] || return 0
     kill -"$signal" "$pid" 2>/dev/null
-    if ! wait_until 30 process_gone "$pid"; then
+    if ! wait_until 60 process_gone "$pid"; then
         kill -KILL "$pid" 2>/dev/null
     fi
     wait "$pid" 2>/dev/null
@@ -258,3 +267,11 @@ need_root() { have_root || skip_all "no root"; }
 need_mounts() { need_root; have_mounts || skip_all "no mounts allowed"; }
 need_loop() { need_mounts; have_loop || skip_all "no loop devices"; }
 need_fs() { have_fs "$1" || skip_all "no $1 in this kernel"; }
+need_types() { # TYPE...: filesystems on loop devices, to be made and mounted
+    local type
+    need_loop
+    for type; do
+        need_fs "$type"
+        command -v "mkfs.$type" >/dev/null || skip_all "no mkfs.$type"
+    done
+}

@@ -5,9 +5,7 @@
 # snapshot shows nested subvolumes (all of them as one inode number) each has an id of its own, the
 # same in Treaddir, Twalk and Tgetattr, and after a restart and a remount.
 
-if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/own-mounts.sh"
 . "$(dirname "$0")/lib.sh"
 need_loop
 need_fs btrfs

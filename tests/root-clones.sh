@@ -6,13 +6,10 @@
 # after their image files were exchanged. A uuid that is changed while mounted renumbers nothing.
 # Filesystems without a call for their uuid are known by what stands on the device.
 
+. "$(dirname "$0")/own-mounts.sh"
 . "$(dirname "$0")/lib.sh"
 need_loop
 identify=$top_builddir/tests/lib/identify
-
-if [ -z "${QIDMAP_TEST_NS:-}" ]; then
-    QIDMAP_TEST_NS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
 
 cd "$tmp" || exit 1
 mkdir m m2

@@ -6,9 +6,7 @@
 # filesystem, and through a bind mount. What a client has open is named, with its session, and keeps
 # the mount. A filesystem that is mounted again has the ids of before.
 
-if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/own-mounts.sh"
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/ctl-common.sh"
 need_loop
@@ -63,8 +61,8 @@ for isolate in no yes; do
         run drain --store "$store" "$tree/$place"
         exits 0 "$name: drain"
         says '^closed: [1-9]' "$name: closes what is idle"
-        check "$name: the host unmounts it" umount "$tree/$place"
-        check "$name: and the device is free" is_free
+        check "$name: the host unmounts it" unmount "$tree/$place"
+        check "$name: and the device is free" wait_until 60 is_free
         mount_it "$place"
         is "$("$stat9p" "$address" tree "${paths[@]}")" "$before" \
             "$name: mounted again, it has the ids of before"
@@ -77,7 +75,7 @@ for isolate in no yes; do
         release
         run drain --store "$store" "$tree/$place"
         exits 0 "$name: drain once it is closed"
-        check "$name: and then it goes" umount "$tree/$place"
+        check "$name: and then it goes" unmount "$tree/$place"
         stop_qidmapd
     done
 done
@@ -102,16 +100,16 @@ mkfifo "$tmp/sub"
 "$stat9p" "$address" tree/mnt/d -w <"$tmp/sub" >"$tmp/sub.out" 2>&1 &
 pid=$!
 exec 7>"$tmp/sub"
-wait_until 20 test -s "$tmp/sub.out"
+wait_until 60 test -s "$tmp/sub.out"
 run drain --store "$store" "$tree/mnt"
 exits 1 "a client is attached there"
 says "^$tree/mnt/d: attached to by session [0-9]+" "and is named"
 exec 7>&-
 wait "$pid"
-wait_until 20 no_sessions
+wait_until 60 no_sessions
 run drain --store "$store" "$tree/mnt"
 exits 0 "drain after it went"
-check "the host unmounts it" umount "$tree/mnt"
+check "the host unmounts it" unmount "$tree/mnt"
 run drain --store "$store" "$tree"
 exits 1 "the root of an export stays"
 says "^$tree: root of an export, tree" "and is named"

@@ -5,9 +5,7 @@
 # handle where it gives them, and by place elsewhere; and a filesystem that does not answer holds up
 # nobody else.
 
-if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/own-mounts.sh"
 . "$(dirname "$0")/lib.sh"
 need_loop
 for tool in mkfs.ext4 mkfs.xfs mkfs.btrfs bindfs; do

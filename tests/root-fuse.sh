@@ -5,15 +5,12 @@
 # makes it known at any place, unless it was copied there; and one that is dead or does not answer
 # is an error, not a wait without end.
 
+. "$(dirname "$0")/own-mounts.sh"
 . "$(dirname "$0")/lib.sh"
 need_mounts
 [ -c /dev/fuse ] || skip_all "no /dev/fuse"
 identify=$top_builddir/tests/lib/identify
 inofs=$top_builddir/tests/lib/inofs
-
-if [ -z "${QIDMAP_TEST_NS:-}" ]; then
-    QIDMAP_TEST_NS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
 
 cd "$tmp" || exit 1
 mkdir src src2 other m m2
@@ -27,7 +24,6 @@ undo() {
 on_exit undo
 policy() { "$identify" "$1" | cut -d' ' -f1; }
 what() { "$identify" "$1" | cut -d' ' -f3-; }
-detach() { wait_until 10 umount "$1" 2>/dev/null; }
 
 if command -v mergerfs >/dev/null; then
     mergerfs src:src2 m
@@ -36,7 +32,7 @@ if command -v mergerfs >/dev/null; then
         is "$(policy m)" ephemeral "mergerfs without use_ino counts: ephemeral"
         id=$(what m)
         is "$(what m)" "$id" "the same instance while it is mounted"
-        detach m
+        unmount m
         mergerfs src:src2 m
         if printf '6.8\n%s\n' "$(uname -r)" | sort -VC; then
             [ "$(what m)" != "$id" ]
@@ -45,11 +41,11 @@ if command -v mergerfs >/dev/null; then
             skip "another one after a remount" "no unique mount ids in this kernel"
         fi
     fi
-    detach m
+    unmount m
     mergerfs -o use_ino,inodecalc=path-hash src:src2 m
     is "$(policy m)" affix "mergerfs with use_ino has its own"
     is "$(what m)" "$(what m/dir/x)" "the same identity from a file of it"
-    detach m
+    unmount m
 else
     skip "mergerfs" "no mergerfs"
 fi
@@ -60,7 +56,7 @@ if [ -x "$inofs" ]; then
     is "$(policy m)" affix "chosen inode numbers, some equal to a counter by chance: affix"
     check "without xattrs a marker is refused" \
         sh -c '"$0" --mark "$1" | grep -q "extended attributes"' "$identify" "$tmp/m"
-    detach m
+    unmount m
 else
     skip "chosen inode numbers" "no inofs (libfuse)"
 fi
@@ -78,7 +74,7 @@ if command -v bindfs >/dev/null; then
         "the marker is 40 bytes on the root"
     "$identify" --register "lmdb:$tmp/store" m >/dev/null
     marked=$("$identify" --register "lmdb:$tmp/store" m)
-    detach m
+    unmount m
     bindfs src m2
     is "$("$identify" --register "lmdb:$tmp/store" m2)" "$marked" "elsewhere it finds its row"
     # A copy of the folder, marker and all, is another filesystem.
@@ -102,12 +98,12 @@ if command -v bindfs >/dev/null; then
     weak:*) ok "nonsense in its place is no marker" ;;
     *) not_ok "nonsense in its place is no marker" "$(what m)" ;;
     esac
-    detach m
-    detach m2
+    unmount m
+    unmount m2
     bindfs -r src m
     check "a read-only one is not marked" \
         sh -c '"$0" --mark "$1" | grep -q "Read-only"' "$identify" "$tmp/m"
-    detach m
+    unmount m
 else
     skip "bindfs" "no bindfs"
 fi
@@ -119,10 +115,10 @@ if [ -x "$inofs" ]; then
     check "one that does not answer is given up" \
         sh -c '"$0" "$1" | grep -q "does not answer"' "$identify" "$tmp/m"
     kill -CONT "$server"
-    wait_until 30 test -e m/f-0000000000000002
+    wait_until 60 test -e m/f-0000000000000002
     is "$(policy m)" affix "when it answers again it is known again"
     kill -KILL "$server"
-    wait_until 10 process_gone "$server"
+    wait_until 60 process_gone "$server"
     check "one whose server has died is an error" \
         sh -c '"$0" "$1" | grep -q "cannot be looked at"' "$identify" "$tmp/m"
     umount m

@@ -8,9 +8,7 @@
 # The filesystems are FUSE ones with chosen inode numbers (tests/lib/inofs.c). `memory:` in the same
 # place must change ids: it shows that the comparison can fail.
 
-if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/own-mounts.sh"
 set -u
 . "$(dirname "$0")/lib.sh"
 build=$top_builddir
@@ -162,11 +160,11 @@ done
 mkdir -p "$work/y/alive" "$work/y/dead" "$work/y/well"
 "$build/tests/lib/inofs" "$work/list.1" "$work/y/dead" -o "fsname=inofs-dead"
 pkill -KILL -f "inofs $work/list.1 $work/y/dead"
-wait_until 10 sh -c '! stat "$0" >/dev/null 2>&1' "$work/y/dead"
+wait_until 60 sh -c '! stat "$0" >/dev/null 2>&1' "$work/y/dead"
 verdict "a filesystem whose server has died answers with errors" $?
 "$build/src/qidmapd" --export "y=$work/y" --store memory: --listen "unix:$work/s2" 2>>"$work/log" &
 daemon=$!
-wait_until 10 test -S "$work/s2"
+wait_until 60 "$build/tests/9pstat" "unix:$work/s2" y / >/dev/null 2>&1
 listed=$("$build/tests/9pstat" -R "unix:$work/s2" y | awk '{ print $4 }' | LC_ALL=C sort | tr '\n' ' ')
 [ "$listed" = "/ /alive /well " ]
 verdict "a dead mount point does not hide its neighbours (listed: $listed)" $?

@@ -7,9 +7,7 @@
 # that, or than at the start before: not on FUSE that counts, tmpfs, proc, overlays whose layers are
 # elsewhere, nor on what is known by its names.
 
-if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/own-mounts.sh"
 . "$(dirname "$0")/lib.sh"
 need_mounts
 mount --make-rshared / || bail_out "cannot make mounts shared"
@@ -118,11 +116,11 @@ before=$("$stat9" "unix:$tmp/s" x late | cut -d' ' -f1)
 mount -t tmpfs none "$x/late"
 echo late >"$x/late/f"
 appears() { [ "$("$stat9" "unix:$tmp/s" x late/f 2>/dev/null | wc -l)" = 1 ]; }
-check "what is mounted later is served" wait_until 20 appears
+check "what is mounted later is served" wait_until 60 appears
 after=$("$stat9" "unix:$tmp/s" x late | cut -d' ' -f1)
 [ "$before" != "$after" ]
 is $? 0 "with ids of its own"
-check "the host can unmount it" umount "$x/late"
+check "the host can unmount it" unmount "$x/late"
 is "$("$stat9" "unix:$tmp/s" x late | cut -d' ' -f1)" "$before" "and what was below is back"
 stop_qidmapd
 is "$qidmapd_status" 0 "it ends in order"
@@ -139,7 +137,7 @@ if command -v automount >/dev/null && have_fs autofs; then
     automount=$!
     on_exit "kill $automount 2>/dev/null; wait $automount 2>/dev/null"
     is_auto() { grep -q " $x/auto .* autofs " /proc/self/mountinfo; }
-    wait_until 20 is_auto
+    wait_until 60 is_auto
     start --isolate yes
     is "$("$stat9" "unix:$tmp/s" x auto/one | wc -l)" 1 "a client's walk makes an automount"
     is "$(mounts_of "$qidmapd_pid" | grep -cFx "$x/auto/one")" 1 "which the daemon has"
@@ -149,7 +147,7 @@ if command -v automount >/dev/null && have_fs autofs; then
     is "$("$stat9" "unix:$tmp/s" x auto/one | cut -d' ' -f1)" "$id" "its id is the same without isolation"
     stop_qidmapd
     kill "$automount"
-    wait_until 20 process_gone "$automount"
+    wait_until 60 process_gone "$automount"
     umount -l "$x/auto" 2>/dev/null
     rmdir "$x/auto"
 else
@@ -162,13 +160,13 @@ if command -v socat >/dev/null; then
     socat -u "UNIX-RECV:$tmp/notify/socket" "OPEN:$tmp/told,creat,append" &
     socat=$!
     on_exit "kill $socat 2>/dev/null"
-    wait_until 20 test -S "$tmp/notify/socket"
+    wait_until 60 test -S "$tmp/notify/socket"
     NOTIFY_SOCKET=$tmp/notify/socket start --isolate yes
     if ldd "$(qidmapd_program)" 2>/dev/null | grep -q libsystemd ||
         grep -q libsystemd "/proc/$qidmapd_pid/maps"; then
-        check "readiness is told" wait_until 20 grep -q READY=1 "$tmp/told"
+        check "readiness is told" wait_until 60 grep -q READY=1 "$tmp/told"
         stop_qidmapd
-        check "and the end" wait_until 20 grep -q STOPPING=1 "$tmp/told"
+        check "and the end" wait_until 60 grep -q STOPPING=1 "$tmp/told"
     else
         skip "readiness is told" "not in this build"
         stop_qidmapd

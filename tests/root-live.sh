@@ -8,9 +8,7 @@
 # An oracle keeps every (image, inode) with the id that it was shown with, for all rounds together.
 # LONG=1: more rounds. The order of events is random; SEED=N repeats one.
 
-if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/own-mounts.sh"
 . "$(dirname "$0")/lib.sh"
 need_loop
 rounds=12
@@ -51,7 +49,8 @@ attach() { # IMAGE SLOT
 
 detach() { # IMAGE
     [ -n "${where[$1]:-}" ] || return 0
-    umount "$x/${where[$1]}" || umount -l "$x/${where[$1]}"
+    # not with -l: the same image on another device beside this one would be damaged
+    unmount "$x/${where[$1]}" || bail_out "$1 stays busy"
     losetup -d "${device[$1]}"
     unset "where[$1]" "device[$1]"
 }
@@ -197,7 +196,7 @@ pick() { # one that is mounted
     picked=${mounted[$((RANDOM % ${#mounted[@]}))]}
 }
 unbind() { # SLOT
-    ! mountpoint -q "$x/$1-bound" || umount "$x/$1-bound"
+    ! mountpoint -q "$x/$1-bound" || unmount "$x/$1-bound"
     rmdir "$x/$1-bound" 2>/dev/null
 }
 

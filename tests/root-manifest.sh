@@ -8,9 +8,7 @@
 # numbers: every filesystem and every subvolume, by what, and what has moved; a clone is no stranger's
 # row, and what is missing is told.
 
-if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/own-mounts.sh"
 . "$(dirname "$0")/lib.sh"
 need_loop
 ctl=$(qidmapctl_program) || bail_out "no qidmapctl below $builddir: run make first"

@@ -7,9 +7,7 @@
 # of the first one along, takes nothing from it. Two FUSE filesystems that show one folder keep
 # theirs, and leave alone the marker of the filesystem that they show.
 
-if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/own-mounts.sh"
 . "$(dirname "$0")/lib.sh"
 need_loop
 on_exit 'unmount_below "$tmp"'
@@ -28,8 +26,7 @@ attach_subvolume() { # OF PLACE
     mount -o subvol=s "$(findmnt -no SOURCE "$x/$1" | cut -d'[' -f1)" "$x/$2"
 }
 detach() { # PLACE...
-    local place
-    for place in "$@"; do wait_until 10 umount "$x/$place" 2>/dev/null; done
+    unmount "${@/#/$x/}"
 }
 exchange() { # IMAGE IMAGE
     mv "$1" "$tmp/exchanged" && mv "$2" "$1" && mv "$tmp/exchanged" "$2"

@@ -6,9 +6,7 @@
 # numbers that are given again lead nobody astray; bind mounts share ids, or with bind=distinct have
 # their own. With the calls of older kernels, too.
 
-if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/own-mounts.sh"
 # Mounts are moved here, which shared ones cannot be.
 QIDMAP_SHARED_MOUNTS=0
 . "$(dirname "$0")/lib.sh"
@@ -33,7 +31,7 @@ serve() { # ARG...
     LD_PRELOAD=$preload start_qidmapd --export "x=$x" --listen "unix:$tmp/s" "$@" ||
         bail_out "no server: $(tail "$qidmapd_log")"
 }
-stat9() { timeout 60 "$top_builddir/tests/9pstat" "$@" 2>&1; }
+stat9() { timeout 300 "$top_builddir/tests/9pstat" "$@" 2>&1; }
 listed() { stat9 -R "unix:$tmp/s" x | awk '{ print $4 }' | sort | tr '\n' ' '; }
 id_of() { stat9 "unix:$tmp/s" x "$1" | cut -d' ' -f1; }
 agree() { stat9 -R "unix:$tmp/s" x >/dev/null; }
@@ -61,7 +59,7 @@ for kernel in new old; do
         case $seen in *" $id "*) twice="$twice $i:$id" ;; esac
         seen="$seen$id "
         if [ $((i % 3)) = 0 ]; then agree || twice="$twice $i:differs"; fi
-        umount "$x/a"
+        unmount "$x/a"
     done
     is "$twice" "" "$kernel kernel: each of 12 filesystems at one place has ids of its own"
     is "$(id_of a)" "$under" "$kernel kernel: the directory below has its id again"
@@ -74,12 +72,12 @@ for kernel in new old; do
     mount --move "$tmp/aside" "$x/b"
     is "$(id_of a) $(id_of b)" "$b $a" "$kernel kernel: two that change places keep their ids"
     check "$kernel kernel: listing and walk agree after it" agree
-    umount "$x/a" "$x/b"
+    unmount "$x/a" "$x/b"
     rmdir "$tmp/aside"
     stop_qidmapd TERM
 
     # ---- one that does not answer, from the start, later, and after it was known
-    inofs early "$x/a"
+    inofs "early-$kernel" "$x/a"
     early=$inofs_pid
     kill -STOP "$early"
     serve --store memory:
@@ -89,26 +87,25 @@ for kernel in new old; do
         "$kernel kernel: a walk to it fails with EIO"
     check "$kernel kernel: a walk elsewhere goes on" stat9 "unix:$tmp/s" x dir/file
     mkdir -p "$tmp/out/f"
-    inofs later "$tmp/out/f"
+    inofs "later-$kernel" "$tmp/out/f"
     later=$inofs_pid
     kill -STOP "$later"
     mount --rbind "$tmp/out" "$x/b" # it comes to the export when it does not answer any more
     is "$(listed)" "/ /b /dir /dir/file /file " "$kernel kernel: the same with one that comes later"
     mount -t tmpfs -o size=64k three "$x/dir"
     is "$(listed)" "/ /b /dir /file " "$kernel kernel: what is mounted meanwhile is recognised"
-    umount "$x/dir"
+    unmount "$x/dir"
     kill -CONT "$early" "$later"
     all="/ /a /a/f-0000000000000007 /a/f-0000000000000008 /b /b/f"
     all="$all /b/f/f-0000000000000007 /b/f/f-0000000000000008 /dir /dir/file /file "
     is_all_listed() { [ "$(listed)" = "$all" ]; }
-    check "$kernel kernel: they are taken up when they answer" wait_until 20 is_all_listed
+    check "$kernel kernel: they are taken up when they answer" wait_until 60 is_all_listed
     check "$kernel kernel: with ids that agree" agree
     kill -STOP "$early"
-    is "$(timeout 30 "$top_builddir/tests/9pstat" "unix:$tmp/s" x b/f/f-0000000000000007 dir/file |
-        wc -l)" 2 "$kernel kernel: when a known one stops, walks elsewhere go on"
+    is "$(stat9 "unix:$tmp/s" x b/f/f-0000000000000007 dir/file | wc -l)" 2 "$kernel kernel: when a known one stops, walks elsewhere go on"
     mount -t tmpfs -o size=64k four "$x/dir"
     check "$kernel kernel: and what is mounted then is recognised" stat9 "unix:$tmp/s" x dir
-    umount "$x/dir"
+    unmount "$x/dir"
     kill -CONT "$early"
     stop_qidmapd TERM
     umount "$x/a"

@@ -6,9 +6,7 @@
 # the export's own filesystem stay; warn gives raw inode numbers, and one line for each export that
 # names two filesystems; any other word is an error.
 
-if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/own-mounts.sh"
 . "$(dirname "$0")/lib.sh"
 need_mounts
 on_exit 'unmount_below "$tmp"'
@@ -55,7 +53,7 @@ mount -t tmpfs -o size=1m late "$x/late"
 echo l >"$x/late/file"
 is "$(error_of late)" "No such device" "forbid: what is mounted later is refused"
 is "$(listed)" "/ /bound /bound/file /own /own/file " "forbid: and not listed"
-umount "$x/late"
+unmount "$x/late"
 is "$(error_of late)" "" "forbid: the directory is back when that is gone"
 is "$(listed)" "/ /bound /bound/file /late /own /own/file " "forbid: and listed"
 stop_qidmapd TERM

@@ -5,14 +5,11 @@
 # after a remount, with xino or without it, after a copy-up, from a bind mount of a part of it; two
 # overlays over the same lower layers are two; and where files cannot be told apart, that is said.
 
+. "$(dirname "$0")/own-mounts.sh"
 . "$(dirname "$0")/lib.sh"
 need_loop
 need_fs overlay
 identify=$top_builddir/tests/lib/identify
-
-if [ -z "${QIDMAP_TEST_NS:-}" ]; then
-    QIDMAP_TEST_NS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
 
 cd "$tmp" || exit 1
 mkdir a b c m m2 m3

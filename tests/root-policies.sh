@@ -5,9 +5,7 @@
 # the log once, and takes up what is no duplicate any more; split gives each its own ids. On the wire,
 # an overlay without xino keeps its ids over copy-up, remount and restart, and policy deny is EPERM.
 
-if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/own-mounts.sh"
 . "$(dirname "$0")/lib.sh"
 need_loop
 on_exit 'unmount_below "$tmp"'
@@ -21,7 +19,7 @@ serve() { # DIR ARG...
     : >"$qidmapd_log"
     start_qidmapd --export "x=$dir" --listen "unix:$tmp/s" "$@"
 }
-stat9() { timeout 60 "$top_builddir/tests/9pstat" "$@" 2>&1; }
+stat9() { timeout 300 "$top_builddir/tests/9pstat" "$@" 2>&1; }
 listed() { stat9 -R "unix:$tmp/s" x | awk '{ print $4 }' | sort | tr '\n' ' '; }
 error_of() { stat9 "unix:$tmp/s" x "$1" | sed -n 's/^9pstat: .*: walk: //p'; }
 id_of() { stat9 "unix:$tmp/s" x "$1" | cut -d' ' -f1; }
@@ -53,7 +51,7 @@ is "$(listed) $(refusals)" "/ /a /a/file  1" "refuse: the same after a restart, 
 stop_qidmapd TERM
 serve "$x" --store memory: --on-duplicate refuse || bail_out "no server: $(cat "$qidmapd_log")"
 is "$(listed) $(refusals)" "/  2" "refuse: where none has ids yet, none is served"
-umount "$x/b"
+unmount "$x/b"
 is "$(listed)" "/ /a /a/file /b " "refuse: the one that is left is no duplicate any more"
 mount -o loop "$tmp/two" "$x/b"
 stop_qidmapd TERM

@@ -8,13 +8,9 @@
 # deleted. --prune-fs retires none that is mounted. Killed at 50 random points the store is whole, and
 # so it is where a daemon is killed that deletes for its clients (PRUNE_KILLS times, 4).
 
+. "$(dirname "$0")/own-mounts.sh"
 . "$(dirname "$0")/lib.sh"
 need_root
-if [ -z "${QIDMAP_TEST_UNSHARED:-}" ]; then
-    rm -rf "$tmp"
-    trap - EXIT
-    QIDMAP_TEST_UNSHARED=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
 need_loop
 mount --make-rshared / # so that the daemon enters a namespace of its own, as it does on most hosts
 . "$(dirname "$0")/ctl-common.sh"

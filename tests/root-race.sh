@@ -7,9 +7,7 @@
 #
 # Short: 20 seconds. --long, or LONG=1: five minutes; SECONDS_OF_RACE=N: as long as that.
 
-if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/own-mounts.sh"
 . "$(dirname "$0")/lib.sh"
 need_root
 mount --make-rshared / 2>/dev/null
@@ -43,10 +41,19 @@ value() { sed -n "s/.*\b$2=\([0-9]*\).*/\1/p" "$1"; }
 leaks() { echo $(($(value "$1" contents) + $(value "$1" attributes) + $(value "$1" listings))); }
 
 # ---- controls
-make_trees
-"$race" naive - "$x" "$out" 3 >"$tmp/naive"
-tap_diag "opening by path, 3 s: $(cat "$tmp/naive")"
-[ "$(leaks "$tmp/naive")" -gt 0 ]
+# They are races, too: on a busy machine it may take more than one try to win.
+leads_out() { # NAME COMMAND...
+    local name=$1 try
+    shift
+    for try in {1..10}; do
+        make_trees
+        timeout 60 "$@" 3 >"$tmp/$name"
+        tap_diag "$name, 3 s: $(cat "$tmp/$name")"
+        [ ! -s "$tmp/$name" ] || [ "$(leaks "$tmp/$name")" = 0 ] || return 0
+    done
+    return 1
+}
+leads_out "opening by path" "$race" naive - "$x" "$out"
 is $? 0 "control: a look and then an open by path leads out"
 if command -v diod >/dev/null; then
     make_trees
@@ -54,12 +61,9 @@ if command -v diod >/dev/null; then
     diod -f -n -N -c /dev/null -l "127.0.0.1:$port" -e "$x" >"$tmp/diod.log" 2>&1 &
     diod=$!
     on_exit "kill $diod 2>/dev/null"
-    wait_until 20 port_in_use "$port"
-    timeout 60 "$race" "tcp:127.0.0.1:$port" "$x" "$x" "$out" 3 >"$tmp/diod"
-    tap_diag "diod, 3 s: $(cat "$tmp/diod")"
-    if [ -s "$tmp/diod" ]; then
-        [ "$(leaks "$tmp/diod")" -gt 0 ]
-        is $? 0 "control: from diod the same clients get what is outside"
+    wait_until 60 port_in_use "$port"
+    if leads_out diod "$race" "tcp:127.0.0.1:$port" "$x" "$x" "$out"; then
+        ok "control: from diod the same clients get what is outside"
     else
         not_ok "control: from diod the same clients get what is outside" "$(tail -3 "$tmp/diod.log")"
     fi
@@ -70,15 +74,21 @@ else
 fi
 
 # ---- qidmapd, with a namespace of its own and without
+served() { # enough, while enough was moved
+    [ "$(value "$tmp/ours" answered)" -gt 100 ] && [ "$(value "$tmp/ours" moved)" -gt 100 ]
+}
 attack() { # SECONDS ARG...
-    local length=$1
+    local length=$1 try
     shift
     make_trees
     start_qidmapd --export "x=$x" --store memory: --listen "unix:$tmp/s" "$@" ||
         bail_out "qidmapd does not start: $(tail -3 "$qidmapd_log")"
-    "$race" "unix:$tmp/s" x "$x" "$out" "$length" >"$tmp/ours" || bail_out "the attack fails"
-    tap_diag "qidmapd $*, $length s: $(cat "$tmp/ours")"
-    [ "$(value "$tmp/ours" answered)" -gt 100 ] && [ "$(value "$tmp/ours" moved)" -gt 100 ]
+    for try in {1..5}; do # a busy machine may need more time
+        "$race" "unix:$tmp/s" x "$x" "$out" "$length" >"$tmp/ours" || bail_out "the attack fails"
+        tap_diag "qidmapd $*, $length s: $(cat "$tmp/ours")"
+        [ "$(leaks "$tmp/ours")" = 0 ] && ! served || break
+    done
+    served
     is $? 0 "$*: clients were served, and the host moved things meanwhile"
     is "$(value "$tmp/ours" contents)" 0 "$*: nothing outside was read"
     is "$(value "$tmp/ours" attributes)" 0 "$*: no attributes of anything outside were seen"

@@ -5,9 +5,7 @@
 # of filesystem, at mount points, bind-mounted files, subvolumes and `..`; and two paths have one id
 # where the host says that they are one file, and nowhere else. With the calls of older kernels, too.
 
-if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/own-mounts.sh"
 . "$(dirname "$0")/lib.sh"
 need_loop
 [ -c /dev/fuse ] || skip_all "no /dev/fuse"

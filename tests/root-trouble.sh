@@ -5,9 +5,7 @@
 # wire, new ones are refused with an error, the daemon says so in its log, once, with what is wrong,
 # and gives no id away that is not stored.
 
-if [ "$(id -u)" = 0 ] && [ "${QIDMAP_OWN_MOUNTS:-}" != 1 ]; then
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/own-mounts.sh"
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/ctl-common.sh"
 need_root

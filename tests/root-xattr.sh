@@ -6,13 +6,9 @@
 # id stays over kill -9 and a remount; a copy of the tree has its store with it; and where no store
 # can be kept the start fails with a word that names lmdb:.
 
+. "$(dirname "$0")/own-mounts.sh"
 . "$(dirname "$0")/lib.sh"
 need_root
-if [ -z "${QIDMAP_TEST_UNSHARED:-}" ]; then
-    rm -rf "$tmp"
-    trap - EXIT
-    QIDMAP_TEST_UNSHARED=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
 need_loop
 
 mnt=$tmp/mnt
@@ -31,7 +27,7 @@ start_daemon() { # DIR
     "$top_builddir/src/qidmapd" --export "x=$1" --store "xattr:$1" --listen "unix:$tmp/sock" \
         2>"$tmp/log" &
     daemon=$!
-    wait_until 10 "$top_builddir/tests/9pstat" "unix:$tmp/sock" x / >/dev/null 2>&1
+    wait_until 60 "$top_builddir/tests/9pstat" "unix:$tmp/sock" x / >/dev/null 2>&1
 }
 ids() { "$top_builddir/tests/9pstat" -R "unix:$tmp/sock" x | awk '{ print $1, $4 }' | sort; }
 

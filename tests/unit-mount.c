@@ -4,8 +4,10 @@
  * and of the kernel's 9p client are passed on, ours are taken, how the socket is handed over cannot
  * be changed, and misspelt ones are refused, as are those that would reach the kernel as something
  * else. No string of bytes gives the kernel an option more. What answers at the other end is a 9P
- * server that Linux can speak with, or the reason is told; of a name with several addresses one
- * that does not answer leaves time for the next.
+ * server that Linux can speak with, or the reason is told; one that takes the connection and says
+ * nothing, or only half, is given up after the time of a try; of a name with several addresses one
+ * that does not answer leaves time for the next. A TCP connection is handed out with keepalive, as
+ * the page says, and that its other end has gone is seen.
  */
 #include "config.h"
 
@@ -13,6 +15,8 @@
 #include <glib.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -313,6 +317,8 @@ static int try_answer(const void *bytes, gsize size, gboolean *again)
     if (fd >= 0) {
         char more;
 
+        g_assert_true(mount_is_cut(fd)); /* the thread has closed its end */
+
         /* what comes after the reply is the kernel's */
         g_assert_cmpint(recv(fd, &more, 1, MSG_WAITALL), ==, size > 21 ? 1 : 0);
         close(fd);
@@ -385,6 +391,74 @@ static void test_nobody(void)
     g_assert_nonnull(strstr(error->message, path));
 }
 
+static void test_cut(void)
+{
+    int pair[2];
+
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
+    g_assert_false(mount_is_cut(pair[0]));
+    g_assert_cmpint(write(pair[1], "x", 1), ==, 1); /* says something, and lives */
+    g_assert_false(mount_is_cut(pair[0]));
+    close(pair[1]);
+    g_assert_true(mount_is_cut(pair[0]));
+    close(pair[0]);
+}
+
+struct silence {
+    int listener;
+    const char *part;
+    gsize size;
+    int until; /* a pipe, until whose end the connection is kept */
+};
+
+static void *be_silent(void *data)
+{
+    const struct silence *silence = data;
+    int fd = accept(silence->listener, NULL, NULL);
+    char end;
+
+    g_assert_cmpint(fd, >=, 0);
+    (void)send(fd, silence->part, silence->size, MSG_NOSIGNAL); /* the client may have gone */
+    g_assert_cmpint(read(silence->until, &end, 1), ==, 0);
+    close(fd);
+    return NULL;
+}
+
+/* Takes the connection, and says nothing, or a part: without an end of the try this test hangs. */
+static void test_silent(void)
+{
+    static const char *const parts[] = {"", "\x15", "\x15\0\0\0\x65\xff\xff\0\x20\0\0\x08"};
+    static const gsize sizes[] = {0, 1, 12};
+    g_autofree char *path = g_build_filename(folder, "silent", NULL);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct mount_source source = {.transport = MOUNT_UNIX, .path = path};
+
+    g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
+    for (gsize i = 0; i < G_N_ELEMENTS(parts); i++) {
+        int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), pipe_end[2];
+        struct silence silence = {listener, parts[i], sizes[i], 0};
+        g_autoptr(GError) error = NULL;
+        gboolean again = FALSE;
+        pthread_t thread;
+        char end;
+
+        g_assert_cmpint(bind(listener, (struct sockaddr *)&address, sizeof(address)), ==, 0);
+        g_assert_cmpint(listen(listener, 1), ==, 0);
+        g_assert_cmpint(pipe(pipe_end), ==, 0);
+        silence.until = pipe_end[0];
+        g_assert_cmpint(pthread_create(&thread, NULL, be_silent, &silence), ==, 0);
+        g_assert_cmpint(mount_connect(&source, 8192, 100, &again, &error), ==, -1);
+        g_assert_true(again);
+        g_assert_nonnull(strstr(error->message, "does not answer"));
+        close(pipe_end[1]); /* only now its end of the connection is closed */
+        pthread_join(thread, NULL);
+        g_assert_cmpint(read(pipe_end[0], &end, 1), ==, 0);
+        close(pipe_end[0]);
+        close(listener);
+        unlink(path);
+    }
+}
+
 /* ---- a name with two addresses ----------------------------------------------------------------
  */
 
@@ -426,6 +500,25 @@ static int listen_at(struct sockaddr_in *address, int backlog)
     return fd;
 }
 
+static int option(int fd, int level, int name)
+{
+    int value = -1;
+    socklen_t size = sizeof(value);
+
+    g_assert_cmpint(getsockopt(fd, level, name, &value, &size), ==, 0);
+    return value;
+}
+
+/* Each minute a question, and the end after fifteen without an answer; nothing waits for more. */
+static void check_options(int fd)
+{
+    g_assert_cmpint(option(fd, SOL_SOCKET, SO_KEEPALIVE), ==, 1);
+    g_assert_cmpint(option(fd, IPPROTO_TCP, TCP_KEEPIDLE), ==, 60);
+    g_assert_cmpint(option(fd, IPPROTO_TCP, TCP_KEEPINTVL), ==, 60);
+    g_assert_cmpint(option(fd, IPPROTO_TCP, TCP_KEEPCNT), ==, 15);
+    g_assert_cmpint(option(fd, IPPROTO_TCP, TCP_NODELAY), !=, 0);
+}
+
 static void test_addresses(void)
 {
     static const char reply[] = "\x15\0\0\0\x65\xff\xff\0\x20\0\0\x08\0"
@@ -433,6 +526,7 @@ static void test_addresses(void)
     struct mount_source source = {.transport = MOUNT_TCP, .port = 564, .host = (char *)"two"};
     struct answer a = {.bytes = reply, .size = 21, .delay = 50000};
     int silent, waiting[8], fd;
+    struct pollfd end = {.events = POLLRDHUP};
     g_autoptr(GError) error = NULL;
     gboolean again = FALSE;
     pthread_t thread;
@@ -450,10 +544,19 @@ static void test_addresses(void)
     g_assert_cmpint(pthread_create(&thread, NULL, answer, &a), ==, 0);
     fd = mount_connect(&source, 8192, 2000, &again, &error);
     g_assert_no_error(error);
+    end.fd = fd;
     g_assert_cmpint(fd, >=, 0);
-    pthread_join(thread, NULL);
+    check_options(fd);
+    pthread_join(thread, NULL); /* it has closed its end */
+    g_assert_cmpint(poll(&end, 1, 60000), ==, 1);
+    g_assert_true(mount_is_cut(fd));
     close(fd);
     close(a.listener);
+    /* nobody but the silent one: the end of the try, and not that of the kernel's patience */
+    two_addresses[1] = two_addresses[0];
+    g_assert_cmpint(mount_connect(&source, 8192, 100, &again, &error), ==, -1);
+    g_assert_true(again);
+    g_assert_error(error, MOUNT_ERROR, ETIMEDOUT);
     for (gsize i = 0; i < G_N_ELEMENTS(waiting); i++) {
         close(waiting[i]);
     }
@@ -475,6 +578,8 @@ int main(int argc, char **argv)
     g_test_add_func("/mount/any-bytes", test_any_bytes);
     g_test_add_func("/mount/answers", test_answers);
     g_test_add_func("/mount/nobody", test_nobody);
+    g_test_add_func("/mount/cut", test_cut);
+    g_test_add_func("/mount/silent", test_silent);
     g_test_add_func("/mount/addresses", test_addresses);
     status = g_test_run();
     rmdir(folder);

@@ -92,11 +92,12 @@ static void show_fs(struct compact *c, const struct qidmap_fs *row,
                (guint64)r->rows, shown);
     } else {
         printf("filesystem %u (%s): of %" G_GUINT64_FORMAT " rows %" G_GUINT64_FORMAT
-               " are of files that are gone%s\n",
+               " are of files that are gone%s%s\n",
                row->fs, what, (guint64)r->rows, (guint64)r->missing,
                c->dry_run       ? ", and would be deleted"
                : r->missing > 0 ? ", and were deleted"
-                                : "");
+                                : "",
+               row->has_bound ? "; rows of even numbers, bound by migration, stay" : "");
     }
 }
 

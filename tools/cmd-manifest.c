@@ -265,30 +265,77 @@ static int write_manifest(struct work *work, int folder, const struct export_arg
     return CMD_OK;
 }
 
+/* A file for `path` that has no name yet, so that nothing is left of it when this program is
+ * killed; where the filesystem cannot do that, one with a name beside `path`, which *part then is.
+ */
+static int open_part(const char *path, const char *parent, char **part)
+{
+    int fd = open(parent, O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
+
+    if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
+        *part = g_strdup_printf("%s.XXXXXX", path);
+        fd = g_mkstemp_full(*part, O_WRONLY | O_CLOEXEC, 0600);
+    }
+    return fd;
+}
+
+/* Gives a name beside `path` to a file that has none: no call puts it in the place of another one.
+ */
+static char *name_part(int fd, const char *path)
+{
+    g_autofree char *nameless = g_strdup_printf("/proc/self/fd/%d", fd);
+    int code;
+
+    do {
+        g_autofree char *part = g_strdup_printf("%s.%08x", path, g_random_int());
+        code = linkat(AT_FDCWD, nameless, AT_FDCWD, part, AT_SYMLINK_FOLLOW);
+        if (code == 0) {
+            return g_steal_pointer(&part);
+        }
+    } while (errno == EEXIST);
+    return NULL;
+}
+
+/* Puts what was written in its place. FALSE with errno. */
+static gboolean put_in_place(int fd, const char *path, const char *parent, char **part)
+{
+    if (fsync(fd) < 0) {
+        return FALSE;
+    }
+    if (*part == NULL) {
+        *part = name_part(fd, path);
+    }
+    if (*part == NULL || rename(*part, path) < 0) {
+        return FALSE;
+    }
+    int folder = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    gboolean done = folder >= 0 && fsync(folder) == 0;
+    int code = errno;
+    if (folder >= 0) {
+        close(folder);
+    }
+    errno = code;
+    return done;
+}
+
 /* The same into a file, which is there as a whole or not at all. */
 static int write_file(struct work *work, int folder, const struct export_arg *arg, const char *path)
 {
     g_autofree char *parent = g_path_get_dirname(path);
-    g_autofree char *part = g_strdup_printf("%s.XXXXXX", path);
     g_autofree char *shown = cmd_escape(path, TRUE);
-    int fd = g_mkstemp_full(part, O_WRONLY | O_CLOEXEC, 0600);
+    g_autofree char *part = NULL;
+    int fd = open_part(path, parent, &part);
 
     if (fd < 0) {
         cmd_error("cannot write %s: %s", shown, g_strerror(errno));
         return CMD_CANNOT;
     }
     int status = write_manifest(work, folder, arg, fd);
-    if (status == CMD_OK) {
-        int folder_fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fsync(fd) < 0 || rename(part, path) < 0 || folder_fd < 0 || fsync(folder_fd) < 0) {
-            cmd_error("cannot write %s: %s", shown, g_strerror(errno));
-            status = CMD_CANNOT;
-        }
-        if (folder_fd >= 0) {
-            close(folder_fd);
-        }
+    if (status == CMD_OK && !put_in_place(fd, path, parent, &part)) {
+        cmd_error("cannot write %s: %s", shown, g_strerror(errno));
+        status = CMD_CANNOT;
     }
-    if (status != CMD_OK) {
+    if (status != CMD_OK && part != NULL) {
         unlink(part);
     }
     close(fd);

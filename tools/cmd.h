@@ -173,6 +173,7 @@ int cmd_adopt(const struct cmd *cmd, int argc, char **argv);
 int cmd_manifest(const struct cmd *cmd, int argc, char **argv);
 int cmd_preflight(const struct cmd *cmd, int argc, char **argv);
 int cmd_reload(const struct cmd *cmd, int argc, char **argv);
+int cmd_hold(const struct cmd *cmd, int argc, char **argv);
 int cmd_drain(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_list(const struct cmd *cmd, int argc, char **argv);
 int cmd_fs_show(const struct cmd *cmd, int argc, char **argv);

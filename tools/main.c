@@ -84,6 +84,11 @@ static const struct cmd commands[] = {
      "Where\n"
      "anything is wrong, nothing changes. The daemon is named as for top, or by its process.\n",
      cmd_reload},
+    {"hold", "", "have a daemon without sessions take none, to restart it",
+     "Who connects meanwhile waits. The daemon is named as for top. Exit status: 1 where there "
+     "are\n"
+     "sessions; nothing has changed then.\n",
+     cmd_hold},
     {"survey", "DIR", "tell what ids an export of DIR would get", SURVEY_DETAILS, cmd_survey},
     {"top", "", "show what a daemon does, now and again",
      "The daemon is named by its control socket or its store; where there is only one, it is\n"

@@ -337,3 +337,10 @@ int mount_connect(const struct mount_source *source, uint32_t msize, int timeout
     }
     return fd;
 }
+
+gboolean mount_is_cut(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+
+    return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}

@@ -26,16 +26,21 @@
 #define EXIT_SYSTEM 2
 #define EXIT_MOUNT  32
 
-#define TRY_MS       10000 /* for one try: a connection that is dead is not waited for till the end */
-#define PAUSE_MS     100   /* after the first try; doubled up to ... */
+#define PAUSE_MS     100 /* after the first try; doubled up to ... */
 #define PAUSE_MAX_MS 1000
 
 struct job {
     const char *source_text, *target;
     struct mount_source source;
     struct mount_options options;
-    struct libmnt_context *context;
-    gboolean fake, verbose;
+    struct libmnt_context *context; /* of one try */
+    const char *ns;                 /* -N; NULL: this one */
+    gboolean fake, verbose, no_record;
+
+    /* The waiting, from the first try on. */
+    gint64 deadline;
+    unsigned pause;
+    gboolean told;
 };
 
 static const char *const help =
@@ -144,36 +149,51 @@ static void load_modules(const struct job *job)
 
 /* ---- waiting for the host -------------------------------------------------------------------- */
 
-/* A connected socket, or -1 and *status. */
-static int wait_for_host(const struct job *job, int *status)
+static void begin_waiting(struct job *job)
 {
-    gint64 deadline = g_get_monotonic_time() + (gint64)job->options.retry * G_USEC_PER_SEC;
-    unsigned pause = PAUSE_MS;
-    gboolean told = FALSE;
+    job->deadline = g_get_monotonic_time() + (gint64)job->options.retry * G_USEC_PER_SEC;
+    job->pause = PAUSE_MS;
+    job->told = FALSE;
+}
 
+/* After a try that failed for `why`: TRUE after a pause, or FALSE where the time is over. Both are
+ * told, the first of them once. */
+static gboolean wait_for_next(struct job *job, const char *why)
+{
+    gint64 left = (job->deadline - g_get_monotonic_time()) / 1000;
+
+    if (left <= 0) {
+        complain(EXIT_MOUNT, "%s: %s%s", job->source_text, why,
+                 job->options.retry > 0 ? "; gave up waiting (option retry=SECONDS)" : "");
+        return FALSE;
+    }
+    if (!job->told) {
+        complain(0, "%s: %s; trying again for %u s", job->source_text, why, job->options.retry);
+        job->told = TRUE;
+    }
+    g_usleep(MIN(job->pause, (unsigned)left) * 1000UL);
+    job->pause = MIN(job->pause * 2, PAUSE_MAX_MS);
+    return TRUE;
+}
+
+/* A connected socket, or -1: that was told. */
+static int wait_for_host(struct job *job)
+{
     for (;;) {
         g_autoptr(GError) error = NULL;
         gboolean again = FALSE;
-        gint64 left;
-        int fd = mount_connect(&job->source, job->options.msize, TRY_MS, &again, &error);
+        int fd = mount_connect(&job->source, job->options.msize, MOUNT_TRY_MS, &again, &error);
 
         if (fd >= 0) {
             return fd;
         }
-        left = (deadline - g_get_monotonic_time()) / 1000;
-        if (!again || left <= 0) {
-            *status = complain(
-                EXIT_MOUNT, "%s: %s%s", job->source_text, error->message,
-                again && job->options.retry > 0 ? "; gave up waiting (option retry=SECONDS)" : "");
+        if (!again) {
+            complain(EXIT_MOUNT, "%s: %s", job->source_text, error->message);
             return -1;
         }
-        if (!told) {
-            complain(0, "%s: %s; trying again for %u s", job->source_text, error->message,
-                     job->options.retry);
-            told = TRUE;
+        if (!wait_for_next(job, error->message)) {
+            return -1;
         }
-        g_usleep(MIN(pause, (unsigned)left) * 1000UL);
-        pause = MIN(pause * 2, PAUSE_MAX_MS);
     }
 }
 
@@ -216,11 +236,62 @@ static int explain(const struct job *job, int code)
     }
 }
 
-static int mount_it(const struct job *job, int fd)
+/* libmount's context is for one try. */
+static int make_context(struct job *job)
+{
+    int code = 0;
+
+    mnt_free_context(job->context);
+    job->context = mnt_new_context();
+    if (job->context == NULL || mnt_context_init_helper(job->context, MNT_ACT_MOUNT, 0) < 0) {
+        return complain(EXIT_SYSTEM, "no memory");
+    }
+    if (job->fake) {
+        code = mnt_context_helper_setopt(job->context, 'f', NULL);
+    }
+    if (code >= 0 && job->no_record) {
+        code = mnt_context_helper_setopt(job->context, 'n', NULL);
+    }
+    if (code >= 0 && job->ns != NULL) {
+        code = mnt_context_helper_setopt(job->context, 'N', (char *)job->ns);
+        if (code < 0) {
+            return complain(EXIT_USAGE, "-N: %s", g_strerror(-code));
+        }
+    }
+    return code < 0 ? complain(EXIT_SYSTEM, "libmount: %s", g_strerror(-code)) : EXIT_OK;
+}
+
+/*
+ * Whether the mount failed as the host went away after mount_connect(): the kernel says so, and the
+ * socket does, too. What a server refuses is an answer, also of one that hangs up after it; and a
+ * server that lives can say EIO itself.
+ */
+static gboolean is_lost(int fd, int code)
+{
+    switch (code) {
+    case EIO:    /* the kernel's client, of a connection that it has given up */
+    case EFAULT: /* the same, of one that ended while it waited for a reply */
+    case EREMOTEIO:
+    case EPIPE:
+    case ECONNRESET:
+    case ECONNABORTED:
+    case ENOTCONN:
+    case ESHUTDOWN:
+    case ETIMEDOUT:
+        return fd >= 0 && mount_is_cut(fd);
+    default:
+        return FALSE;
+    }
+}
+
+/* *lost: another try makes sense, and nothing was told. */
+static int mount_it(const struct job *job, int fd, gboolean *lost)
 {
     g_autofree char *options = mount_options_join(&job->options, fd);
     char text[512];
     int code, status;
+
+    *lost = FALSE;
 
     if (job->verbose) {
         printf("mount.qidmap: mount -t 9p -o %s %s %s\n", options, job->source_text, job->target);
@@ -237,7 +308,9 @@ static int mount_it(const struct job *job, int fd)
     }
     if (mnt_context_syscall_called(job->context) &&
         mnt_context_get_syscall_errno(job->context) != 0) {
-        return explain(job, mnt_context_get_syscall_errno(job->context));
+        code = mnt_context_get_syscall_errno(job->context);
+        *lost = is_lost(fd, code);
+        return *lost ? EXIT_MOUNT : explain(job, code);
     }
     text[0] = '\0';
     status = mnt_context_get_excode(job->context, code, text, sizeof(text));
@@ -266,39 +339,60 @@ static int check_target(const struct job *job)
     return status;
 }
 
+/* One mount over a connection of its own, with libmount's context. */
+static int connect_and_mount(struct job *job, gboolean *lost)
+{
+    int fd = wait_for_host(job), status, flags;
+
+    *lost = FALSE;
+    if (fd < 0) {
+        return EXIT_MOUNT;
+    }
+    /* The kernel's client wants it so; and mount(2) is to find the number that it is told. */
+    flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
+        status = complain(EXIT_SYSTEM, "fcntl: %s", g_strerror(errno));
+    } else {
+        status = mount_it(job, fd, lost);
+    }
+    close(fd);
+    return status;
+}
+
 static int run(struct job *job)
 {
-    int fd = -1, status = EXIT_OK, flags;
+    gboolean lost = FALSE;
+    int status = EXIT_OK;
 
     if (geteuid() != 0 && !job->fake) {
         return complain(EXIT_USAGE,
                         "only root can mount (the option user of fstab is not for this type)");
     }
-    status = check_target(job);
+    status = make_context(job);
+    if (status == EXIT_OK) {
+        status = check_target(job);
+    }
     if (status != EXIT_OK) {
         return status;
     }
-    if (!job->options.remount && !job->fake) {
-        load_modules(job);
-        if (!kernel_has_9p()) {
-            return explain(job, ENODEV); /* not after having waited for a host */
-        }
-        fd = wait_for_host(job, &status);
-        if (fd < 0) {
+    if (job->options.remount || job->fake) {
+        return mount_it(job, -1, &lost);
+    }
+    load_modules(job);
+    if (!kernel_has_9p()) {
+        return explain(job, ENODEV); /* not after having waited for a host */
+    }
+    begin_waiting(job);
+    for (;;) {
+        status = connect_and_mount(job, &lost);
+        if (!lost || !wait_for_next(job, "the host went away while it was mounted")) {
             return status;
         }
-        /* The kernel's client wants it so; and mount(2) is to find the number that it is told. */
-        flags = fcntl(fd, F_GETFL);
-        if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
-            close(fd);
-            return complain(EXIT_SYSTEM, "fcntl: %s", g_strerror(errno));
+        status = make_context(job);
+        if (status != EXIT_OK) {
+            return status;
         }
     }
-    status = mount_it(job, fd);
-    if (fd >= 0) {
-        close(fd);
-    }
-    return status;
 }
 
 /* ---- the command line ------------------------------------------------------------------------ */
@@ -313,7 +407,7 @@ static void add_option(char **options, const char *more)
 
 static int parse(struct job *job, int argc, char **argv, char **options, gboolean *sloppy)
 {
-    int c, code = 0;
+    int c;
 
     while ((c = getopt(argc, argv, "fnsvrwo:t:N:")) != -1) {
         switch (c) {
@@ -336,17 +430,15 @@ static int parse(struct job *job, int argc, char **argv, char **options, gboolea
             break;
         case 'f':
             job->fake = TRUE;
-            code = mnt_context_helper_setopt(job->context, c, NULL);
             break;
         case 'n':
+            job->no_record = TRUE;
+            break;
         case 'N':
-            code = mnt_context_helper_setopt(job->context, c, optarg);
+            job->ns = optarg;
             break;
         default:
             return complain(EXIT_USAGE, "see mount.qidmap --help");
-        }
-        if (code < 0) {
-            return complain(EXIT_USAGE, "-%c: %s", c, g_strerror(-code));
         }
     }
     if (argc - optind != 2) {
@@ -373,10 +465,6 @@ int main(int argc, char **argv)
         return fflush(stdout) != 0 ? EXIT_SYSTEM : EXIT_OK;
     }
     mnt_init_debug(0);
-    job.context = mnt_new_context();
-    if (job.context == NULL || mnt_context_init_helper(job.context, MNT_ACT_MOUNT, 0) < 0) {
-        return complain(EXIT_SYSTEM, "no memory");
-    }
     status = parse(&job, argc, argv, &text, &sloppy);
     if (status == EXIT_OK && (!mount_source_parse(job.source_text, &job.source, &error) ||
                               !mount_options_parse(text, sloppy, &job.options, &error))) {

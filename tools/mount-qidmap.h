@@ -18,6 +18,7 @@
 #define MOUNT_MSIZE_MAX     (16U << 20)
 #define MOUNT_RETRY         60 /* seconds, where there is no retry= */
 #define MOUNT_RETRY_MAX     86400
+#define MOUNT_TRY_MS        10000 /* one try: a connection that is dead is not waited for till the end */
 #define MOUNT_KERNEL_LENGTH 3800 /* bytes of options: the kernel cuts them off at a page */
 
 enum mount_transport { MOUNT_VSOCK, MOUNT_TCP, MOUNT_UNIX };
@@ -64,6 +65,9 @@ char *mount_options_join(const struct mount_options *options, int fd);
  */
 int mount_connect(const struct mount_source *source, uint32_t msize, int timeout, gboolean *again,
                   GError **error);
+
+/* Whether the other end of a socket of mount_connect() has closed it, or is gone. */
+gboolean mount_is_cut(int fd);
 
 #define MOUNT_ERROR mount_error_quark()
 GQuark mount_error_quark(void);

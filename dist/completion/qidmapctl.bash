@@ -6,7 +6,7 @@ _qidmapctl() {
     local words= options="--store --export --config --json --help"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup manifest preflight adopt drain reload survey top metrics fs --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "status dump load verify compact copy backup restore reset lookup manifest preflight adopt drain reload hold survey top metrics fs --help --version" -- "$cur")
         return
     fi
     case $prev in
@@ -44,6 +44,9 @@ _qidmapctl() {
         ;;
     reload)
         options="$options --control --pid"
+        ;;
+    hold)
+        options="$options --control --seconds"
         ;;
     survey)
         options="--json --help"

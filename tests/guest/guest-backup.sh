@@ -6,9 +6,7 @@
 # that does not last they read everything again (a control: they do go by inode numbers). rsync -H
 # copies hard links as such, and never takes files of two filesystems with one inode number for one.
 
-if [ "$(id -u)" = 0 ] && [ -z "${QIDMAP_OWN_MOUNTS:-}" ] && unshare -m true 2>/dev/null; then
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/../own-mounts.sh"
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
 . "$(dirname "$0")/pages.sh"
@@ -16,25 +14,16 @@ need_loop
 need_fs ext4
 [ "${QIDMAP_GUEST_SERVER:-qidmapd}" = qidmapd ] || skip_all "about qidmapd alone"
 guest_need
-image=$("$guest_dir/make-rootfs" borgbackup restic rsync 2>"$tmp/rootfs.log") || {
-    tap_diag "$(cat "$tmp/rootfs.log")"
-    skip_all "no packages for the guest"
-}
-guest_disk "$image"
+guest_packages borgbackup restic rsync
 . "$(dirname "$0")/exports.sh"
 
 # Two filesystems with the same inode numbers: one, and its clone.
-for name in one two; do
-    mkdir "$export_dir/$name"
-    truncate -s 16M "$images/$name"
-done
-mkfs.ext4 -q -F "$images/one" || bail_out "mkfs.ext4 failed"
-mount_image one ext4 "$export_dir/one" || bail_out "cannot mount ext4"
-for name in a b c; do echo "$name" >"$export_dir/one/$name"; done
-ln "$export_dir/one/a" "$export_dir/one/link"
-umount "$export_dir/one"
-dd if="$images/one" of="$images/two" bs=1M conv=sparse status=none
-mount "${loops[0]}" "$export_dir/one" && mount_image two ext4 "$export_dir/two" || bail_out "cannot mount"
+fill() { # DIRECTORY
+    local name
+    for name in a b c; do echo "$name" >"$1/$name"; done
+    ln "$1/a" "$1/link"
+}
+make_clones one two
 echo other >"$export_dir/two/b"
 is "$(stat -c %i "$export_dir/one/b")" "$(stat -c %i "$export_dir/two/b")" "two files have one inode number"
 sleep 1.1 # borg does not trust times that are as late as the latest one

@@ -148,7 +148,6 @@ if [ "${QIDMAP_GUEST_SERVER:-qidmapd}" = qidmapd ]; then
 fi
 server_start "$tmp/export" "lmdb:$tmp/store" "${options[@]}" ||
     bail_out "the server does not start: $(tail -n 5 "$qidmapd_log")"
-QIDMAP_GUEST_TIMEOUT=${QIDMAP_GUEST_TIMEOUT:-600}
 guest_run "$tmp/script" "${guest_server[@]}" "ROOT=$root_note" "ACCESS=access=client" "NOBODY=$(id -u nobody)" "SEED=$seed" \
     "OPERATIONS=$operations" "ENTRIES=$entries" "DEEP=$deep" "STEP=$step" "READONLY=$readonly_export"
 is "$?" 0 "the script ended well"

@@ -9,40 +9,17 @@
 #
 # QIDMAP_SAMBA_STORE=memory: lets qidmapd break the promise, to see the test fail.
 
-if [ -z "${QIDMAP_OWN_MOUNTS:-}" ] && unshare -m true 2>/dev/null; then
-    # Servers of other tests that export the root look at what is mounted here.
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/../own-mounts.sh"
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
-need_loop
-for type in ext4 xfs; do
-    need_fs $type
-    command -v mkfs.$type >/dev/null || skip_all "no mkfs.$type"
-done
-/usr/bin/python3 -c 'import impacket' 2>/dev/null || skip_all "no python3-impacket"
-guest_need
-image=$("$guest_dir/make-rootfs" samba samba-vfs-modules 2>"$tmp/rootfs.log") || {
-    tap_diag "$(cat "$tmp/rootfs.log")"
-    skip_all "no packages for the guest"
-}
-guest_disk "$image"
-. "$(dirname "$0")/exports.sh"
+need_types ext4 xfs
 . "$(dirname "$0")/samba.sh"
 store=${QIDMAP_SAMBA_STORE:-lmdb:$tmp/store}
 
 # ---- the export --------------------------------------------------------------
 mkdir "$export_dir"/{a,b,xfs}
-make_image a 32M mkfs.ext4 -q -F
-mount_image a ext4 "$export_dir/a" || bail_out "cannot mount ext4"
-fill "$export_dir/a"
-umount "$export_dir/a"
-dd if="$images/a" of="$images/b" bs=1M conv=sparse status=none
-mount "${loops[0]}" "$export_dir/a" || bail_out "cannot mount ext4 again"
-mount_image b ext4 "$export_dir/b" || bail_out "cannot mount the clone"
-make_image xfs 320M mkfs.xfs -q -f
-mount_image xfs xfs "$export_dir/xfs" || bail_out "cannot mount xfs"
-fill "$export_dir/xfs"
+make_clones a b
+make_xfs xfs
 forked=({a,b,xfs}/dir/file2)
 
 [ -n "$(section mac)" ] || bail_out "no share for Macs in $page"
@@ -100,12 +77,7 @@ smbd_start
 host_step first
 (cd $r$MOUNTPOINT && find . -exec stat -c 'inode %i %n' {} +)
 host_step inodes
-host_step kill
-smbd_stop
-check_fails "the mount is dead" ls $r$MOUNTPOINT/a
-umount -l $r$MOUNTPOINT && mount -t tmpfs decoy /tmp/decoy && mount_data || exit 1
-smbd_start
-host_step after qidmapd_was_killed
+server_killed
 smbd_stop
 GUEST
 

@@ -8,10 +8,7 @@
 # that `make check-root` runs, as built on the host, with loop devices and mounts of its own.
 # QIDMAP_GUEST_LONG=1: those of overlays, listings and stores in xattrs, too.
 
-if [ -z "${QIDMAP_OWN_MOUNTS:-}" ] && unshare -m true 2>/dev/null; then
-    # Servers of other tests that export the root look at what is mounted here.
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/../own-mounts.sh"
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
 [ "$(id -u)" = 0 ] || skip_all "needs root: the guest runs the host's programs"
@@ -69,7 +66,6 @@ done
 
 server_start / memory: || bail_out "the server does not start: $(tail "$qidmapd_log")"
 QIDMAP_GUEST_MEMORY=${QIDMAP_GUEST_MEMORY:-1536}
-QIDMAP_GUEST_TIMEOUT=${QIDMAP_GUEST_TIMEOUT:-700}
 guest_show=1 # what the tests say beside their results
 guest_run "$tmp/script" "${guest_server[@]}" "SRCDIR=$top_srcdir" "BUILDDIR=$top_builddir" \
     "SCRIPTS=$scripts"

@@ -11,10 +11,7 @@
 # ($QIDMAP_IDS_STORE) and demands that a number changes: without that, this
 # test would prove nothing.
 
-if [ -z "${QIDMAP_OWN_MOUNTS:-}" ] && unshare -m true 2>/dev/null; then
-    # Servers of other tests that export the root look at what is mounted here.
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/../own-mounts.sh"
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
 need_loop
@@ -38,44 +35,26 @@ fill() { # DIRECTORY: some of everything that has an inode number
     mkfifo "$1/fifo"
 }
 
-make_image() { # NAME SIZE MKFS...
-    truncate -s "$2" "$images/$1"
-    "${@:3}" "$images/$1" >"$tmp/mkfs.log" 2>&1 || bail_out "$3: $(cat "$tmp/mkfs.log")"
-}
-
 have_btrfs=1 have_xfs=1
 { have_fs btrfs && command -v mkfs.btrfs >/dev/null; } || have_btrfs=
 { have_fs xfs && command -v mkfs.xfs >/dev/null; } || have_xfs=
 
 make_image root 32M mkfs.ext4 -q -F
-make_image a 32M mkfs.ext4 -q -F
 mount_image root ext4 "$export_dir" || bail_out "cannot mount ext4"
 mkdir "$export_dir"/{a,b,btrfs,xfs,tmpfs}
-mount_image a ext4 "$export_dir/a" || bail_out "cannot mount ext4"
-fill "$export_dir/a"
-umount "$export_dir/a"
-dd if="$images/a" of="$images/b" bs=1M conv=sparse status=none
-mount_image b ext4 "$export_dir/b" || bail_out "cannot mount the clone"
-mount "${loops[1]}" "$export_dir/a" || bail_out "cannot mount ext4 again"
+make_clones a b
 mkdir "$export_dir/plain"
 fill "$export_dir/plain"
 persistent="a b"
 if [ -n "$have_btrfs" ]; then
-    make_image btrfs 128M mkfs.btrfs -q -f
-    mount_image btrfs btrfs "$export_dir/btrfs" || bail_out "cannot mount btrfs"
-    for s in one two; do
-        btrfs -q subvolume create "$export_dir/btrfs/$s" || bail_out "cannot make a subvolume"
-        fill "$export_dir/btrfs/$s"
-    done
+    make_btrfs btrfs
     fill "$export_dir/btrfs"
     persistent="$persistent btrfs"
 else
     skip "btrfs with two subvolumes" "no btrfs in this kernel"
 fi
 if [ -n "$have_xfs" ]; then
-    make_image xfs 320M mkfs.xfs -q -f
-    mount_image xfs xfs "$export_dir/xfs" || bail_out "cannot mount xfs"
-    fill "$export_dir/xfs"
+    make_xfs xfs
     persistent="$persistent xfs"
 else
     skip "xfs" "no xfs in this kernel"

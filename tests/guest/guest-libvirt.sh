@@ -55,7 +55,7 @@ stop_libvirt() {
 } 2>/dev/null
 on_exit stop_libvirt
 export LIBVIRT_DEFAULT_URI=qemu:///system
-wait_until 30 virsh version >/dev/null 2>&1 || {
+wait_until 60 virsh version >/dev/null 2>&1 || {
     tap_diag "$(tail -n 20 "$tmp/libvirtd.log")"
     skip_all "libvirtd does not start here"
 }
@@ -128,7 +128,7 @@ run_domain() { # MAC: what the guest said is in $tmp/output
         tap_diag "$(cat "$tmp/create")"
         return 1
     }
-    wait_until 300 grep -q '^@@exit' "$tmp/output"
+    wait_until 600 grep -q '^@@exit' "$tmp/output"
     virsh destroy guest >/dev/null 2>&1
     true
 }

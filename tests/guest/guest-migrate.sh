@@ -11,9 +11,7 @@
 # The page marks its blocks of commands with "=for test NAME"; each is run here. QIDMAP_MIGRATE_WIRE=1
 # looks at the ids over the wire in place of a guest, for a quick turn while the page is written.
 
-if [ "$(id -u)" = 0 ] && [ -z "${QIDMAP_OWN_MOUNTS:-}" ] && unshare -m true 2>/dev/null; then
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/../own-mounts.sh"
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
 need_loop
@@ -79,8 +77,7 @@ attach() { # DISK: its image becomes /dev/vg0/DISK, by another loop device than 
     device[$1]=$loop_device
 }
 detach() { # DISK
-    losetup -d "${device[$1]}"
-    loops=("${loops[@]/#${device[$1]}/}")
+    loop_detach "${device[$1]}"
 }
 make_disk() { # DISK SIZE TYPE
     truncate -s "$2" "$images/$1"
@@ -303,7 +300,7 @@ step_old_again() {
     check "and the log says why" grep -q 'returned.*moved' "$qidmapd_log"
 }
 step_old_gone() {
-    wait_until 20 umount /srv/data/returned && rmdir /srv/data/returned
+    unmount /srv/data/returned && rmdir /srv/data/returned
 }
 step_back() {
     page copy-back
@@ -386,7 +383,7 @@ step_clone() {
 step_swap() {
     systemctl stop
     umount /srv/clone && umount /srv/data || return 1
-    losetup -d "${device[data]}" && losetup -d "${device[clone]}"
+    loop_detach "${device[data]}" "${device[clone]}"
     attach clone && attach tar
     mount "${device[clone]}" /srv/clone && mount "${device[tar]}" /srv/data && systemctl start
 }

@@ -2,17 +2,15 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # Promise: mount.qidmap mounts over TCP, unix sockets and vsock, by mount(8) and by lines of fstab with
-# the words of systemd in them; a host that comes later is waited for; what is wrong has its own message and
-# mounts nothing; the mount outlives the helper, can be remounted, unmounted and mounted again; and
-# when the server is killed it fails, can be unmounted, and is there again with the same ids.
+# the words of systemd in them; a host that comes later is waited for, also one that goes away again between
+# its first answer and the mount, as one that is restarted does; what a host refuses is no reason to wait; what
+# is wrong has its own message and mounts nothing; the mount outlives the helper, can be remounted, unmounted
+# and mounted again; and when the server is killed it fails, can be unmounted, and is there again with the same ids.
 # vsock goes over vsock_loopback: the daemon runs in the guest, too.
 
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
-[ "${QIDMAP_GUEST_SERVER:-qidmapd}" = qidmapd ] || skip_all "about qidmapd alone"
-guest_need
-helper=$top_builddir/tools/mount.qidmap
-[ -x "$helper" ] || skip_all "mount.qidmap is not in this build"
+guest_need_helper
 
 cat >"$tmp/script" <<'GUEST'
 # mount(8) hands no LD_LIBRARY_PATH on.
@@ -51,11 +49,30 @@ try_mount() { # MESSAGE COMMAND...: it fails, says that, and mounts nothing
 }
 served() { serve --listen tcp:127.0.0.1:5640 --listen unix:/run/s --listen vsock:local:564; }
 
+# A server that answers the first Tversion of its client, and hangs up; with `again` that of the kernel, too, and
+# then does not answer its Tattach. Takes one connection.
+cat >/tmp/fake <<'END'
+#!/bin/sh
+echo "$1" >>/tmp/tries
+version() { dd bs=1 count=21 >/dev/null 2>&1; printf '\25\0\0\0\145\377\377\0\20\0\0\10\09P2000.L'; }
+version
+[ "$1" = again ] || exit
+version
+dd bs=1 count=7 >/dev/null 2>&1
+END
+for how in gone again; do
+    printf '#!/bin/sh\nexec sh /tmp/fake %s\n' $how >/tmp/fake-$how
+    chmod 755 /tmp/fake-$how
+done
+fake() { nc -l -p "$1" -e /tmp/fake-$2; } # PORT HOW
+
 # ---- a host that is there only later
-(sleep 3; cd /; served; echo "$daemon" >/tmp/pid; wait) &
+(sleep 3; cd /; fake 5640 gone; fake 5640 again; fake 5640 gone; served; echo "$daemon" >/tmp/pid; wait) &
 check "waits for the host" $mount -t qidmap tcp:127.0.0.1:5640 /mnt -o aname=x,retry=100
+is "$(tr '\n' ' ' </tmp/tries)" "gone again gone " "which went away three times, once it had answered"
 is "$(cat /mnt/file)" here "and has mounted"
 [ -e /mnt/file ] || { cat /tmp/log; exit 1; }
+until [ -s /tmp/pid ]; do usleep 100000; done
 daemon=$(cat /tmp/pid)
 file=$(stat -c %i /mnt/file)
 [ -n "$file" ] || file=none
@@ -67,7 +84,7 @@ for source in tcp:127.0.0.1:5640 unix:/run/s vsock:local:564; do
     vsock:*) [ -d /sys/module/vsock_loopback ] || { fail "vsock_loopback is loaded"; continue; } ;;
     esac
     for times in once again; do
-        check "mounts $source $times" $mount -t qidmap $source /mnt -o aname=x,retry=20,noexec
+        check "mounts $source $times" $mount -t qidmap $source /mnt -o aname=x,retry=100,noexec
         is "$(pidof mount.qidmap)" "" "nothing of the helper stays"
         check "$source: writes" sh -c 'echo more >/mnt/new && cat /mnt/new && rm /mnt/new'
         is "$(stat -c %i /mnt/file)" "$file" "$source: the file has its number"
@@ -81,7 +98,7 @@ done
 
 # ---- fstab
 cat >/etc/fstab <<END
-vsock:local:564  /mnt  qidmap  aname=x,_netdev,nofail,x-systemd.automount,x-systemd.mount-timeout=90,ro,retry=20  0 0
+vsock:local:564  /mnt  qidmap  aname=x,_netdev,nofail,x-systemd.automount,x-systemd.mount-timeout=90,ro,retry=100  0 0
 END
 check "mount -a with a line of fstab" $mount -a
 is "$(cat /mnt/file)" here "has mounted"
@@ -95,23 +112,24 @@ is "$(grep -c ' /mnt ' /proc/mounts)" 0 "unmounted"
 
 # ---- as mount(8) does without a line in fstab, and for another namespace
 rm /etc/fstab
-check "mounts" $mount -t qidmap unix:/run/s /mnt -o aname=x,retry=20
+check "mounts" $mount -t qidmap unix:/run/s /mnt -o aname=x,retry=100
 check "remount without a line of fstab" $mount -o remount,ro /mnt
 check_fails "ro is in force" sh -c 'echo x >/mnt/new'
 check "unmounts" $umount /mnt
 unshare -m sh -c 'mkdir /tmp/there && mount -t tmpfs tmpfs /tmp/there && mkdir /tmp/there/dir && exec sleep 1000' &
 other=$!
 n=0
-until [ -d /proc/$other/root/tmp/there/dir ] || [ $n -ge 100 ]; do n=$((n + 1)); sleep 0.1; done
+until [ -d /proc/$other/root/tmp/there/dir ] || [ $n -ge 1000 ]; do n=$((n + 1)); sleep 0.1; done
 check "-N: a directory that only the other namespace has" \
-    $mount -N $other -t qidmap unix:/run/s /tmp/there/dir -o aname=x,retry=20
+    $mount -N $other -t qidmap unix:/run/s /tmp/there/dir -o aname=x,retry=100
 is "$(cat /proc/$other/root/tmp/there/dir/file)" here "is mounted there"
 is "$(grep -c there /proc/mounts)" 0 "and not here"
 kill $other
 
 # ---- what is wrong says what
-try_mount 'no export "z"' $mount -t qidmap unix:/run/s /mnt -o aname=z
-try_mount 'refuses export "y"' $mount -t qidmap unix:/run/s /mnt -o aname=y
+# at once: whoever tries again says that it gave up waiting
+try_mount 'no export "z"' $mount -t qidmap unix:/run/s /mnt -o aname=z,retry=600
+try_mount 'refuses export "y"' $mount -t qidmap unix:/run/s /mnt -o aname=y,retry=600
 try_mount 'unknown option anme' $mount -t qidmap unix:/run/s /mnt -o anme=x
 try_mount 'gave up waiting' $mount -t qidmap unix:/run/none /mnt -o aname=x,retry=1
 try_mount 'Connection refused' $mount -t qidmap tcp:127.0.0.1:9 /mnt -o aname=x,retry=0
@@ -120,11 +138,14 @@ try_mount 'No such file' /sbin/mount.qidmap unix:/run/s /nowhere -o aname=x
 try_mount 'expected vsock:CID:PORT' $mount -t qidmap nonsense /mnt -o aname=x
 printf 'HTTP/1.1 400 Bad Request\r\n\r\n' >/tmp/http
 nc -l -p 8080 </tmp/http >/dev/null 2>&1 &
-try_mount 'no 9P server' $mount -t qidmap tcp:127.0.0.1:8080 /mnt -o aname=x,retry=5
+try_mount 'no 9P server' $mount -t qidmap tcp:127.0.0.1:8080 /mnt -o aname=x,retry=100
+fake 5660 gone &
+until grep -q ':161C .* 0A ' /proc/net/tcp*; do sleep 0.1; done
+try_mount 'went away while it was mounted' $mount -t qidmap tcp:127.0.0.1:5660 /mnt -o aname=x,retry=0
 check "-f connects to nobody" /sbin/mount.qidmap unix:/run/none /mnt -f -o aname=x
 
 # ---- the host is killed, and comes back
-check "mounts" $mount -t qidmap vsock:local:564 /mnt -o aname=x,retry=20
+check "mounts" $mount -t qidmap vsock:local:564 /mnt -o aname=x,retry=100
 exec 5</mnt/file
 kill -9 $daemon
 check_fails "the mount fails" ls /mnt
@@ -162,18 +183,8 @@ for program in "${programs[@]}"; do
         seen[${library##*/}]=1
     done < <(LD_LIBRARY_PATH=$top_builddir/store/.libs ldd "$real" | grep -o '/[^ ]*')
 done
-modules=$(find "${guest_image%-*-*}/lib/modules" -name 'vsock.ko*' \
-    -o -name 'vmw_vsock_virtio_transport_common.ko*' -o -name 'vsock_loopback.ko*')
-mkdir "$tmp/modules"
-for module in $modules; do
-    name=$(basename "$module")
-    case $module in
-    *.xz) xz -dc "$module" >"$tmp/modules/${name%.xz}" ;;
-    *.ko) cp "$module" "$tmp/modules/$name" ;;
-    esac
-done
-for name in "$tmp/modules"/*.ko; do files+=("+$name"); done
-guest_run "$tmp/script" "${files[@]}"
+guest_modules vsock vmw_vsock_virtio_transport_common vsock_loopback
+guest_run "$tmp/script" "${files[@]}" "${guest_module_files[@]}"
 is "$?" 0 "the script ended well"
 if [ "$tap_failed" -gt 0 ]; then
     tap_diag "$(cat "$guest_output")"

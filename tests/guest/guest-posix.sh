@@ -11,10 +11,7 @@
 # PJDFSTEST=DIR, the source tree of pjdfstest: it is built, and runs as well.
 # QIDMAP_POSIX_ONLY=PREFIX leaves the cases that begin so.
 
-if [ -z "${QIDMAP_OWN_MOUNTS:-}" ] && unshare -m true 2>/dev/null; then
-    # Servers of other tests that export the root look at what is mounted here.
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/../own-mounts.sh"
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
 need_loop
@@ -92,7 +89,7 @@ if [ -n "$diod" ] && [ -n "$contrast" ]; then
     "$diod" -f -n -c /dev/null -l "127.0.0.1:$diod_port" -e "$export_dir/diod" >"$tmp/diod.log" 2>&1 &
     diod_pid=$!
     on_exit 'kill -TERM "$diod_pid" 2>/dev/null; wait "$diod_pid"'
-    wait_until 20 port_in_use "$diod_port" && others="DIOD=$diod_port"
+    wait_until 60 port_in_use "$diod_port" && others="DIOD=$diod_port"
 fi
 if [ -n "${PJDFSTEST:-}" ]; then
     cp -a "$PJDFSTEST" "$tmp/pjdfstest" &&

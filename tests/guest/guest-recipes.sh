@@ -21,11 +21,7 @@ need_fs ext4
 [ "${QIDMAP_GUEST_SERVER:-qidmapd}" = qidmapd ] || skip_all "about qidmapd alone"
 [ -e /sys/class/net/lo ] && ip link set lo up 2>/dev/null || bail_out "no network namespace of its own"
 guest_need
-image=$("$guest_dir/make-rootfs" attr fio git sqlite3 stress-ng 2>"$tmp/rootfs.log") || {
-    tap_diag "$(cat "$tmp/rootfs.log")"
-    skip_all "no packages for the guest"
-}
-guest_disk "$image"
+guest_packages attr fio git sqlite3 stress-ng
 . "$(dirname "$0")/exports.sh"
 ctl=$(qidmapctl_program) || bail_out "no qidmapctl below $builddir: run make first"
 diod=$(PATH=$PATH:/usr/sbin command -v diod)
@@ -77,7 +73,7 @@ step_page() { page "$1"; }
 step_stop() { stop_qidmapd TERM; }
 clock_is_past() { [ "$(date +%s)" -gt "$1" ]; }
 step_change() { # SECONDS, of the guest's clock, which runs ahead on a busy host: tar goes by both
-    wait_until 120 clock_is_past "$1"
+    wait_until 600 clock_is_past "$1"
     echo changed >>/srv/data/disk/file
 }
 step_diod() { # start|stop
@@ -88,7 +84,7 @@ step_diod() { # start|stop
     "$diod" -f -n -c /dev/null -l 127.0.0.1:564 -e /srv/data >"$tmp/diod.log" 2>&1 &
     diod_pid=$!
     on_exit 'kill -TERM "$diod_pid" 2>/dev/null'
-    wait_until 20 port_in_use 564
+    wait_until 60 port_in_use 564
 }
 
 page prepare

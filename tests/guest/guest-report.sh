@@ -13,10 +13,7 @@
 # QIDMAP_REPORT_SERVER=qemu runs it against QEMU's own server, to check the
 # test: remap there is multidevs=remap.
 
-if [ -z "${QIDMAP_OWN_MOUNTS:-}" ] && unshare -m true 2>/dev/null; then
-    # Servers of other tests that export the root look at what is mounted here.
-    QIDMAP_OWN_MOUNTS=1 exec unshare -m --propagation private bash "$0" "$@"
-fi
+. "$(dirname "$0")/../own-mounts.sh"
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
 need_loop
@@ -25,19 +22,13 @@ guest_need
 . "$(dirname "$0")/exports.sh"
 
 cases="loose fscache"
-truncate -s 16M "$images/p1"
-mkfs.ext4 -q -F "$images/p1" || bail_out "mkfs.ext4 failed"
-mount_image p1 ext4 "$export_dir/p1" || bail_out "cannot mount ext4"
-# A file for each case: what the guest's client remembers of one must not help another.
-for ids in ours raw; do
-    for cache in $cases; do
-        echo "the old words" >"$export_dir/p1/file-$ids-$cache"
+fill() { # DIRECTORY: a file for each case, as what the guest's client remembers of one must not help another
+    local ids cache
+    for ids in ours raw; do
+        for cache in $cases; do echo "the old words" >"$1/file-$ids-$cache"; done
     done
-done
-umount "$export_dir/p1"
-dd if="$images/p1" of="$images/p2" bs=1M conv=sparse status=none
-mount "${loops[0]}" "$export_dir/p1" || bail_out "cannot mount ext4 again"
-mount_image p2 ext4 "$export_dir/p2" || bail_out "cannot mount the clone"
+}
+make_clones p1 p2
 
 for cache in $cases; do
     is "$(stat -c %i "$export_dir/p1/file-raw-$cache")" \

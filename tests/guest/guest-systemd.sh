@@ -11,75 +11,33 @@
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/guest.sh"
 . "$(dirname "$0")/pages.sh"
-[ "${QIDMAP_GUEST_SERVER:-qidmapd}" = qidmapd ] || skip_all "about qidmapd alone"
-guest_need
-helper=$top_builddir/tools/mount.qidmap
-[ -x "$helper" ] || skip_all "mount.qidmap is not in this build"
-image=$("$guest_dir/make-rootfs" systemd kmod libglib2.0-0 libmount1 mount 2>"$tmp/rootfs.log") || {
-    tap_diag "$(cat "$tmp/rootfs.log")"
-    skip_all "no packages for the guest"
-}
-guest_disk "$image"
+. "$(dirname "$0")/systemd.sh"
+guest_need_helper
+guest_packages systemd kmod libglib2.0-0 libmount1 mount
 
 # ---- what the guest's first process does, before it becomes systemd -------------------------------
-cat >"$tmp/init" <<'GUEST'
-. /lib.sh
-load_modules disk
-mkdir -p /root
-mount -t ext4 /dev/vda /root || { echo "@@exit 1"; reboot -f; }
-export -p >/root/guest.env
-mkdir -p /root/test /root/mnt/auto /root/mnt/idle /root/mnt/late
-cp /test/* /lib.sh /root/test/
+cat >"$tmp/before" <<'GUEST'
+mkdir -p /root/mnt/auto /root/mnt/idle /root/mnt/late
 cp /test/mount.qidmap /root/sbin/
-chmod 755 /root/test/driver /root/sbin/mount.qidmap
+chmod 755 /root/sbin/mount.qidmap
 # modules for modprobe; those that 9p needs are not loaded
 modules=/root/lib/modules/$(uname -r)
 mkdir -p "$modules"
 cp /modules/*.ko /test/*.ko "$modules/"
 for name in 9p 9pnet_virtio 9pnet_fd 9pnet; do rmmod $name; done
 chroot /root /usr/sbin/depmod 2>/dev/null # there is no list of what is built in
-echo guest >/root/etc/hostname
 cat >/root/etc/fstab <<END
 tcp:10.0.2.2:$PORT /mnt/auto qidmap aname=x,_netdev,noauto,x-systemd.automount,retry=80 0 0
 $IDLE
 tcp:10.0.2.2:$PORT /mnt/late qidmap aname=x,_netdev,nofail,retry=80 0 0
 END
-units=/root/etc/systemd/system
-for name in serial-getty@ttyS0.service getty@tty1.service systemd-firstboot.service \
-    systemd-networkd.service systemd-networkd.socket systemd-networkd-wait-online.service \
-    systemd-sysusers.service systemd-journal-catalog-update.service ldconfig.service; do
-    ln -s /dev/null $units/$name
-done
-mkdir -p $units/multi-user.target.wants
-cat >$units/guest-test.service <<END
-[Unit]
-After=basic.target
-[Service]
-ExecStart=/bin/bash /test/driver
-StandardOutput=file:/dev/ttyS1
-StandardError=inherit
-END
-ln -s ../guest-test.service $units/multi-user.target.wants/
-ln -sf /lib/systemd/system/multi-user.target $units/default.target
-exec switch_root /root /lib/systemd/systemd </dev/null >/dev/ttyS0 2>&1
 GUEST
+systemd_init "$tmp/before" >"$tmp/init"
 
 # ---- what a service of the guest does ---------------------------------------------------------
-cat >"$tmp/driver" <<'GUEST'
-. /guest.env
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-stty -F /dev/ttyS1 raw -echo -onlcr
-. /test/lib.sh
-state() { systemctl show -p ActiveState --value "$1"; }
-until_state() { # UNIT STATE
-    local n
-    for n in $(seq 200); do
-        [ "$(state "$1")" = "$2" ] && return 0
-        sleep 0.5
-    done
-    systemctl status "$1"
-    return 1
-}
+{
+    systemd_driver
+    cat <<'GUEST'
 mounted() { grep -c " $1 9p " /proc/mounts; }
 is "$(cat /proc/1/comm)" systemd "the first process is systemd"
 
@@ -121,7 +79,7 @@ is "$(cat /mnt/auto/file)" here "and the automount mounts again"
 exec 5</mnt/idle/file
 (cd /mnt/auto && exec sleep 1000) &
 holder=$!
-sleep 1
+until [ "$(readlink /proc/$holder/cwd)" = /mnt/auto ]; do sleep 0.1; done
 host_step restart
 check_fails "what is held is not unmounted" umount /mnt/auto
 check "but with -l" umount -l /mnt/auto
@@ -140,21 +98,15 @@ echo "@@exit 0"
 sleep 1
 echo b >/proc/sysrq-trigger
 GUEST
+} >"$tmp/driver"
 
-mkdir "$tmp/export" "$tmp/modules"
+mkdir "$tmp/export"
 echo here >"$tmp/export/file"
 step_start() { server_start "$tmp/export" "lmdb:$tmp/store"; }
 step_stop() { server_stop; }
 step_restart() { server_stop && server_start "$tmp/export" "lmdb:$tmp/store"; }
-for module in $(find "${guest_image%-*-*}/lib/modules" -name 'autofs4.ko*'); do
-    name=$(basename "$module")
-    case $module in
-    *.xz) xz -dc "$module" >"$tmp/modules/${name%.xz}" ;;
-    *.ko) cp "$module" "$tmp/modules/$name" ;;
-    esac
-done
-files=("+$tmp/init" "+$tmp/driver" "+$helper")
-for name in "$tmp/modules"/*.ko; do [ ! -e "$name" ] || files+=("+$name"); done
+guest_modules autofs4
+files=("+$tmp/init" "+$tmp/driver" "+$helper" "${guest_module_files[@]}")
 server_port=$(free_port)
 export QIDMAP_GUEST_TIMEOUT=${QIDMAP_GUEST_TIMEOUT:-1500}
 # the lines of docs/remount.md, with port and names of this guest, and without so much waiting

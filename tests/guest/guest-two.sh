@@ -24,7 +24,7 @@ a() { [ "$WHO" = a ]; }
 b() { [ "$WHO" = b ]; }
 appears() { # FILE: in time
     local try=0
-    while [ $try -lt 600 ]; do
+    while [ $try -lt 4000 ]; do
         [ ! -e "$1" ] || return 0
         try=$((try + 1))
         usleep 50000
@@ -155,7 +155,7 @@ step_host_try() { # FILE START LENGTH free|busy
 step_host_hold() { # FILE START LENGTH
     "$probe" hold record "$tmp/export/$1" "$2" "$3" "$tmp/host-held" "$tmp/host-end" &
     host_holder=$!
-    wait_until 20 test -e "$tmp/host-held"
+    wait_until 60 test -e "$tmp/host-held"
 }
 step_host_end() {
     : >"$tmp/host-end"
@@ -169,7 +169,7 @@ for ((i = 0; i < rounds; i++)); do : >"$tmp/export/race/token-$i"; done
 chmod 666 "$tmp/export/race"/*
 # The host counts and appends, too, as soon as the guests begin to.
 (
-    wait_until 200 test -e "$tmp/meet.all.a" && wait_until 100 test -e "$tmp/meet.all.b"
+    wait_until 600 test -e "$tmp/meet.all.a" && wait_until 100 test -e "$tmp/meet.all.b"
     "$probe" lines "$tmp/export/appended" host "$rounds" &&
         "$probe" increment record "$tmp/export/counted" "$rounds"
 ) &

@@ -37,6 +37,44 @@ guest_disk() {
     guest_qemu+=(-drive "file=$1,format=raw,if=virtio,snapshot=on,cache=unsafe")
 }
 
+# guest_packages PACKAGE...: such a disk, with these; skips the test where they cannot be had.
+guest_packages() {
+    local image
+    image=$("$guest_dir/make-rootfs" "$@" 2>"$tmp/rootfs.log") || {
+        tap_diag "$(cat "$tmp/rootfs.log")"
+        skip_all "no packages for the guest"
+    }
+    guest_disk "$image"
+}
+
+# guest_modules NAME...: more modules of the guest's kernel, unpacked; their files are in the array
+# guest_module_files, as arguments of guest_run.
+guest_module_files=()
+guest_modules() {
+    local name module file
+    mkdir -p "$tmp/modules"
+    for name; do
+        module=$(find "${guest_image%-*-*}/lib/modules" -name "$name.ko*" | head -n 1)
+        file=$tmp/modules/$name.ko
+        case $module in
+        *.xz) xz -dc "$module" >"$file" ;;
+        *.zst) zstd -qdc "$module" >"$file" ;;
+        *.gz) gzip -dc "$module" >"$file" ;;
+        *.ko) cp "$module" "$file" ;;
+        *) continue ;; # built in
+        esac
+        guest_module_files+=("+$file")
+    done
+}
+
+# For tests of mount.qidmap: $helper is that, as the build has it.
+guest_need_helper() {
+    [ "${QIDMAP_GUEST_SERVER:-qidmapd}" = qidmapd ] || skip_all "about qidmapd alone"
+    guest_need
+    helper=$top_builddir/tools/mount.qidmap
+    [ -x "$helper" ] || skip_all "mount.qidmap is not in this build"
+}
+
 # guest_run SCRIPT [VARIABLE=VALUE...]: boots, runs SCRIPT, returns its exit
 # status (125: the guest died or ran out of time). Each VARIABLE is set in the
 # script's environment; +FILE instead of a variable puts a copy of FILE beside
@@ -76,7 +114,7 @@ guest_run() {
         -netdev "user,id=net${guest_net:+,$guest_net}" -device virtio-net-pci,netdev=net,romfile= \
         "${guest_qemu[@]}" </dev/null >"$dir/qemu.log" 2>&1 {to_guest}>&- {from_guest}>&- &
     guest_pid=$!
-    deadline=$((SECONDS + ${QIDMAP_GUEST_TIMEOUT:-500}))
+    deadline=$((SECONDS + ${QIDMAP_GUEST_TIMEOUT:-1000}))
     while :; do
         if IFS= read -r -t 1 -u "$from_guest" part; then
             line=$line$part
@@ -164,7 +202,7 @@ step_meet() { # NAME: both guests of a pair come on from here together
     local other=a
     [ "$pair_who" = b ] || other=b
     : >"$tmp/meet.$1.$pair_who"
-    wait_until 120 test -e "$tmp/meet.$1.$other"
+    wait_until 600 test -e "$tmp/meet.$1.$other"
 }
 
 # ---- the server that the guest mounts --------------------------------------
@@ -176,14 +214,18 @@ step_meet() { # NAME: both guests of a pair come on from here together
 guest_server=()
 
 server_start() {
-    local directory=$1 store=$2
+    local directory=$1 store=$2 wanted=${server_port:-}
     shift 2
-    server_port=${server_port:-$(free_port)}
+    server_port=${wanted:-$(free_port)}
     case ${QIDMAP_GUEST_SERVER:-qidmapd} in
     qidmapd)
         server_aname=x
-        start_qidmapd --export "x=$directory" --store "$store" \
-            --listen "tcp:127.0.0.1:$server_port" "$@" || return 1
+        # what was free a moment ago may be taken
+        until start_qidmapd --export "x=$directory" --store "$store" \
+            --listen "tcp:127.0.0.1:$server_port" "$@"; do
+            [ -z "$wanted" ] && tail -n 2 "$qidmapd_log" | grep -q 'in use' || return 1
+            server_port=$(free_port)
+        done
         server_pid=$qidmapd_pid
         ;;
     diod)
@@ -191,7 +233,7 @@ server_start() {
         diod -f -n -l "127.0.0.1:$server_port" -e "$directory" >>"$qidmapd_log" 2>&1 &
         server_pid=$!
         qidmapd_pids="$qidmapd_pids$server_pid "
-        wait_until 20 port_in_use "$server_port" || return 1
+        wait_until 60 port_in_use "$server_port" || return 1
         ;;
     *) bail_out "unknown QIDMAP_GUEST_SERVER" ;;
     esac

@@ -331,15 +331,16 @@ static int cmd_lost_directory(char **argv)
     return close(fd);
 }
 
-static int cmd_count(char **argv)
+/* Reads the whole directory, which has entry-1 to entry-COUNT, and must show each once. Removes
+ * every STEPth that it has just read, if STEP is not 0, and tells how many. */
+static long see_entries(DIR *d, long count, long step)
 {
-    long count = atol(argv[1]), seen = 0;
+    long seen = 0, gone = 0;
     char *found = calloc(1, (size_t)count + 1);
-    DIR *d = opendir(argv[0]);
     struct dirent *e;
 
-    if (!d || !found)
-        die(argv[0]);
+    if (!found)
+        die("calloc");
     while ((e = readdir(d))) {
         long n;
 
@@ -348,39 +349,38 @@ static int cmd_count(char **argv)
         expect(n > 0 && n <= count && !found[n], "an entry is seen once");
         found[n] = 1;
         seen++;
-    }
-    expect(seen == count, "every entry is seen");
-    return closedir(d);
-}
-
-/* Removes every STEPth that it has just read, as rm -r does: POSIX wants every entry that stays to
- * be seen. */
-static int cmd_shrink(char **argv)
-{
-    long count = atol(argv[1]), step = atol(argv[2]), seen = 0, gone = 0;
-    char *found = calloc(1, (size_t)count + 1);
-    struct dirent *e;
-    DIR *d = opendir(argv[0]);
-
-    if (!d || !found)
-        die(argv[0]);
-    while ((e = readdir(d))) {
-        long n;
-
-        if (sscanf(e->d_name, "entry-%ld", &n) != 1)
-            continue;
-        expect(n > 0 && n <= count && !found[n], "an entry is seen once");
-        found[n] = 1;
-        seen++;
-        if (n % step == 0) {
+        if (step && n % step == 0) {
             if (unlinkat(dirfd(d), e->d_name, 0) < 0)
                 die(e->d_name);
             gone++;
         }
     }
-    expect(seen == count, "every entry is seen, though some of them go meanwhile");
+    expect(seen == count, "every entry is seen, though some may go meanwhile");
+    free(found);
+    return gone;
+}
+
+static int cmd_count(char **argv)
+{
+    DIR *d = opendir(argv[0]);
+
+    if (!d)
+        die(argv[0]);
+    see_entries(d, atol(argv[1]), 0);
+    return closedir(d);
+}
+
+/* Removes entries while it reads, as rm -r does: POSIX wants every entry that stays to be seen. */
+static int cmd_shrink(char **argv)
+{
+    long count = atol(argv[1]), step = atol(argv[2]), seen = 0, gone;
+    struct dirent *e;
+    DIR *d = opendir(argv[0]);
+
+    if (!d)
+        die(argv[0]);
+    gone = see_entries(d, count, step);
     rewinddir(d);
-    seen = 0;
     while ((e = readdir(d)))
         if (e->d_name[0] == 'e') {
             seen++;

@@ -380,7 +380,7 @@ def cmd_durable(port, share, path, export):
     one.write(h, 0, b"before")
     one.sever()
     two = Session(port, share)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240
     while True:  # smbd must first see that the connection is gone
         try:
             again = two.open(path, READ | WRITE, oplockLevel=s.SMB2_OPLOCK_LEVEL_BATCH,

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # What the tests of Samba in a guest have in common: the mount and the shares as qidmap-samba(7)
-# has them, the client's results, and smbd's life in the guest. Sourced after guest.sh and
-# exports.sh. Which files are shared, and what must hold, is each test's own affair.
+# has them, the client's results, and smbd's life in the guest. Sourced after guest.sh; skips the test
+# where something is missing. Which files are shared, and what must hold, is each test's own affair.
+
+/usr/bin/python3 -c 'import impacket' 2>/dev/null || skip_all "no python3-impacket"
+guest_need
+guest_packages samba samba-vfs-modules
+. "$guest_dir/exports.sh"
 
 fill() { # DIRECTORY: files for the client's tests (samba-client.py), held and others
     local i
@@ -14,11 +19,6 @@ fill() { # DIRECTORY: files for the client's tests (samba-client.py), held and o
     echo "the old file" >"$1/dir/ren-old"
     echo "the new file" >"$1/dir/ren-new"
     ln "$1/dir/file1" "$1/dir/hardlink1"
-}
-
-make_image() { # NAME SIZE MKFS...
-    truncate -s "$2" "$images/$1"
-    "${@:3}" "$images/$1" >"$tmp/mkfs.log" 2>&1 || bail_out "$3: $(cat "$tmp/mkfs.log")"
 }
 
 # ---- the lines of the manual -------------------------------------------------
@@ -62,7 +62,7 @@ client() { # COMMAND ARGUMENT...: its results become ours
         'not ok '*) not_ok "$phase: ${line#not ok }" ;;
         *) tap_diag "client: $line" ;;
         esac
-    done < <(timeout -k 5 300 /usr/bin/python3 "$guest_dir/samba-client.py" "$smb_port" "$@" 2>&1 ||
+    done < <(timeout -k 5 900 /usr/bin/python3 "$guest_dir/samba-client.py" "$smb_port" "$@" 2>&1 ||
         echo "ended with status $?")
 }
 
@@ -101,7 +101,7 @@ smbd_start() {
     local i=0
     until listening; do
         i=$((i + 1))
-        [ $i -lt 600 ] && kill -0 $smbd || { echo "smbd does not start"; exit 1; }
+        [ $i -lt 3000 ] && kill -0 $smbd || { echo "smbd does not start"; exit 1; }
         sleep 0.1
     done
 }
@@ -109,6 +109,14 @@ smbd_stop() {
     killall smbd
     wait $smbd
     while pidof smbd >/dev/null; do sleep 0.1; done
+}
+server_killed() { # the host kills the server: its mount is dead, another one has another device number
+    host_step kill
+    smbd_stop
+    check_fails "the mount is dead" ls $r$MOUNTPOINT/a
+    umount -l $r$MOUNTPOINT && mount -t tmpfs decoy /tmp/decoy && mount_data || exit 1
+    smbd_start
+    host_step after qidmapd_was_killed
 }
 devid() { # how smbd's table calls the mount
     chroot $r /usr/bin/smbstatus -s /run/smb.conf -L --json | grep -o '"devid": *[0-9]*' | sort -u
