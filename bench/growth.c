@@ -22,9 +22,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -32,6 +34,7 @@
 
 #include <glib.h>
 
+#include "bench/folder.h"
 #include "store/qidmap.h"
 
 #define BATCH   512u   /* files that the server asks for at once: one Treaddir */
@@ -245,24 +248,16 @@ static double register_fs(struct run *run, uint32_t count)
     return now() - start;
 }
 
-static void remove_folder(const char *folder)
-{
-    const char *const argv[] = {"rm", "-rf", "--", folder, NULL};
-
-    g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL,
-                 NULL);
-}
-
 static void run_case(struct run *run, const char *dir, uint32_t n_fs, uint64_t rows)
 {
     static const double steps[] = {1, 2, 5};
-    g_autofree char *folder = g_build_filename(dir, "qidmap-growth-XXXXXX", NULL);
+    g_autofree char *folder = folder_make(dir, "qidmap-growth");
     g_autofree char *uri = NULL;
     uint64_t reported = 0;
     double registered, start;
 
-    if (g_mkdtemp(folder) == NULL)
-        must(folder, -errno);
+    if (folder == NULL)
+        must(dir, -errno);
     run->folder = folder;
     uri = g_strdup_printf("lmdb:%s/store", folder);
     must("open",
@@ -292,7 +287,7 @@ static void run_case(struct run *run, const char *dir, uint32_t n_fs, uint64_t r
                "%.0f ms\n",
                run->name, start * 1e3, status_mib("RssAnon:"), n_fs, registered * 1e3);
     qidmap_store_close(run->store);
-    remove_folder(folder);
+    folder_remove();
 }
 
 int main(int argc, char **argv)
@@ -347,6 +342,7 @@ int main(int argc, char **argv)
         pid_t child = fork();
         int status = 0;
         if (child == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
             run_case(run, dir != NULL ? dir : "/var/tmp", cases[i].n_fs, most);
             exit(0);
         }

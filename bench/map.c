@@ -30,6 +30,7 @@
 
 #include <glib.h>
 
+#include "bench/folder.h"
 #include "store/qidmap.h"
 
 #define ROUNDS     41u
@@ -500,9 +501,9 @@ int main(int argc, char **argv)
         return 2;
     }
     open_rows = MAX(open_rows, 400000) / OPEN_BATCH * OPEN_BATCH;
-    tmp = g_build_filename(dir != NULL ? dir : "/var/tmp", "qidmap-bench-XXXXXX", NULL);
-    if (g_mkdtemp(tmp) == NULL)
-        must(tmp, -errno);
+    tmp = folder_make(dir != NULL ? dir : "/var/tmp", "qidmap-bench");
+    if (tmp == NULL)
+        must(dir != NULL ? dir : "/var/tmp", -errno);
     if (!json)
         printf("%-42s %10s %10s %3s %8s  %5s\n", "", "median", "least", "", "at most", "ratio");
     known_ones(tmp);
@@ -528,11 +529,6 @@ int main(int argc, char **argv)
     }
     qidmap_store_close(store);
     opening(tmp);
-    {
-        const char *rm[] = {"rm", "-rf", tmp, NULL};
-
-        g_spawn_sync(NULL, (char **)rm, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL,
-                     NULL);
-    }
+    folder_remove();
     return 0;
 }

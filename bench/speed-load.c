@@ -114,6 +114,14 @@ static GPtrArray *all_for_floor(const struct peer *peer, const struct speed_case
     return made;
 }
 
+/* Whether as many bytes were read or written as were asked for: less would be quicker. */
+static gboolean whole(const guint8 *frame, const guint8 *reply)
+{
+    if (frame[4] == TREAD || frame[4] == TWRITE)
+        return get32(reply + 7) == get32(frame + 19);
+    return TRUE;
+}
+
 /* All messages of a case once. False: one was answered with an error. */
 static gboolean ask_once(const struct peer *peer, const GPtrArray *frames, GArray *replies)
 {
@@ -131,6 +139,10 @@ static gboolean ask_once(const struct peer *peer, const GPtrArray *frames, GArra
             speed_die("a reply of another type");
         if (peer->bare)
             continue;
+        if (!whole(frame->data, room)) {
+            errno = EPROTO;
+            speed_die("a reply with less than was asked for");
+        }
         speed_id_right(peer, room);
         if (replies->len <= i)
             g_array_append_val(replies, size);

@@ -17,7 +17,7 @@
 #include "bench/speed-list.h"
 #include "bench/speed.h"
 
-#define PEERS_MAX  32u
+#define PEERS_MAX  (PEERS_BARE + 2 * SPEED_SERVERS_MAX)
 #define CPU_TARGET 0.5
 
 static const char *const transports[] = {"unix", "tcp"};
@@ -50,10 +50,11 @@ static GPtrArray *frames_of(const struct speed_case *one, const struct peer *pee
     return frames;
 }
 
-/* The servers come first: the others are told the sizes of their replies. */
-static guint in_turn(guint i, const GPtrArray *peers)
+/* Each round begins with another, so that none has always the same one before it. In the first the
+ * servers come first: the others are told the sizes of their replies. */
+static guint in_turn(guint i, int round, const GPtrArray *peers)
 {
-    return (i + PEERS_BARE) % peers->len;
+    return (i + PEERS_BARE + (guint)round) % peers->len;
 }
 
 /* ---- system calls ---------------------------------------------------------------------------- */
@@ -89,7 +90,7 @@ static gboolean count_calls(const GPtrArray *peers, struct outcome *outcome, con
     g_autoptr(GArray) replies = g_array_new(FALSE, FALSE, sizeof(guint32));
 
     for (guint i = 0; i < peers->len; i++) {
-        guint p = in_turn(i, peers);
+        guint p = in_turn(i, 0, peers);
         struct peer *peer = peers->pdata[p];
         g_autoptr(GPtrArray) frames = frames_of(outcome->one, peer);
         g_autoptr(GHashTable) names = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
@@ -123,7 +124,7 @@ static void measure(const GPtrArray *peers, struct outcome *outcome, int rounds,
     for (int round = 0; round < rounds; round++) {
         note(outcome->naked, speed_naked(outcome->one, slice / 4));
         for (guint i = 0; i < peers->len; i++) {
-            guint p = in_turn(i, peers);
+            guint p = in_turn(i, round, peers);
             struct peer *peer = peers->pdata[p];
             g_autoptr(GPtrArray) frames = frames_of(outcome->one, peer);
             struct speed_result result = {0};

@@ -22,6 +22,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "bench/folder.h"
 #include "bench/speed-list.h"
 #include "bench/speed.h"
 
@@ -233,11 +234,8 @@ static void run_start(void)
 
 static void remove_all(void)
 {
-    const char *argv[] = {"rm", "-rf", tmp, NULL};
-
     peers_stop();
-    g_spawn_sync(NULL, (char **)(void *)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL,
-                 NULL, NULL);
+    folder_remove();
 }
 
 static gboolean parse(int *argc, char ***argv)
@@ -273,7 +271,8 @@ static gboolean parse(int *argc, char ***argv)
     }
     if (opt.qidmapd == NULL)
         opt.qidmapd = g_strdup("src/qidmapd");
-    return *argc == 1 && opt.rounds > 0 && opt.slice > 0 && opt.entries >= 100;
+    return *argc == 1 && opt.rounds > 0 && opt.slice > 0 && opt.entries >= 100 &&
+           opt.start_rows >= 0;
 }
 
 static gboolean peer_spec_known(const GArray *specs, const char *name)
@@ -307,6 +306,10 @@ static GArray *servers(void)
             fprintf(stderr, "speed: --peer: NAME=FILE is needed, with a name of its own\n");
             exit(2);
         }
+        if (specs->len == SPEED_SERVERS_MAX) {
+            fprintf(stderr, "speed: --peer: %u servers are measured at most\n", SPEED_SERVERS_MAX);
+            exit(2);
+        }
         spec = (struct peer_spec){opt.others[i], file + 1};
         g_array_append_val(specs, spec);
     }
@@ -320,10 +323,17 @@ static guint check_ids(gboolean attached)
 
     for (guint p = 0; p < peers->len; p++) {
         struct peer *peer = peers->pdata[p];
+        guint many, huge;
 
         if (peer->bare)
             continue;
-        checked += speed_check_ids(peer, "many", 1) + speed_check_ids(peer, "huge", 997);
+        many = speed_check_ids(peer, "many", 1);
+        huge = speed_check_ids(peer, "huge", 997);
+        if (many != 500 || huge != (guint)opt.entries) {
+            errno = EPROTO;
+            speed_die("a listing that is not whole");
+        }
+        checked += many + huge;
         if (attached)
             checked += speed_check_made(peer);
     }
@@ -341,9 +351,9 @@ int main(int argc, char **argv)
         return 2;
     }
     setrlimit(RLIMIT_NOFILE, &files);
-    tmp = g_build_filename(opt.dir != NULL ? opt.dir : "/var/tmp", "qidmap-speed-XXXXXX", NULL);
-    if (g_mkdtemp_full(tmp, 0755) == NULL)
-        speed_die(tmp);
+    tmp = folder_make(opt.dir != NULL ? opt.dir : "/var/tmp", "qidmap-speed");
+    if (tmp == NULL)
+        speed_die(opt.dir != NULL ? opt.dir : "/var/tmp");
     atexit(remove_all);
     data = g_build_filename(tmp, "data", NULL);
     report_open(opt.csv, opt.targets);

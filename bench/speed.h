@@ -40,7 +40,8 @@ struct peer_spec {
 
 /* Exchange and floor first, one process for each transport; then the servers, the first of which is
  * the one whose targets are judged. */
-#define PEERS_BARE 4u
+#define PEERS_BARE        4u
+#define SPEED_SERVERS_MAX 14u
 GPtrArray *peers_start(const char *tmp, const char *data, const struct peer_spec *specs,
                        guint count);
 void peers_stop(void);
