@@ -5,9 +5,9 @@
 # share of qidmap-samba(7) for Macs the inode numbers of the guest as file ids, each file's its own,
 # clones' too. They stay when qidmapd is killed and when the guest restarts; so do Finder info,
 # streams and resource forks, also large ones, and those of a file whose name NTFS does not allow. With
-# fruit:zero_file_id = yes at the first share it is told 0 on all, and with fruit:resource = stream a
-# fork that ext4 has no room for is refused, and what was there stays. A share above the mount has
-# other file ids, as the page warns.
+# fruit:zero_file_id = yes it is told 0 on that share, and with fruit:resource = stream a fork that
+# ext4 has no room for is refused, and what was there stays. A share above the mount has other file
+# ids, as the page warns.
 #
 # QIDMAP_SAMBA_STORE=memory: lets qidmapd break the promise, to see the test fail.
 

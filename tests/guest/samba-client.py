@@ -15,7 +15,7 @@
 #   samba-client.py PORT mac SHARE EXPORT PATH...          Finder info, forks, streams of PATHs
 #   samba-client.py PORT mac_kept SHARE EXPORT PATH...     what mac left is still there
 #   samba-client.py PORT mac_large SHARE EXPORT PATH       a fork too large for an xattr of PATH
-#   samba-client.py PORT mac_zero SHARE OTHER PATH...      all file ids are 0, then on OTHER, too
+#   samba-client.py PORT mac_zero SHARE OTHER PATH...      all file ids are 0, and on OTHER not
 #   samba-client.py 0 snapshot EXPORT OUT PATH...          contents of all files but PATH...
 #   samba-client.py 0 verify EXPORT SNAPSHOT JOURNAL       the contents are what they must be
 
@@ -524,7 +524,7 @@ def cmd_mac_zero(port, share, other, *paths):
     result(not any(ids.values()), "%s: a Mac is told file id 0" % share, ids)
     session.connect(other)
     ids = {path: session.id_of(path) for path in paths}
-    result(not any(ids.values()), "%s: on that connection on %s, too" % (share, other), ids)
+    result(all(ids.values()), "%s: on the same connection, on %s, not" % (share, other), ids)
     session = Session(port, share.partition("+")[0])
     ids = [session.id_of(path) for path in paths]
     result(all(ids) and len(set(ids)) == len(ids), "%s: another client is not" % share, ids)
