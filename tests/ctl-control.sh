@@ -110,7 +110,7 @@ exits 0 "hold"
 ids >"$tmp/waited" &
 waiting=$!
 connected() { [ "$(grep -c " $tmp/socket$" /proc/net/unix)" -ge 2 ]; } # beside the one that listens
-wait_until 20 connected || not_ok "a client connects"
+wait_until 60 connected || not_ok "a client connects"
 sleep 0.5
 is "$(ask '{"verb":"sessions"}')" '{"result":{"sessions":[]}}' "a client that comes has no session"
 is "$(cat "$tmp/waited")" "" "nor an answer"
@@ -118,7 +118,7 @@ run hold --control "$control" --seconds 0
 exits 0 "the hold ends"
 wait "$waiting"
 is "$(cat "$tmp/waited")" "$(cat "$tmp/ids")" "and it is served"
-wait_until 20 no_sessions || bail_out "the session does not end"
+wait_until 60 no_sessions || bail_out "the session does not end"
 
 # ---- ids -----------------------------------------------------------------------------------------
 

@@ -127,7 +127,7 @@ start() { # NAME OPTION...
     shift
     chroot "$root" qidmapd "$@" >"$tmp/$name.log" 2>&1 &
     daemon[$name]=$!
-    wait_until 30 test -S "$root/run/$name" || bail_out "$name does not start: $(cat "$tmp/$name.log")"
+    wait_until 60 test -S "$root/run/$name" || bail_out "$name does not start: $(cat "$tmp/$name.log")"
 }
 start_data() {
     start data --export x=/srv/x --store lmdb:/var/lib/qidmap/all --listen unix:/run/data --isolate=yes
@@ -159,7 +159,7 @@ attach() { # NAME: Tversion and Tattach
     writer[$1]=$to
     printf '\25\0\0\0\144\377\377\0\40\0\0\10\09P2000.L' >&"$to"
     printf '\30\0\0\0\150\0\0\0\0\0\0\377\377\377\377\0\0\1\0x\0\0\0\0' >&"$to"
-    wait_until 30 has_session "$1" || bail_out "no session: $(sessions "$1")"
+    wait_until 60 has_session "$1" || bail_out "no session: $(sessions "$1")"
 }
 beside=$(cat "/proc/${daemon[data]}/task/${daemon[data]}/children")
 is "$(cat "/proc/${beside% }/comm")" qidmapd-host "the isolated daemon has a process beside it"
@@ -171,7 +171,7 @@ answers() { # NAME: the client that was attached before is answered
     local before
     before=$(replies "$1")
     printf '\13\0\0\0\10\1\0\0\0\0\0' >&"${writer[$1]}" # Tstatfs
-    wait_until 30 more "$1" "$before"
+    wait_until 60 more "$1" "$before"
 }
 
 upgrade() { # SUFFIX
@@ -193,7 +193,7 @@ check "of one that no unit of ours has started, too" \
 check_fails "and of nothing else" grep -q "pid ${beside% } " "$tmp/dpkg.log"
 check "systemd reads the units again" grep -q '^daemon-reload\|^--system daemon-reload' "$root/asked"
 kill "${session[other]}"
-wait_until 30 has_none other || not_ok "the session of other ends" "$(sessions other)"
+wait_until 60 has_none other || not_ok "the session of other ends" "$(sessions other)"
 kill -STOP "${daemon[other]}"
 upgrade +2
 kill -CONT "${daemon[other]}"
@@ -207,7 +207,7 @@ check_fails "the other one lives" process_gone "${daemon[data]}"
 check "it can be let go" inside qidmapctl hold --seconds 0 --control "$(control other)"
 attach other
 kill "${session[data]}"
-wait_until 30 has_none data || not_ok "the session of data ends" "$(sessions data)"
+wait_until 60 has_none data || not_ok "the session of data ends" "$(sessions data)"
 mv "$root/run/other control" "$root/run/other control.kept"
 ln -s "$(control data)" "$root/run/other control"
 upgrade +4

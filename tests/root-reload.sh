@@ -182,7 +182,7 @@ check "it has nothing of the daemon's open" wait_until 60 its_own
 is "$(awk '$1 == "CapPrm:" { print $2 }' "/proc/$outside/status")" 0000000000200004 "few capabilities"
 kill -KILL "$outside"
 told() { grep -q "process for the host (qidmapd-host, process $outside) has ended (signal 9).*restart" "$qidmapd_log"; }
-check "when it dies the log says what to do" wait_until 20 told
+check "when it dies the log says what to do" wait_until 60 told
 check_fails "and nothing is left of it" test -e "/proc/$outside"
 conf "a=$tmp/a" "d=$tmp/a/.."
 reload
@@ -225,7 +225,11 @@ waits() { # somebody of the daemon's asks the filesystem
         sed 's,.*,/proc/&/wchan,') 2>/dev/null | grep -q request_wait_answer
 }
 for isolate in no yes; do
-    "$inofs" "$tmp/list" "$tmp/dead" -o allow_other || break
+    if [ ! -c /dev/fuse ] || [ ! -x "$inofs" ]; then
+        skip "isolate=$isolate: a filesystem that does not answer" "no /dev/fuse"
+        continue
+    fi
+    "$inofs" "$tmp/list" "$tmp/dead" -o allow_other || bail_out "inofs"
     dead=$(ps -eo pid=,args= | awk -v l="$tmp/list" '$3 == l { print $1 }')
     on_exit "kill -KILL $dead 2>/dev/null"
     conf "a=$tmp/a"
@@ -247,7 +251,7 @@ for isolate in no yes; do
         sed -i "s/^isolate=.*/isolate=$isolate/" "$conf"
         kill -CONT "$dead"
         served() { reload; [ "$status" = 0 ]; }
-        check "and this filesystem, too, when it answers" wait_until 20 served
+        check "and this filesystem, too, when it answers" wait_until 60 served
         conf "a=$tmp/a"
         sed -i "s/^isolate=.*/isolate=$isolate/" "$conf"
         reload
@@ -271,7 +275,7 @@ conf "a=$tmp/a"
 cat "$conf" >&7
 exec 7>&-
 check "SIGHUP does not end a daemon that reads its configuration" \
-    wait_until 20 grep -q "the configuration is not taken" "$tmp/early.log"
+    wait_until 60 grep -q "the configuration is not taken" "$tmp/early.log"
 kill -TERM "$early"
 wait "$early"
 is $? 0 "it is asked for as soon as it serves"

@@ -140,6 +140,7 @@ check "another one starts" run_domain 52:54:00:12:34:57
 check "it has an address of the network" grep -q '^192\.168\.122\.' <<<"$(said address)"
 [ "$(said mount)" != 0 ]
 is "$? $(said content)" "0 " "and is not let in"
+check "by the server" grep -qF "$(said address)" <<<"$(grep 'may not connect' "$qidmapd_log")"
 if [ "$tap_failed" -gt 0 ]; then
     tap_diag "guest: $(cat "$tmp/output" 2>/dev/null)"
     tap_diag "console: $(tail -n 20 "$tmp/console" 2>/dev/null)"

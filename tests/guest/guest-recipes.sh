@@ -218,6 +218,8 @@ guest_run "$tmp/script" "DIOD=$diod" "BRIDGE=$bridge" "WHY_NOT=$why_not" +"$tmp/
     +"$tmp/remount-fstab" +"$tmp/remount-guest" +"$tmp/from-qemu-guest" +"$tmp/from-diod-guest" \
     +"$tmp/backup-full" +"$tmp/backup-next"
 is "$?" 0 "the script ended well"
+[ -z "$bridge" ] || check "the other address was refused by the server" \
+    grep -q '192\.168\.76\.3.*may not connect' "$qidmapd_log"
 check "the backup of the store is whole" grep -q '"fs"' /var/lib/qidmap/data.json
 if [ "$tap_failed" -gt 0 ]; then
     tap_diag "$(cat "$guest_output")"

@@ -15,7 +15,7 @@
 #   samba-client.py PORT mac SHARE EXPORT PATH...          Finder info, forks, streams of PATHs
 #   samba-client.py PORT mac_kept SHARE EXPORT PATH...     what mac left is still there
 #   samba-client.py PORT mac_large SHARE EXPORT PATH       a fork too large for an xattr of PATH
-#   samba-client.py PORT mac_zero SHARE PATH...            all file ids are 0
+#   samba-client.py PORT mac_zero SHARE OTHER PATH...      all file ids are 0, then on OTHER, too
 #   samba-client.py 0 snapshot EXPORT OUT PATH...          contents of all files but PATH...
 #   samba-client.py 0 verify EXPORT SNAPSHOT JOURNAL       the contents are what they must be
 
@@ -49,6 +49,7 @@ failed = 0
 
 def result(true_if_fine, text, detail=""):
     global failed
+    text = text.replace(PRIVATE, NATIVE)
     if true_if_fine:
         print("ok " + text, flush=True)
     else:
@@ -82,11 +83,14 @@ class Session:
                              preferredDialect=s.SMB2_DIALECT_21)
         self.smb.login(user, PASSWORD)
         share, _, extensions = share.partition("+")
-        self.tree = self.smb.connectTree("\\\\127.0.0.1\\" + share)
+        self.connect(share)
         if extensions == "aapl":
             # Server query: all three answers wanted, the client can do what there was at first.
             query = struct.pack("<LLQQ", 1, 0, 7, 7)
             self.close(self.open("", ATTRIBUTES, createContexts=[Context(b"AAPL", query)]))
+
+    def connect(self, share):
+        self.tree = self.smb.connectTree("\\\\127.0.0.1\\" + share)
 
     def open(self, path, access=READ, disposition=OPEN, **more):
         return self.smb.create(self.tree, path, access, SHARE_ALL, more.pop("options", 0),
@@ -439,33 +443,47 @@ def read_stream(session, path, length):
     return data
 
 
+def on_host(export, path):
+    return export + "/" + path.replace(PRIVATE, NATIVE)
+
+
 def beside(path):
     """Where vfs_fruit keeps the resource fork of PATH."""
     directory, _, name = path.rpartition("/")
     return directory + "/._" + name
 
 
+def with_private(paths):
+    """PATHS, and a file beside each whose name NTFS does not allow."""
+    return [*paths, *(path.rpartition("/")[0] + "/" + PRIVATE for path in paths)]
+
+
 def cmd_mac(port, share, export, *paths):
     session = Session(port, share)
-    for path in paths:
+    for path in with_private(paths):
+        session.close(session.open(path, READ | WRITE, OPEN_IF))
+        result(os.path.exists(on_host(export, path)), path + ": has its name on the host, too")
         write_stream(session, path + INFO, info_of(FINDER_INFO))
         write_stream(session, path + FORK, fork_of(path))
         write_stream(session, path + ":com.apple.lastuseddate#PS", path.encode())
         missing = [n for n in ("AFP_AfpInfo", "com.apple.lastuseddate#PS")
-                   if not has_xattr(export + "/" + path, "user.DosStream.%s:$DATA" % n)]
+                   if not has_xattr(on_host(export, path), "user.DosStream.%s:$DATA" % n)]
         result(not missing, path + ": Finder info and stream are xattrs on the host", missing)
-        with open(export + "/" + beside(path), "rb") as f:
+        with open(on_host(export, beside(path)), "rb") as f:
             result(fork_of(path) in f.read(), path + ": the resource fork is in a file beside it")
         directory = path.rpartition("/")[0]
-        session.close(session.open(directory + "/" + PRIVATE, READ | WRITE, OPEN_IF))
-        names = os.listdir(export + "/" + directory)
-        result(NATIVE in names, directory + ": a name that NTFS does not allow", names)
+        try:
+            session.close(session.open(directory + "/._new", READ | WRITE, OPEN_IF))
+            result(False, directory + ": a name that begins with ._ is refused", "made")
+        except smb3.SessionError as e:
+            result(not os.path.exists(export + "/" + directory + "/._new"),
+                   "%s: a name that begins with ._ is refused (%#x)" % (directory, e.get_error_code()))
     cmd_mac_kept(port, share, export, *paths)
 
 
 def cmd_mac_kept(port, share, export, *paths):
     session = Session(port, share)
-    for path in paths:
+    for path in with_private(paths):
         same(read_stream(session, path + INFO, 60), info_of(FINDER_INFO), path + ": Finder info")
         fork = read_stream(session, path + FORK, 1 << 20)
         result(fork == fork_of(path), "%s: %d bytes of resource fork" % (path, len(fork_of(path))),
@@ -477,11 +495,10 @@ def cmd_mac_kept(port, share, export, *paths):
         # What Apple's extensions put where there are short names otherwise.
         size, finder_info, mode = struct.unpack_from("<Q8s8xH", entries[name], 70)
         same((size, finder_info, mode),
-             (len(fork_of(path)), FINDER_INFO[:8], os.stat(export + "/" + path).st_mode),
+             (len(fork_of(path)), FINDER_INFO[:8], os.stat(on_host(export, path)).st_mode),
              path + ": its directory lists size of the fork, Finder info and mode")
-        result(PRIVATE in entries and not [n for n in entries if n.startswith("._")],
-               directory + ": lists the name that NTFS does not allow, and no AppleDouble file",
-               sorted(entries))
+        result(not [n for n in entries if n.startswith("._")],
+               directory + ": lists no AppleDouble file", sorted(entries))
 
 
 def cmd_mac_large(port, share, export, path):
@@ -501,10 +518,13 @@ def cmd_mac_large(port, share, export, path):
     same(read_stream(session, path + FORK, 65536), small, path + ": the small one is as it was")
 
 
-def cmd_mac_zero(port, share, *paths):
+def cmd_mac_zero(port, share, other, *paths):
     session = Session(port, share)
     ids = {path: session.id_of(path) for path in paths}
     result(not any(ids.values()), "%s: a Mac is told file id 0" % share, ids)
+    session.connect(other)
+    ids = {path: session.id_of(path) for path in paths}
+    result(not any(ids.values()), "%s: on that connection on %s, too" % (share, other), ids)
     session = Session(port, share.partition("+")[0])
     ids = [session.id_of(path) for path in paths]
     result(all(ids) and len(set(ids)) == len(ids), "%s: another client is not" % share, ids)

@@ -63,7 +63,7 @@ client() { # COMMAND ARGUMENT...: its results become ours
         *) tap_diag "client: $line" ;;
         esac
     done < <(timeout -k 5 900 /usr/bin/python3 "$guest_dir/samba-client.py" "$smb_port" "$@" 2>&1 ||
-        echo "ended with status $?")
+        echo "not ok $1: ended with status $?") # also where it hung, or ended by an error that it does not know
 }
 
 # same_ids OLD NEW TEXT
