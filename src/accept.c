@@ -62,31 +62,39 @@ static bool is_welcome(const struct listener *listener, const struct peer *peer)
     return true;
 }
 
+/* 0: one came, and has a session or was turned away; or a negative errno. */
+static int accept_one(int fd, const struct listener *listener)
+{
+    /* The last descriptors are for the sessions that there are. */
+    int got = spare_refill() ? listen_accept(fd) : -EMFILE;
+    struct peer peer;
+
+    if (got < 0)
+        return got;
+    peer_of(got, false, &peer);
+    if (is_welcome(listener, &peer)) {
+        conn_new(server, got, &peer);
+    } else {
+        peer_clear(&peer);
+        close(got);
+    }
+    return 0;
+}
+
 void accept_all(int fd)
 {
     const struct listener *listener = find_listener(fd);
 
     for (;;) {
-        struct peer peer;
         int got;
 
-        if (conn_is_held()) {
+        if (!conn_accept_begin()) {
             g_usleep(100 * 1000); /* the client waits; do not spin */
             return;
         }
-        /* The last descriptors are for the sessions that there are. */
-        got = spare_refill() ? listen_accept(fd) : -EMFILE;
-        if (got >= 0) {
-            peer_of(got, false, &peer);
-            if (is_welcome(listener, &peer)) {
-                conn_new(server, got, &peer);
-            } else {
-                peer_clear(&peer);
-                close(got);
-            }
-            continue;
-        }
-        if (got == -EINTR || got == -ECONNABORTED)
+        got = accept_one(fd, listener);
+        conn_accept_end();
+        if (got == 0 || got == -EINTR || got == -ECONNABORTED)
             continue;
         if ((got == -EMFILE || got == -ENFILE) && fd_cache_relieve())
             continue;

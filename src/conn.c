@@ -22,6 +22,7 @@
 #define DISCARD_MAX          (1024u * 1024)
 #define DRAIN_SECONDS        5    /* for queued replies when the daemon ends */
 #define PROGRESS             4096 /* bytes: what moves slower stands still */
+#define ACCEPT_MS            1000 /* at most: for who is being accepted */
 
 /* Messages that came together are answered by one thread, one after the other, while they are
  * quick. After one that was not, so many are run beside each other. */
@@ -37,8 +38,8 @@ static GHashTable *registry; /* &conn->id -> conn */
 static uint64_t next_id = CONN_FIRST_ID;
 static bool ending;        /* no more connections; registry_lock */
 static bool told_too_many; /* since there was room; registry_lock */
-static int64_t held_until; /* monotonic microseconds: no connection before; 0: none waits; atomic,
-                            * written with registry_lock */
+static int64_t held_until; /* monotonic microseconds: none is accepted before; registry_lock */
+static unsigned accepting; /* threads that do so just now; registry_lock */
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
@@ -113,11 +114,28 @@ void conn_arm(struct conn *conn)
         log_error("epoll_ctl: %s", g_strerror(errno));
 }
 
-bool conn_is_held(void)
+bool conn_accept_begin(void)
 {
-    int64_t until = __atomic_load_n(&held_until, __ATOMIC_RELAXED);
+    bool may;
 
-    return until != 0 && g_get_monotonic_time() < until;
+    pthread_mutex_lock(&registry_lock);
+    may = held_until == 0 || g_get_monotonic_time() >= held_until;
+    accepting += may;
+    pthread_mutex_unlock(&registry_lock);
+    return may;
+}
+
+void conn_accept_end(void)
+{
+    pthread_mutex_lock(&registry_lock);
+    accepting--;
+    pthread_mutex_unlock(&registry_lock);
+}
+
+/* With the registry locked. */
+static unsigned count_all(void)
+{
+    return registry != NULL ? g_hash_table_size(registry) : 0;
 }
 
 unsigned conn_hold(unsigned seconds)
@@ -125,26 +143,33 @@ unsigned conn_hold(unsigned seconds)
     unsigned count;
 
     pthread_mutex_lock(&registry_lock);
-    count = registry != NULL ? g_hash_table_size(registry) : 0;
+    count = count_all();
     if (seconds == 0)
-        __atomic_store_n(&held_until, 0, __ATOMIC_RELAXED);
-    else if (count == 0)
-        __atomic_store_n(&held_until, g_get_monotonic_time() + seconds * (int64_t)G_USEC_PER_SEC,
-                         __ATOMIC_RELAXED);
+        held_until = 0;
+    else if (count == 0) {
+        held_until = g_get_monotonic_time() + seconds * (int64_t)G_USEC_PER_SEC;
+        for (int i = 0; accepting > 0 && i < ACCEPT_MS; i++) {
+            pthread_mutex_unlock(&registry_lock);
+            g_usleep(1000);
+            pthread_mutex_lock(&registry_lock);
+        }
+        count = count_all() + accepting;
+        if (count > 0)
+            held_until = 0;
+    }
     pthread_mutex_unlock(&registry_lock);
     return count;
 }
 
-/* False: there are too many, or none is to be taken just now. */
+/* False: there are too many. */
 static bool register_conn(struct conn *conn, unsigned max)
 {
-    bool tell = false, fits, held;
+    bool tell = false, fits;
 
     pthread_mutex_lock(&registry_lock);
     if (registry == NULL)
         registry = g_hash_table_new(g_int64_hash, g_int64_equal);
-    held = conn_is_held();
-    fits = g_hash_table_size(registry) < max && !held;
+    fits = g_hash_table_size(registry) < max;
     if (fits) {
         conn->id = conn->account.id = next_id++;
         g_hash_table_insert(registry, &conn->id, conn);
@@ -152,7 +177,7 @@ static bool register_conn(struct conn *conn, unsigned max)
             told_too_many = false;
         if (ending) /* accepted while the others were told to end: nobody else tells this one */
             shutdown(conn->fd, SHUT_RDWR);
-    } else if (!held) {
+    } else {
         tell = !told_too_many;
         told_too_many = true;
     }

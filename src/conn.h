@@ -175,8 +175,10 @@ void conn_sweep(void);
  * are: where it is not 0, nothing has changed. With 0 seconds this ends. Any thread. */
 unsigned conn_hold(unsigned seconds);
 
-/* Whether no connection is taken just now. Any thread. */
-bool conn_is_held(void);
+/* Around accepting one, until conn_new() came back: who is accepted before conn_hold() is counted
+ * by it. False: none is to be taken just now. Any thread. */
+bool conn_accept_begin(void);
+void conn_accept_end(void);
 
 /* Waits until there is no connection. */
 void conn_wait_none(void);

@@ -20,12 +20,9 @@
 #include "src/name-tree.h"
 #include "src/path.h"
 
-#define INDEXES 16
-
+#define INDEXES        16
 #define INDEX_BITS_MIN 4
-
-#define WAIT_TIMES 600 /* how often it waits for changes of names, before the first fid is closed  \
-                        */
+#define WAIT_TIMES     600 /* for changes of names, before the first fid is closed */
 
 /* Closed fids by file (locator_key), and the files whose fids must not be closed now. The table is
  * one of chains through the fids themselves, as there may be a great many. */

@@ -56,7 +56,7 @@ struct fid_dir; /* of op-dir.c */
 /* The name that Tlcreate gave a file: to remove it again, which is what comes next with temporary
  * files, without asking the kernel where it stands. */
 struct fid_made {
-    struct fd_shared *dir; /* remembered; NULL: no other fid had it */
+    struct fd_shared *dir; /* remembered */
     uint64_t ino;          /* of the file, which is open: no other has this number on `dev` */
     dev_t dev;
     char name[];
@@ -67,7 +67,7 @@ struct fid_made {
 struct fid_more {
     int open_flags; /* as given to open(2); guarded by turns */
     struct fid_xattr *xattr;
-    struct fid_made *made; /* NULL: not by Tlcreate */
+    struct fid_made *made; /* NULL: not by Tlcreate, or nobody else had the directory */
 
     /* Guarded by mutex: used by shared turns. */
     pthread_mutex_t mutex;

@@ -184,13 +184,17 @@ static int create(const struct fid *dir, const struct wire_msg *msg, int flags)
     return -EAGAIN;
 }
 
-/* Of a fid that is still the directory's. */
+/* Of a fid that is still the directory's. NULL: no other fid has it. */
 static struct fid_made *note_made(const struct fid *dir, const struct wire_msg *msg,
                                   const struct statx *stx)
 {
-    struct fid_made *made = g_malloc(sizeof *made + msg->name_len + 1);
+    struct fd_shared *shared = fd_cache_remember(dir);
+    struct fid_made *made;
 
-    made->dir = fd_cache_remember(dir);
+    if (shared == NULL)
+        return NULL;
+    made = g_malloc(sizeof *made + msg->name_len + 1);
+    made->dir = shared;
     made->ino = stx->stx_ino;
     made->dev = makedev(stx->stx_dev_major, stx->stx_dev_minor);
     memcpy(made->name, msg->name, msg->name_len + 1);

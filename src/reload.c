@@ -104,7 +104,8 @@ static struct settings *read_settings(GError **error)
     memcpy(argv, arguments, (size_t)argc * sizeof *argv);
     if (settings_read_again(&argc, &argv, &settings, error) == SETTINGS_OK)
         return settings;
-    if (sandbox_host_is_gone() && error != NULL && *error != NULL) {
+    if (sandbox_host_is_gone() && error != NULL && *error != NULL &&
+        (*error)->domain == G_FILE_ERROR) { /* or else it was read, and has a mistake */
         g_autoptr(GError) problem = g_steal_pointer(error);
 
         fail_start(error,

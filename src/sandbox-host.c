@@ -143,18 +143,18 @@ static bool send_reply(int sock, struct reply *reply, const int *fds, int count)
     return sendmsg(sock, &message, MSG_NOSIGNAL) == (ssize_t)sizeof *reply;
 }
 
-static void answer(int sock, const struct question *question)
+static bool answer(int sock, const struct question *question)
 {
     struct reply reply = {.number = question->number};
     int fds[2] = {-1, -1}, count;
 
     count = question->wish == WISH_FILE ? open_file(question, &reply, fds)
                                         : copy_tree(question, &reply, fds);
-    send_reply(sock, &reply, fds, count);
+    return send_reply(sock, &reply, fds, count);
 }
 
 /* Whether it ends within so many seconds. SIGCHLD is blocked. */
-static bool ends_within(pid_t pid, unsigned seconds)
+static bool ends_within(pid_t pid, unsigned seconds, int *status)
 {
     struct timespec end, now, rest;
     sigset_t set;
@@ -163,7 +163,7 @@ static bool ends_within(pid_t pid, unsigned seconds)
     sigaddset(&set, SIGCHLD);
     clock_gettime(CLOCK_MONOTONIC, &end);
     end.tv_sec += seconds;
-    while (waitpid(pid, NULL, WNOHANG) == 0) {
+    while (waitpid(pid, status, WNOHANG) == 0) {
         clock_gettime(CLOCK_MONOTONIC, &now);
         if (now.tv_sec >= end.tv_sec)
             return false;
@@ -187,6 +187,7 @@ static void answer_all(int sock)
     struct question question;
 
     while (recv(sock, &question, sizeof question, 0) == (ssize_t)sizeof question) {
+        int status = 0;
         pid_t pid;
 
         question.path[PATH_MAX - 1] = '\0';
@@ -195,16 +196,16 @@ static void answer_all(int sock)
         pid = fork();
         if (pid == 0) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
-            answer(sock, &question);
-            _exit(0);
+            _exit(answer(sock, &question) ? 0 : 1);
         }
         if (pid < 0)
             answer_error(sock, &question, -errno, "the daemon's process for the host cannot fork");
-        else if (!ends_within(pid, LOOK_SECONDS)) {
+        else if (!ends_within(pid, LOOK_SECONDS, &status)) {
             kill(pid, SIGKILL);
-            ends_within(pid, 1);
+            ends_within(pid, 1, &status);
             answer_error(sock, &question, -ETIMEDOUT, "its filesystem does not answer");
-        }
+        } else if (status != 0)
+            answer_error(sock, &question, -EIO, "who looked at it for the daemon was killed");
     }
 }
 
@@ -253,16 +254,10 @@ bool sandbox_host_start(void)
         return false;
     }
     setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+    setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
     host = pair[0];
     host_pid = pid;
     return true;
-}
-
-void sandbox_host_stop(void)
-{
-    if (host >= 0)
-        close(host);
-    host = -1;
 }
 
 bool sandbox_host_is_gone(void)
@@ -325,7 +320,17 @@ static int receive(struct reply *reply, int fds[2])
         take_fds(&message, fds);
     if (n == (ssize_t)sizeof *reply)
         return 0;
-    return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? -ETIMEDOUT : -ESTALE;
+    return n < 0 && errno == EAGAIN ? -ETIMEDOUT : -ESTALE;
+}
+
+static int no_answer(struct reply *reply, int error)
+{
+    if (error == -ESTALE)
+        __atomic_store_n(&gone, true, __ATOMIC_RELEASE);
+    refuse(reply, error,
+           error == -ETIMEDOUT ? "the daemon's process for the host does not answer"
+                               : "the daemon's process for the host is gone");
+    return error;
 }
 
 static int ask(enum wish wish, const char *path, struct reply *reply, int fds[2])
@@ -334,22 +339,13 @@ static int ask(enum wish wish, const char *path, struct reply *reply, int fds[2]
 
     if (g_strlcpy(question.path, path, sizeof question.path) >= sizeof question.path)
         return refuse(reply, -ENAMETOOLONG, g_strerror(ENAMETOOLONG)), -ENAMETOOLONG;
-    if (send(host, &question, sizeof question, MSG_NOSIGNAL) != (ssize_t)sizeof question) {
-        __atomic_store_n(&gone, true, __ATOMIC_RELEASE);
-        refuse(reply, -ESTALE, "the daemon's process for the host is gone");
-        return -ESTALE;
-    }
+    if (send(host, &question, sizeof question, MSG_NOSIGNAL) != (ssize_t)sizeof question)
+        return no_answer(reply, errno == EAGAIN ? -ETIMEDOUT : -ESTALE);
     for (;;) {
         int error = receive(reply, fds);
 
-        if (error != 0) {
-            if (error == -ESTALE)
-                __atomic_store_n(&gone, true, __ATOMIC_RELEASE);
-            refuse(reply, error,
-                   error == -ETIMEDOUT ? "the daemon's process for the host does not answer"
-                                       : "the daemon's process for the host is gone");
-            return error;
-        }
+        if (error != 0)
+            return no_answer(reply, error);
         if (reply->number == question.number)
             return reply->error;
         for (int i = 0; i < 2; i++) /* too late */
@@ -407,6 +403,17 @@ void sandbox_note_held(const char *path, int fd, bool tree, bool system)
     if (helds == NULL)
         helds = g_ptr_array_new_with_free_func(held_free);
     g_ptr_array_add(helds, held);
+}
+
+void sandbox_host_stop(void)
+{
+    if (host >= 0)
+        close(host);
+    host = -1;
+    if (host_pid > 0) /* it ends with the socket */
+        waitpid(host_pid, NULL, 0);
+    host_pid = 0;
+    g_clear_pointer(&helds, g_ptr_array_unref);
 }
 
 bool sandbox_is_below(const char *path, const char *dir)

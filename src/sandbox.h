@@ -59,7 +59,8 @@ void sandbox_host_reap(void);
 /* The part of a URI of a store that is a path; NULL: none. */
 const char *sandbox_store_path(const char *uri);
 
-/* The process that stays with the host; before the namespace is entered. */
+/* The process that stays with the host; before the namespace is entered. Where there will be none,
+ * sandbox_host_stop() ends it, and nothing of the host's is held any more. */
 bool sandbox_host_start(void);
 void sandbox_host_stop(void);
 

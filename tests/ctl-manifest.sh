@@ -154,12 +154,15 @@ if [ ! -e "$inject" ]; then
 elif ! perl -MFcntl -e 'sysopen(my $f, shift, 020200000 | O_WRONLY, 0600) or exit 1' "$tmp"; then
     skip "killed in its last moment: nothing is left beside the file" "no O_TMPFILE in $tmp"
 else
-    rm -f "$tmp"/out.*
+    rm -f "$tmp"/.manifest.*
     { LD_PRELOAD=$inject QIDMAP_INJECT="calls=fsync nth=1 error=KILL" \
         "$ctl" manifest --store "$store" -o "$tmp/out" "$tree" >/dev/null; } 2>/dev/null
-    is "$? $(ls "$tmp"/out*)" "137 $tmp/out" "killed in its last moment: nothing is left beside the file"
+    is "$? $(cd "$tmp" && ls -d out .manifest.* 2>/dev/null)" "137 out" "killed in its last moment: nothing is left beside the file"
 fi
 check "and so is the store" "$ctl" verify --store "$store"
+long=$(printf 'n%.0s' $(seq 255))
+check "a name as long as any can be" "$ctl" manifest --store "$store" -o "$tmp/$long" "$tree"
+rm -f "$tmp/$long"
 
 # deeper than any path that the kernel takes, and than descriptors are kept
 if perl -e 'chdir shift or exit 1; for (1 .. 150) { my $n = "d" x 100; mkdir $n or exit 1; chdir $n or exit 1 }

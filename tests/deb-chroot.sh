@@ -203,6 +203,8 @@ upgrade +3
 is "$(restarted)" "restart qidmapd@other.service;" "one without a session is, its control socket being elsewhere"
 check_fails "the other one lives" process_gone "${daemon[data]}"
 # Somebody else's answer is not taken for this daemon's: idle at the same path, and this one has a session.
+# (It was held for the restart, which is only noted here.)
+check "it can be let go" inside qidmapctl hold --seconds 0 --control "$(control other)"
 attach other
 kill "${session[data]}"
 wait_until 60 has_none data || not_ok "the session of data ends" "$(sessions data)"

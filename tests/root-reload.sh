@@ -259,10 +259,57 @@ for isolate in no yes; do
         conf "a=$tmp/a" "dead=$tmp/dead"
         sed -i "s/^isolate=.*/isolate=$isolate/" "$conf"
     fi
+    if [ "$isolate" = yes ]; then
+        "$ctl" reload --control "$control" >"$tmp/answer" 2>&1 &
+        client=$!
+        wait_until 5 waits || tap_diag "it is not seen that a reload waits"
+        pkill -KILL -P "$(pgrep -P "$qidmapd_pid")"
+        wait "$client"
+        is $? 3 "where the one who waits is killed, the reload is refused"
+        check "and says so" grep -q "$tmp/dead: .* was killed" "$tmp/answer"
+    fi
     ends_soon "isolate=$isolate: a daemon ends in order while a reload waits for a dead filesystem"
     kill -KILL "$dead"
     umount "$tmp/dead"
 done
+
+# ---- a mistake in a file that is seen without the process outside
+conf=$tmp/a/conf
+conf "a=$tmp/a"
+start_qidmapd --config "$conf" || bail_out "qidmapd does not start: $(tail -3 "$qidmapd_log")"
+outside=$(pgrep -P "$qidmapd_pid")
+kill -KILL "$outside"
+wait_until 20 process_gone "$outside"
+echo nonsense >>"$conf"
+reload
+complains "$conf:8: expected" "without the process outside a mistake is named"
+check_fails "and no restart is asked for, which it would end" grep -q restart "$tmp/err"
+stop_qidmapd
+conf=$tmp/conf
+
+# ---- where a namespace of its own is denied
+if command -v setpriv >/dev/null; then
+    printf '#!/bin/sh\nexec setpriv --bounding-set -sys_admin "%s" "$@"\n' "$(qidmapd_program)" >"$tmp/few"
+    chmod +x "$tmp/few"
+    mount -t tmpfs none "$tmp/disk"
+    conf "a=$tmp/a" "d=$tmp/disk"
+    sed -i 's/^isolate=.*/isolate=auto/' "$conf"
+    qidmapd_log=$tmp/few.log
+    QIDMAPD=$tmp/few start_qidmapd --config "$conf" ||
+        bail_out "qidmapd does not start: $(tail -3 "$qidmapd_log")"
+    check "without the right to it there is no namespace" grep -q "mount namespace no" "$qidmapd_log"
+    conf "a=$tmp/a"
+    sed -i 's/^isolate=.*/isolate=auto/' "$conf"
+    reload
+    exits 0 "a reload takes an export out"
+    check "then the host can unmount its disk, too" wait_until 20 gone
+    check_fails "no process outside is missed" grep "has ended" "$qidmapd_log"
+    stop_qidmapd
+    is "$qidmapd_status" 0 "it ends in order"
+    qidmapd_log=$tmp/qidmapd.log
+else
+    skip "where a namespace is denied" "no setpriv"
+fi
 
 # ---- told by a signal before it knows its file
 mkfifo "$tmp/pipe"

@@ -265,29 +265,28 @@ static int write_manifest(struct work *work, int folder, const struct export_arg
     return CMD_OK;
 }
 
-/* A file for `path` that has no name yet, so that nothing is left of it when this program is
- * killed; where the filesystem cannot do that, one with a name beside `path`, which *part then is.
- */
-static int open_part(const char *path, const char *parent, char **part)
+/* A new file that has no name yet, so that nothing is left of it when this program is killed; where
+ * the filesystem cannot do that, one with a name in `parent`, which *part then is. Such a name is
+ * short: what took hours must not fail for another one that is long. */
+static int open_part(const char *parent, char **part)
 {
     int fd = open(parent, O_WRONLY | O_TMPFILE | O_CLOEXEC, 0600);
 
     if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
-        *part = g_strdup_printf("%s.XXXXXX", path);
+        *part = g_build_filename(parent, ".manifest.XXXXXX", NULL);
         fd = g_mkstemp_full(*part, O_WRONLY | O_CLOEXEC, 0600);
     }
     return fd;
 }
 
-/* Gives a name beside `path` to a file that has none: no call puts it in the place of another one.
- */
-static char *name_part(int fd, const char *path)
+/* Gives a name in `parent` to a file that has none: no call puts it in the place of another one. */
+static char *name_part(int fd, const char *parent)
 {
     g_autofree char *nameless = g_strdup_printf("/proc/self/fd/%d", fd);
     int code;
 
     do {
-        g_autofree char *part = g_strdup_printf("%s.%08x", path, g_random_int());
+        g_autofree char *part = g_strdup_printf("%s/.manifest.%08x", parent, g_random_int());
         code = linkat(AT_FDCWD, nameless, AT_FDCWD, part, AT_SYMLINK_FOLLOW);
         if (code == 0) {
             return g_steal_pointer(&part);
@@ -303,7 +302,7 @@ static gboolean put_in_place(int fd, const char *path, const char *parent, char 
         return FALSE;
     }
     if (*part == NULL) {
-        *part = name_part(fd, path);
+        *part = name_part(fd, parent);
     }
     if (*part == NULL || rename(*part, path) < 0) {
         return FALSE;
@@ -324,7 +323,7 @@ static int write_file(struct work *work, int folder, const struct export_arg *ar
     g_autofree char *parent = g_path_get_dirname(path);
     g_autofree char *shown = cmd_escape(path, TRUE);
     g_autofree char *part = NULL;
-    int fd = open_part(path, parent, &part);
+    int fd = open_part(parent, &part);
 
     if (fd < 0) {
         cmd_error("cannot write %s: %s", shown, g_strerror(errno));

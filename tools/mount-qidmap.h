@@ -18,8 +18,8 @@
 #define MOUNT_MSIZE_MAX     (16U << 20)
 #define MOUNT_RETRY         60 /* seconds, where there is no retry= */
 #define MOUNT_RETRY_MAX     86400
-#define MOUNT_TRY_MS        10000 /* one try: a connection that is dead is not waited for till the end */
-#define MOUNT_KERNEL_LENGTH 3800 /* bytes of options: the kernel cuts them off at a page */
+#define MOUNT_TRY_MS        10000 /* one try: who does not answer is not waited for till the end */
+#define MOUNT_KERNEL_LENGTH 3800  /* bytes of options: the kernel cuts them off at a page */
 
 enum mount_transport { MOUNT_VSOCK, MOUNT_TCP, MOUNT_UNIX };
 
