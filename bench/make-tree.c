@@ -98,6 +98,18 @@ static void fill(int folder, guint64 from, guint64 count, gboolean other)
     }
 }
 
+/* The folder number `f` of those that are not the large one. */
+static void fill_small(int top, guint64 f, guint64 large, guint64 files, gboolean other)
+{
+    g_autofree char *above = g_strdup_printf("d%02" PRIu64, f % 37);
+    g_autofree char *name = g_strdup_printf("%" PRIu64, f);
+    guint64 from = large + f * IN_FOLDER;
+    int parent = folder_at(top, above), folder = folder_at(parent, name);
+    fill(folder, from, MIN(IN_FOLDER, files - from), other);
+    close(folder);
+    close(parent);
+}
+
 int main(int argc, char **argv)
 {
     guint64 files = argc > 2 ? g_ascii_strtoull(argv[2], NULL, 10) : 0;
@@ -113,28 +125,15 @@ int main(int argc, char **argv)
         fail(argv[1]);
     }
     guint64 large = files / 10, folders = (files - large + IN_FOLDER - 1) / IN_FOLDER;
-    if (other) { /* later folders first, and the large one in the end */
-        for (guint64 f = folders; f-- > 0;) {
-            g_autofree char *above = g_strdup_printf("d%02" PRIu64, f % 37);
-            g_autofree char *name = g_strdup_printf("%" PRIu64, f);
-            guint64 from = large + f * IN_FOLDER;
-            int parent = folder_at(top, above), folder = folder_at(parent, name);
-            fill(folder, from, MIN(IN_FOLDER, files - from), TRUE);
-            close(folder);
-            close(parent);
-        }
+    for (guint64 f = folders;
+         other && f-- > 0;) { /* later folders first, and the large one in the end */
+        fill_small(top, f, large, files, TRUE);
     }
     int folder = folder_at(top, "large");
     fill(folder, 0, large, other);
     close(folder);
     for (guint64 f = 0; !other && f < folders; f++) {
-        g_autofree char *above = g_strdup_printf("d%02" PRIu64, f % 37);
-        g_autofree char *name = g_strdup_printf("%" PRIu64, f);
-        guint64 from = large + f * IN_FOLDER;
-        int parent = folder_at(top, above), below = folder_at(parent, name);
-        fill(below, from, MIN(IN_FOLDER, files - from), FALSE);
-        close(below);
-        close(parent);
+        fill_small(top, f, large, files, FALSE);
     }
     return 0;
 }

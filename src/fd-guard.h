@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Names that go: the file of a fid whose descriptor is closed for now (fd-cache.h) must not be lost
+ * Names that go: the file of a fid that has no descriptor at the moment (fd-cache.h) must not be lost
  * with the name under which it would be found again.
  *
  * Around each change of names: fd_guard_begin() first of all. Then, before `name` in the directory
