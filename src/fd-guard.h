@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Names that go: the file of a fid that has no descriptor at the moment (fd-cache.h) must not be lost
- * with the name under which it would be found again.
+ * Names that go: the file of a fid that has no descriptor at the moment (fd-cache.h) must not be
+ * lost with the name under which it would be found again.
  *
  * Around each change of names: fd_guard_begin() first of all. Then, before `name` in the directory
  * `dir_fd` is removed or replaced, fd_guard_set(): every fid of what it means gets its descriptor
