@@ -70,6 +70,7 @@ struct walk {
     int64_t tick;
     gboolean btrfs;
     gboolean d_ino_holds; /* d_ino is st_ino */
+    gboolean one_device;  /* st_dev of all that is in it is the root's */
     /* of this walk */
     uint64_t digest, directories;
     gboolean unsteady; /* it does not count as the first of two */
@@ -369,8 +370,10 @@ static int mark_open_once(struct walk *w)
     while ((errno = 0, entry = readdir(dir))) {
         int fd = entry->d_name[0] == '.' ? -1 : atoi(entry->d_name);
 
-        if (fd >= 0 && statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, MASK, &stx) == 0)
-            (void)mark_file(w, fd, "", &stx); /* pipes have no handle */
+        if (fd < 0 || statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, MASK, &stx) != 0)
+            continue;
+        if (!w->one_device || device(&stx) == device(&w->root)) /* a clone has the same inodes */
+            (void)mark_file(w, fd, "", &stx);                   /* pipes have no handle */
     }
     e = -errno;
     closedir(dir);
@@ -410,6 +413,7 @@ static int prepare(struct walk *w)
     case TMPFS_MAGIC:
     case F2FS_SUPER_MAGIC:
         w->d_ino_holds = TRUE;
+        w->one_device = TRUE;
         w->tick = TICK_LOCAL;
         break;
     case OVERLAYFS_SUPER_MAGIC:

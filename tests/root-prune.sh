@@ -84,10 +84,13 @@ online() { # the same with a daemon that has the store, and clients at work
     serve_tree
     ids >"$tmp/ids.left"
     is "$(cat "$tmp/ids.left")" "$ids_left" "$name: before, ids are what they were"
+    [ ! -e "$mnt/snap" ] || hold snap/doomed/1 # the numbers that have gone live on in a snapshot
     clients &
+    local clients=$!
     run "$@"
     touch "$tmp/enough"
-    wait $!
+    wait $clients
+    [ ! -e "$mnt/snap" ] || release
     check "$name: and a client saw the same ids all the time" test ! -e "$tmp/ids.wrong"
     is "$(ids)" "$ids_left" "$name: and afterwards"
     stop_qidmapd

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Promise: what exists is not pruned: neither what is moved while it is looked for, nor what has no
- * name any more and is open here, nor what is asked for meanwhile; and where it cannot be known
- * what exists, nothing is. Filesystems are retired after the time that they were not seen, counted
- * in time served and not by the clock, and never one that is mounted, or may be.
+ * name any more and is open here, nor what is asked for meanwhile; what is open of another
+ * filesystem keeps nothing; and where it cannot be known what exists, nothing is. Filesystems are
+ * retired after the time that they were not seen, counted in time served and not by the clock, and
+ * never one that is mounted, or may be.
  */
 #include "config.h"
 
@@ -11,9 +12,11 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <glib/gstdio.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "store/prune-marks.h"
@@ -229,6 +232,37 @@ static void test_nameless(void)
     marks = marks_of(&t);
     g_assert_cmpint(look(&t, marks, enough), ==, -ECANCELED);
     qm_marks_free(marks);
+    tree_clear(&t);
+}
+
+/* What is open of another filesystem, and has the inode number of what is gone here, keeps no row.
+ */
+static void test_open_elsewhere(void)
+{
+    struct tree t = {.calls = 0};
+    struct qm_marks *marks;
+    struct qidmap_object object;
+    struct stat st;
+    struct statfs sfs;
+    int fd;
+
+    tree_setup(&t);
+    if (statfs(t.root, &sfs) == 0 && (unsigned long)(unsigned)sfs.f_type == OVERLAYFS_SUPER_MAGIC) {
+        g_test_skip("on an overlay a file does not tell by its device where it is");
+        tree_clear(&t);
+        return;
+    }
+    fd = open("/proc", O_PATH | O_CLOEXEC); /* inode 1, which no file in a folder has on disks */
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(fstat(fd, &st), ==, 0);
+    object = inode(st.st_ino);
+    marks = qm_marks_new();
+    qm_marks_add(marks, &object);
+    qm_marks_sort(marks);
+    g_assert_cmpint(look(&t, marks, NULL), ==, 0);
+    g_assert_false(qm_marks_get(marks, &object));
+    qm_marks_free(marks);
+    close(fd);
     tree_clear(&t);
 }
 
@@ -486,6 +520,7 @@ int main(int argc, char **argv)
     g_test_add_func("/prune/busy", test_busy);
     g_test_add_func("/prune/nameless", test_nameless);
     g_test_add_func("/prune/nameless-moved", test_nameless_moved);
+    g_test_add_func("/prune/open-elsewhere", test_open_elsewhere);
     g_test_add_func("/prune/asked", test_asked);
     g_test_add_func("/prune/compacted", test_compacted);
     g_test_add_func("/prune/unseen", test_unseen);
