@@ -27,6 +27,8 @@
 #define LINK_FID 7u
 #define MARK_FID 8u
 
+#define DEEP "d/1/2/3/4" /* no depth shall cost more */
+
 /* What a thread does for itself, not for a request. */
 static const char *const own[] = {
     "futex",           "clock_nanosleep", "epoll_wait", "epoll_ctl", "write",  "poll",
@@ -66,6 +68,22 @@ static void do_clone(void)
 static void do_walk(void)
 {
     expect(client_walk_path(c, DIR_FID, NEW_FID, "file", NULL));
+}
+
+static void walk_deep(void)
+{
+    expect(client_walk_path(c, ROOT_FID, LIST_FID, DEEP, NULL));
+}
+
+static void do_walk_up(void)
+{
+    expect(client_walk_path(c, LIST_FID, NEW_FID, "..", NULL));
+}
+
+static void clunk_deep(void)
+{
+    clunk_new();
+    expect(client_clunk(c, LIST_FID));
 }
 
 static void do_lopen(void)
@@ -276,6 +294,7 @@ static const struct step {
 } steps[] = {
     {"Twalk, no name", none, do_clone, clunk_new},
     {"Twalk, for each name", none, do_walk, clunk_new},
+    {"Twalk, to `..`", walk_deep, do_walk_up, clunk_deep},
     {"Tlopen", walk_file, do_lopen, clunk_new},
     {"Tlcreate", do_clone, do_lcreate, undo_lcreate},
     {"Tread", none, do_read, none},
@@ -482,6 +501,10 @@ static void test_calls(void)
     make_dir(s, "d");
     make_file(s, "d/file", "text");
     make_file(s, "d/one", "");
+    make_dir(s, "d/1");
+    make_dir(s, "d/1/2");
+    make_dir(s, "d/1/2/3");
+    make_dir(s, DEEP);
     g_assert_true(server_start(s));
     c = server_client(s);
     prepare();
