@@ -25,6 +25,9 @@
 /* So many steps up are taken at once. */
 #define UP_MAX 256
 
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452 /* the same on all machines that came after it */
+#endif
 #ifndef SYS_getxattrat
 #define SYS_getxattrat 464 /* the same on all machines that came after it */
 #endif
@@ -231,6 +234,39 @@ ssize_t path_getxattr(int fd, const char *name, void *value, size_t size)
     }
     n = getxattr(path_proc(fd, path), name, value, size);
     return n < 0 ? -errno : n;
+}
+
+int path_chmod(int fd, mode_t mode)
+{
+    static int no_call; /* atomic: before Linux 6.6 */
+    char room[NUMBER_SIZE];
+
+    if (!__atomic_load_n(&no_call, __ATOMIC_RELAXED)) {
+        if (syscall(SYS_fchmodat2, fd, "", mode, AT_EMPTY_PATH) == 0)
+            return 0;
+        if (errno != ENOSYS)
+            return -errno;
+        __atomic_store_n(&no_call, 1, __ATOMIC_RELAXED);
+    }
+    return fchmodat(proc_fd, number(fd, room), mode, 0) < 0 ? -errno : 0;
+}
+
+int path_set_times(int fd, const struct timespec times[2])
+{
+    static int no_flag; /* atomic: before Linux 5.8 */
+    char room[NUMBER_SIZE];
+
+    if (!__atomic_load_n(&no_flag, __ATOMIC_RELAXED)) {
+        if (utimensat(fd, "", times, AT_EMPTY_PATH) == 0)
+            return 0;
+        if (errno != EINVAL)
+            return -errno;
+    }
+    /* EINVAL may be for the times, too. */
+    if (utimensat(proc_fd, number(fd, room), times, 0) < 0)
+        return -errno;
+    __atomic_store_n(&no_flag, 1, __ATOMIC_RELAXED);
+    return 0;
 }
 
 int path_statx(int fd, struct statx *stx)

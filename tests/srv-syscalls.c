@@ -159,6 +159,20 @@ static void do_getattr(void)
     expect(client_getattr(c, FILE_FID, GETATTR_BASIC, &attr));
 }
 
+static void do_getattr_all(void)
+{
+    struct client_attr attr;
+
+    expect(client_getattr(c, FILE_FID, GETATTR_ALL, &attr));
+}
+
+static void do_times(void)
+{
+    struct client_attr attr = {.mtime = 1000};
+
+    expect(client_setattr(c, FILE_FID, SETATTR_MTIME | SETATTR_MTIME_SET, &attr));
+}
+
 static void do_chmod(void)
 {
     struct client_attr attr = {.mode = 0640};
@@ -306,7 +320,9 @@ static const struct step {
     {"Tunlinkat", before_unlinkat, do_unlinkat, none},
     {"Trenameat", none, do_renameat, none},
     {"Tgetattr", none, do_getattr, none},
+    {"Tgetattr, with generation", none, do_getattr_all, none},
     {"Tsetattr, mode", none, do_chmod, none},
+    {"Tsetattr, times", none, do_times, none},
     {"Tstatfs", none, do_statfs, none},
     {"Treaddir, the first", open_list, do_readdir, clunk_list},
     {"Treaddir, going on", before_readdir_on, do_readdir_on, clunk_list},
@@ -341,10 +357,12 @@ static gboolean is_own(const char *call)
 /* Names that are not the same on all kernels and machines. */
 static const char *plain_name(const char *call)
 {
-    static const char *const same[][2] = {{"getxattrat", "getxattr"},    {"chmod", "fchmodat"},
-                                          {"syscall_0x1d0", "getxattr"}, /* to an old strace */
-                                          {"newfstatat", "fstat"},       {"dup3", "fcntl"},
-                                          {"renameat", "renameat2"},     {"pread", "pread64"}};
+    static const char *const same[][2] = {
+        {"getxattrat", "getxattr"},    {"chmod", "fchmodat"},
+        {"fchmodat2", "fchmodat"},     {"syscall_0x1c4", "fchmodat"},
+        {"syscall_0x1d0", "getxattr"}, /* to an old strace */
+        {"newfstatat", "fstat"},       {"dup3", "fcntl"},
+        {"renameat", "renameat2"},     {"pread", "pread64"}};
 
     for (guint i = 0; i < G_N_ELEMENTS(same); i++)
         if (strcmp(same[i][0], call) == 0)
