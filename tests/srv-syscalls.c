@@ -19,14 +19,16 @@
 
 #define TIMES 7
 
-#define DIR_FID  2u
-#define FILE_FID 3u
-#define OPEN_FID 4u
-#define LIST_FID 5u
-#define NEW_FID  6u
-#define LINK_FID 7u
-#define MARK_FID 8u
-#define NAME_FID 9u /* of the same user, by name */
+#define DIR_FID   2u
+#define FILE_FID  3u
+#define OPEN_FID  4u
+#define LIST_FID  5u
+#define NEW_FID   6u
+#define LINK_FID  7u
+#define MARK_FID  8u
+#define NAME_FID  9u /* of the same user, by name */
+#define OTHER_FID 10u
+#define OTHER_UID 12345u /* nobody knows it: only root's daemon becomes it */
 
 #define DEEP "d/1/2/3/4" /* no depth shall cost more */
 
@@ -139,6 +141,19 @@ static void do_read(void)
     g_autoptr(GByteArray) data = NULL;
 
     expect(client_read(c, OPEN_FID, 0, 4096, &data));
+}
+
+static void walk_other(void)
+{
+    expect(client_walk_path(c, OTHER_FID, NEW_FID, "d/file", NULL));
+    expect(client_lopen(c, NEW_FID, L_RDONLY, NULL));
+}
+
+static void do_read_other(void)
+{
+    g_autoptr(GByteArray) data = NULL;
+
+    expect(client_read(c, NEW_FID, 0, 4096, &data));
 }
 
 static void do_write(void)
@@ -320,6 +335,8 @@ static const struct step {
     {"Tlopen", walk_file, do_lopen, clunk_new},
     {"Tlcreate", do_clone, do_lcreate, undo_lcreate},
     {"Tread", none, do_read, none},
+    {"Tread, another user's", walk_other, do_read_other, clunk_new},
+    {"Tclunk, another user's", walk_other, clunk_new, none},
     {"Twrite", none, do_write, none},
     {"Tfsync", none, do_fsync, none},
     {"Tclunk", walk_file, clunk_new, none},
@@ -498,12 +515,13 @@ static pid_t look_at(struct server *s, const char *log)
     return 0;
 }
 
-static void attach_by_name(struct server *s)
+static void attach_more(struct server *s)
 {
     struct client_qid qid;
 
     expect(client_rpc(c, TATTACH, "ddssd", NAME_FID, NOFID, g_get_user_name(), s->aname, NOFID, "Q",
                       &qid));
+    expect(client_attach(c, OTHER_FID, geteuid() == 0 ? OTHER_UID : geteuid(), s->aname, NULL));
 }
 
 static void prepare(void)
@@ -556,7 +574,7 @@ static void test_calls(void)
     g_assert_true(server_start(s));
     c = server_client(s);
     prepare();
-    attach_by_name(s);
+    attach_more(s);
     has_xattr = client_setxattr(c, FILE_FID, "user.test", "value", 5, 0) == 0;
     log = g_build_filename(s->tmp, "strace", NULL);
     tracer = look_at(s, log);
