@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # Promise: the control socket is the daemon's and root's alone, replaces that of a dead daemon and
-# never a living one's, and goes with the daemon. qidmapctl finds it by the store. What changes ids is
+# never a living one's, and goes with the daemon; what killed ones left in the run folder goes with the next
+# that starts. qidmapctl finds it by the store. What changes ids is
 # done when no client sees it, and refused else; afterwards new clients see what the verb said, and
 # ids of everything else are as before. Each verb, with the daemon killed at random points, leaves the
 # old state or the new one, whole.
@@ -68,6 +69,57 @@ if have_root && id nobody >/dev/null 2>&1; then
 else
     skip "a daemon of a user" "no root"
 fi
+
+# ---- what killed daemons leave -------------------------------------------------------------------
+
+run_dir=/run/qidmap
+have_root || run_dir=$XDG_RUNTIME_DIR/qidmap
+another() { # NAME ARG...
+    local name=$1
+    shift
+    start_qidmapd --export "tree=$tree" --store memory: --listen "unix:$tmp/$name" "$@" ||
+        bail_out "qidmapd did not start: $(cat "$qidmapd_log")"
+}
+another living
+living=$qidmapd_pid
+another first
+first=$qidmapd_pid
+stop_qidmapd KILL
+check "a killed daemon leaves its socket" test -S "$run_dir/control-$first"
+another second --control "$tmp/elsewhere"
+second=$qidmapd_pid
+check_fails "the next one, whatever its number, takes it away" test -e "$run_dir/control-$first"
+stop_qidmapd KILL
+is "$(readlink "$run_dir/at-$second")" "$tmp/elsewhere" "or the link to it"
+another third --control "$tmp/elsewhere"
+check_fails "which goes, too, though another daemon answers there now" test -L "$run_dir/at-$second"
+is "$(readlink "$run_dir/at-$qidmapd_pid")" "$tmp/elsewhere" "its own link is there"
+is "$("$call" "$run_dir/control-$living" '{"verb":"sessions"}' 2>&1)" '{"result":{"sessions":[]}}' \
+    "and the socket of a daemon that lives"
+# By hand: no number of a process, or no socket.
+ln -s nowhere "$run_dir/at-0$second" && : >"$run_dir/control-$first"
+if unshare -pf sh -c 'echo 2 >/proc/sys/kernel/ns_last_pid' 2>/dev/null; then
+    inside=$first # a number that no process has outside
+    mkfifo "$tmp/inside-ready"
+    unshare -pf --kill-child sh -c "echo $((inside - 1)) >/proc/sys/kernel/ns_last_pid
+        '$(qidmapd_program)' --export 'tree=$tree' --store memory: --listen 'unix:$tmp/inside' \
+        --control '$tmp/inside-control' --ready-fd 9 9>'$tmp/inside-ready' & wait" >"$tmp/inside.log" 2>&1 &
+    outside=$!
+    read -r -t 60 word <"$tmp/inside-ready" || bail_out "no daemon in a namespace: $(cat "$tmp/inside.log")"
+    stop_qidmapd
+    another third --control "$tmp/elsewhere"
+    is "$(readlink "$run_dir/at-$inside")" "$tmp/inside-control" "a number of another namespace is not judged by ours"
+    kill -KILL "$outside"
+    wait "$outside" 2>/dev/null
+elif have_root; then
+    tap_diag "no namespace of processes, or no way to choose a number in it"
+else
+    skip "a number of another namespace is not judged by ours" "no root"
+fi
+stop_qidmapd
+check "what is none of a daemon's stays" test -L "$run_dir/at-0$second" -a -f "$run_dir/control-$first"
+rm "$run_dir/at-0$second" "$run_dir/control-$first"
+stop_qidmapd TERM "$living"
 
 # ---- verbs ---------------------------------------------------------------------------------------
 
