@@ -21,7 +21,8 @@
 
 struct look {
     char *path;
-    int fd;      /* -1: a directory, by its path; or handed back */
+    bool opens;  /* a file, by its path; `fd` is then the result, or a negative errno */
+    int fd;      /* or else a file that is open; -1: a directory, by its path; or handed back */
     GArray *fds; /* others that came while it hangs; NULL: none */
     bool done, left;
     struct look *next; /* of those that are left */
@@ -81,15 +82,24 @@ static void look_at_file(int fd)
     }
 }
 
+static int open_file(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+    return fd >= 0 ? fd : -errno;
+}
+
 static void *look_main(void *data)
 {
     struct look *look = data;
     bool left;
 
+    if (look->opens)
+        look->fd = open_file(look->path);
+    else if (look->fd < 0)
+        look_at_dir(look->path);
     if (look->fd >= 0)
         look_at_file(look->fd);
-    else
-        look_at_dir(look->path);
     pthread_mutex_lock(&lock);
     left = look->left;
     look->done = true;
@@ -136,20 +146,21 @@ static int begin(struct look *look)
     return -failed;
 }
 
-/* With the lock held. Lets go of the look, and frees it where it is done. */
+/* With the lock held. Lets go of the look, and frees it where it is done. 0, or what was opened. */
 static int wait_for(struct look *look)
 {
     struct timespec end;
-    int error = 0;
+    int error = 0, result;
 
     clock_gettime(CLOCK_MONOTONIC, &end);
     end.tv_sec += REACH_SECONDS;
     while (!look->done && !stopping && error == 0)
         error = -pthread_cond_timedwait(&changed, &lock, &end);
     if (look->done) {
+        result = look->opens ? look->fd : 0;
         look->fd = -1;
         look_free(look);
-        return 0;
+        return result;
     }
     look->left = true;
     look->next = hung;
@@ -157,14 +168,15 @@ static int wait_for(struct look *look)
     return stopping ? -ECANCELED : -ETIMEDOUT;
 }
 
-static int reach(const char *path, int fd)
+static int reach(const char *path, bool opens, int fd)
 {
     struct look *look, *before;
-    int error;
+    int result;
 
     pthread_once(&once, init);
     look = g_new0(struct look, 1);
     look->path = g_strdup(path);
+    look->opens = opens;
     look->fd = fd;
     pthread_mutex_lock(&lock);
     before = find_hung(path);
@@ -172,23 +184,28 @@ static int reach(const char *path, int fd)
         leave_fd(before, fd);
         look->fd = -1;
     }
-    error = stopping ? -ECANCELED : before != NULL ? -ETIMEDOUT : begin(look);
-    if (error != 0)
+    result = stopping ? -ECANCELED : before != NULL ? -ETIMEDOUT : begin(look);
+    if (result != 0)
         look_free(look);
     else
-        error = wait_for(look);
+        result = wait_for(look);
     pthread_mutex_unlock(&lock);
-    return error;
+    return result;
 }
 
 int reach_dir(const char *path)
 {
-    return reach(path, -1);
+    return reach(path, false, -1);
 }
 
 int reach_file(const char *path, int fd)
 {
-    return reach(path, fd);
+    return reach(path, false, fd);
+}
+
+int reach_open(const char *path)
+{
+    return reach(path, true, -1);
 }
 
 void reach_stop(void)

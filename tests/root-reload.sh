@@ -269,6 +269,19 @@ for isolate in no yes; do
         check "and says so" grep -q "$tmp/dead: .* was killed" "$tmp/answer"
     fi
     ends_soon "isolate=$isolate: a daemon ends in order while a reload waits for a dead filesystem"
+    conf "a=$tmp/a"
+    sed -i "s/^isolate=.*/isolate=$isolate/" "$conf"
+    start_qidmapd --config "$conf" || bail_out "qidmapd does not start: $(tail -3 "$qidmapd_log")"
+    rm "$conf" && ln -s "$tmp/dead/conf" "$conf"
+    if [ -n "${RELOAD_DEAD:-}" ]; then
+        reload
+        exits 3 "isolate=$isolate: a configuration file that is a link into it is refused"
+        complains "$conf: its filesystem does not answer" "and named"
+        is "$(ids a)" "$a" "what was served is served"
+        rm "$conf" && ln -s "$tmp/dead/other" "$conf"
+    fi
+    ends_soon "isolate=$isolate: or for a configuration file that is a link into it"
+    rm "$conf"
     kill -KILL "$dead"
     umount "$tmp/dead"
 done
