@@ -90,6 +90,25 @@ reload
 settled() { [ "$(mounts)" = "$first" ]; }
 check "and the daemon has the mounts of before" wait_until 60 settled
 
+# ---- a store that is to be made: nothing beside it comes along, and nothing of it stays
+conf "a=$tmp/a" "b=$tmp/place/b"
+sed -i "s,$tmp/stores/b,$tmp/place/new," "$conf"
+reload
+exits 0 "a store that is to be made"
+check "it is made" test -s "$tmp/place/new/current"
+is "$(stat -c %a "$tmp/place/new")" 700 "for nobody else"
+is "$(mounts | grep -xF -e "$tmp/place" -e "$tmp/place/new")" "$tmp/place/new" "of the folder that it is in nothing else is seen"
+ids b >"$tmp/seen"
+conf "a=$tmp/a" "b=$tmp/place/b"
+reload
+exits 0 "another store in its place, the export beside it being served on"
+only_b() { [ "$(mounts)" = "$(printf '%s\n' "$first" "$tmp/place/b" "$tmp/place/b/sub" "$tmp/stores/b" | sort)" ]; }
+check "it is not left mounted" wait_until 20 only_b
+is "$(ids b)" "$b" "the ids are those of the store"
+conf "a=$tmp/a"
+reload
+check "the daemon has the mounts of before" wait_until 60 settled
+
 # ---- ids of memory: last as long as the daemon
 mkdir -p "$tmp/m/x" "$tmp/m/y"
 with_memory() {
