@@ -172,6 +172,41 @@ wait "$waiting"
 is "$(cat "$tmp/waited")" "$(cat "$tmp/ids")" "and it is served"
 wait_until 60 no_sessions || bail_out "the session does not end"
 
+# Who has been accepted, and is no session yet, counts as one: he would be cut off.
+stop_qidmapd
+inject=$builddir/tests/lib/.libs/inject.so
+begin=$tree/begin
+[ -e "$inject" ] || bail_out "no $inject: run make check first"
+rm -f "$tmp/accepted"
+: >"$begin"
+LD_PRELOAD=$inject QIDMAP_INJECT="begin=$begin calls=accept path=$tmp/socket nth=1 error=PAUSE log=$tree/accepted" \
+    serve_tree --control "$control"
+threads() { ls "/proc/$qidmapd_pid/task" | wc -l; }
+asked() { process_gone "$holding" || [ "$(threads)" -gt "$before" ]; } # each client of the socket has a thread
+come one
+check "a client is being accepted" wait_until 60 test -s "$tree/accepted"
+is "$(ask '{"verb":"sessions"}')" '{"result":{"sessions":[]}}' "and has no session yet"
+before=$(threads)
+"$ctl" hold --control "$control" >"$tmp/held.err" 2>&1 &
+holding=$!
+if [ -n "${CONTROL_KILLS:-}" ]; then # check --long: until it is given up, after a second
+    wait "$holding"
+    is "$?" 1 "hold is refused while it stays so"
+    rm "$begin"
+else
+    wait_until 60 asked
+    sleep 0.1
+    rm "$begin"
+    wait "$holding"
+    is "$?" 1 "hold waits for it, and is refused"
+fi
+check "which says why" grep -q "there is 1 session" "$tmp/held.err"
+check "the client is served" wait_until 60 grep -q 'one$' "$tmp/held.out"
+release
+stop_qidmapd
+rm -f "$tree/accepted"
+serve_tree --control "$control"
+
 # ---- ids -----------------------------------------------------------------------------------------
 
 hold one
