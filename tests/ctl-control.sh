@@ -42,6 +42,20 @@ run fs retire --store "$store" 1 --yes
 exits 3 "without a socket, verbs that write are refused"
 complains "$qidmapd_pid qidmapd\), and has no control socket" "and the daemon is named"
 stop_qidmapd
+# A program of that name that does not keep SIGHUP, as a daemon between exec and its first line.
+cp "$(command -v bash)" "$tmp/qidmapd"
+mkfifo "$tmp/pipe"
+"$tmp/qidmapd" -c 'read -r _' <"$tmp/pipe" &
+starting=$!
+exec 7>"$tmp/pipe"
+named() { [ "$(cat "/proc/$starting/comm")" = qidmapd ]; }
+wait_until 60 named || bail_out "no program of that name"
+run reload --pid "$starting"
+exits 3 "SIGHUP is not sent to a daemon that is just starting"
+complains "process $starting is just starting" "which is told"
+check_fails "it lives" process_gone "$starting"
+exec 7>&-
+wait "$starting"
 XDG_RUNTIME_DIR=$tmp/run
 mkdir -m 700 "$XDG_RUNTIME_DIR"
 export XDG_RUNTIME_DIR
