@@ -41,6 +41,9 @@ serve_tree --control none
 run fs retire --store "$store" 1 --yes
 exits 3 "without a socket, verbs that write are refused"
 complains "$qidmapd_pid qidmapd\), and has no control socket" "and the daemon is named"
+run reload --pid "$qidmapd_pid"
+exits 0 "but it can be told by SIGHUP"
+check "and reads its configuration again" wait_until 60 grep -q "the configuration is not taken" "$qidmapd_log"
 stop_qidmapd
 # A program of that name that does not keep SIGHUP, as a daemon between exec and its first line.
 cp "$(command -v bash)" "$tmp/qidmapd"

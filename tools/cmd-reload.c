@@ -35,12 +35,10 @@ static gboolean is_daemon(gint64 pid)
     return g_file_get_contents(path, &name, NULL, NULL) && strcmp(g_strchomp(name), "qidmapd") == 0;
 }
 
-/* Whether it keeps the signal until it can do what that asks for; one that is just being started
- * would be ended by it. */
-static gboolean keeps_hup(gint64 pid)
+/* Whether a thread has the signal blocked. */
+static gboolean thread_keeps_hup(const char *tasks, const char *thread)
 {
-    g_autofree char *path = g_strdup_printf("/proc/%" G_GINT64_FORMAT "/status", pid);
-    g_autofree char *status = NULL;
+    g_autofree char *path = g_build_filename(tasks, thread, "status", NULL), *status = NULL;
     const char *blocked;
 
     if (!g_file_get_contents(path, &status, NULL, NULL)) {
@@ -49,6 +47,22 @@ static gboolean keeps_hup(gint64 pid)
     blocked = strstr(status, "\nSigBlk:");
     return blocked != NULL &&
            (g_ascii_strtoull(blocked + strlen("\nSigBlk:"), NULL, 16) & 1u << (SIGHUP - 1)) != 0;
+}
+
+/* Whether it keeps the signal until it can do what that asks for: one that is just being started
+ * would be ended by it. A thread that waits for the signal does not show it as blocked, but the
+ * others do. */
+static gboolean keeps_hup(gint64 pid)
+{
+    g_autofree char *tasks = g_strdup_printf("/proc/%" G_GINT64_FORMAT "/task", pid);
+    g_autoptr(GDir) dir = g_dir_open(tasks, 0, NULL);
+    const char *thread;
+    gboolean keeps = FALSE;
+
+    while (dir != NULL && !keeps && (thread = g_dir_read_name(dir)) != NULL) {
+        keeps = thread_keeps_hup(tasks, thread);
+    }
+    return keeps;
 }
 
 /* For a daemon without a control socket: there is no answer. */
