@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A thread for each look. One that hangs is left to itself, and frees what it has when it comes
- * back; while it does not, its path is not tried again, so that there is one such thread for each.
+ * back; while it does not, its path is not tried again, so that there is one such thread for each,
+ * and a few where a file is to be opened.
  * See reach.h.
  */
 #include "config.h"
@@ -18,6 +19,8 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#define OPENS_MAX 8 /* that hang at one path */
 
 struct look {
     char *path;
@@ -125,6 +128,17 @@ static struct look *find_hung(const char *path)
     return look;
 }
 
+/* With the lock held. A link to a dead filesystem may lead elsewhere by now, so that a file is
+ * tried again; but not without end. */
+static bool may_try_again(const char *path, bool opens)
+{
+    unsigned count = 0;
+
+    for (const struct look *look = hung; look != NULL; look = look->next)
+        count += strcmp(look->path, path) == 0;
+    return count == 0 || (opens && count < OPENS_MAX);
+}
+
 /* With the lock held. */
 static void leave_fd(struct look *look, int fd)
 {
@@ -184,7 +198,7 @@ static int reach(const char *path, bool opens, int fd)
         leave_fd(before, fd);
         look->fd = -1;
     }
-    result = stopping ? -ECANCELED : before != NULL ? -ETIMEDOUT : begin(look);
+    result = stopping ? -ECANCELED : may_try_again(path, opens) ? begin(look) : -ETIMEDOUT;
     if (result != 0)
         look_free(look);
     else

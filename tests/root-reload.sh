@@ -275,6 +275,7 @@ for isolate in no yes; do
         sed -i "s/^isolate=.*/isolate=$isolate/" "$conf"
         reload
         kill -STOP "$dead"
+        sleep 1.5 # what the kernel knows of it from when it answered is forgotten
         conf "a=$tmp/a" "dead=$tmp/dead"
         sed -i "s/^isolate=.*/isolate=$isolate/" "$conf"
     fi
@@ -296,8 +297,13 @@ for isolate in no yes; do
         reload
         exits 3 "isolate=$isolate: a configuration file that is a link into it is refused"
         complains "$conf: its filesystem does not answer" "and named"
+        rm "$conf"
+        conf "a=$tmp/a" "b=$tmp/place/b"
+        sed -i "s/^isolate=.*/isolate=$isolate/" "$conf"
+        reload
+        exits 0 "a file in its place is taken"
         is "$(ids a)" "$a" "what was served is served"
-        rm "$conf" && ln -s "$tmp/dead/other" "$conf"
+        rm "$conf" && ln -s "$tmp/dead/conf" "$conf"
     fi
     ends_soon "isolate=$isolate: or for a configuration file that is a link into it"
     rm "$conf"
