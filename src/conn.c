@@ -545,7 +545,7 @@ void conn_taken(struct conn *conn)
 {
     send_gathered(conn);
     conn->apart = APART;
-    worker_queue(conn);
+    worker_queue_taken(conn);
 }
 
 /* To a message that was thrown away. */
