@@ -140,17 +140,17 @@ static void queue_add(GQueue *queue, void *item, unsigned most)
 
 void worker_queue(struct conn *conn)
 {
-    queue_add(&pool.queue, conn, pool.max);
+    queue_add(&pool.queue, conn, pool.few);
 }
 
-void worker_queue_taken(struct conn *conn)
+void worker_queue_first(struct conn *conn)
 {
-    queue_add(&pool.queue, conn, pool.few);
+    queue_add(&pool.queue, conn, pool.max);
 }
 
 void worker_queue_request(struct request *request)
 {
-    queue_add(&pool.ready, request, pool.max);
+    queue_add(&pool.ready, request, pool.few);
 }
 
 bool worker_is_wanted(void)

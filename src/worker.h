@@ -43,9 +43,8 @@ int worker_epoll(void);
 /* Gives the reader role, which the caller has, to some other worker. */
 void worker_queue(struct conn *conn);
 
-/* The same for a role that the monitor took: that alone is no reason for more than a few threads.
- */
-void worker_queue_taken(struct conn *conn);
+/* The same by a worker before a request that will take long: others take its place. */
+void worker_queue_first(struct conn *conn);
 
 /* Gives a request that can run now to some worker. */
 void worker_queue_request(struct request *request);
