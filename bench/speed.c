@@ -142,41 +142,74 @@ static void run_stream(gboolean write)
     line(name, "tcp", ratio(ours, diods), "x diod", write ? 1.2 : 1.5, TRUE);
 }
 
-/* The floor shows what the machine and this client, whose threads are as many, make of 64. */
-static double connections_of(const struct peer *peer)
+/* What a peer does for few connections and for many, round by round. */
+struct crowd {
+    const struct peer *peer; /* NULL: it is not here */
+    GArray *few, *many, *few_cpu, *many_cpu, *own;
+};
+
+static void crowd_begin(struct crowd *crowd, const struct peer *peer)
 {
-    g_autoptr(GArray) few = doubles(), many = doubles(), few_cpu = doubles();
-    g_autoptr(GArray) many_cpu = doubles(), own = doubles();
-
-    if (peer == NULL)
-        return 0;
-    for (int round = 0; round < MAX(opt.rounds / 3, 3); round++) {
-        struct speed_many one = speed_connections(peer, 8, opt.slice * 2);
-
-        note(few, one.rate);
-        note(few_cpu, one.cpu);
-        one = speed_connections(peer, 64, opt.slice * 2);
-        note(many, one.rate);
-        note(many_cpu, one.cpu);
-        note(own, one.client_cpu);
-    }
-    printf("connections, %s, %s: 8 get %.0f answers/s (CPU %.2f us each), 64 get %.0f (%.2f; "
-           "%.2f of the client)\n",
-           peer->name, peer->transport, median(few), median(few_cpu), median(many),
-           median(many_cpu), median(own));
-    return ratio(many, few);
+    *crowd = (struct crowd){peer, doubles(), doubles(), doubles(), doubles(), doubles()};
 }
 
+static void crowd_ask(struct crowd *crowd)
+{
+    struct speed_many one;
+
+    if (crowd->peer == NULL)
+        return;
+    one = speed_connections(crowd->peer, 8, opt.slice * 2);
+    note(crowd->few, one.rate);
+    note(crowd->few_cpu, one.cpu);
+    one = speed_connections(crowd->peer, 64, opt.slice * 2);
+    note(crowd->many, one.rate);
+    note(crowd->many_cpu, one.cpu);
+    note(crowd->own, one.client_cpu);
+}
+
+/* Returns the rate of many to that of few. */
+static double crowd_end(struct crowd *crowd)
+{
+    double of = 0;
+
+    if (crowd->peer != NULL) {
+        printf("connections, %s, %s: 8 get %.0f answers/s (CPU %.2f us each), 64 get %.0f (%.2f; "
+               "%.2f of the client)\n",
+               crowd->peer->name, crowd->peer->transport, median(crowd->few),
+               median(crowd->few_cpu), median(crowd->many), median(crowd->many_cpu),
+               median(crowd->own));
+        of = ratio(crowd->many, crowd->few);
+    }
+    g_array_unref(crowd->few);
+    g_array_unref(crowd->many);
+    g_array_unref(crowd->few_cpu);
+    g_array_unref(crowd->many_cpu);
+    g_array_unref(crowd->own);
+    return of;
+}
+
+/* The floor shows what the machine and this client, whose threads are as many, make of 64. */
 static void run_connections(void)
 {
     static const char *const transports[] = {"unix", "tcp"};
 
     for (guint t = 0; t < G_N_ELEMENTS(transports) && wanted("connections"); t++) {
-        double floor = connections_of(find_peer("floor", transports[t]));
-        double ours = connections_of(find_peer("qidmapd", transports[t]));
+        struct crowd floor, ours, diods;
+        double limit, of;
 
-        connections_of(find_peer("diod", transports[t]));
-        line_floor("64 connections to 8, rate", transports[t], ours, "x", 1.0, TRUE, floor);
+        crowd_begin(&floor, find_peer("floor", transports[t]));
+        crowd_begin(&ours, find_peer("qidmapd", transports[t]));
+        crowd_begin(&diods, find_peer("diod", transports[t]));
+        for (int round = 0; round < MAX(opt.rounds / 2, 3); round++) {
+            crowd_ask(&floor);
+            crowd_ask(&ours);
+            crowd_ask(&diods);
+        }
+        limit = crowd_end(&floor);
+        of = crowd_end(&ours);
+        crowd_end(&diods);
+        line_floor("64 connections to 8, rate", transports[t], of, "x", 1.0, TRUE, limit);
     }
 }
 
