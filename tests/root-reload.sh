@@ -279,7 +279,7 @@ conf "a=$tmp/a"
 start_qidmapd --config "$conf" || bail_out "qidmapd does not start: $(tail -3 "$qidmapd_log")"
 outside=$(pgrep -P "$qidmapd_pid")
 kill -KILL "$outside"
-wait_until 20 process_gone "$outside"
+wait_until 60 process_gone "$outside"
 echo nonsense >>"$conf"
 reload
 complains "$conf:8: expected" "without the process outside a mistake is named"
@@ -302,7 +302,7 @@ if command -v setpriv >/dev/null; then
     sed -i 's/^isolate=.*/isolate=auto/' "$conf"
     reload
     exits 0 "a reload takes an export out"
-    check "then the host can unmount its disk, too" wait_until 20 gone
+    check "then the host can unmount its disk, too" wait_until 60 gone
     check_fails "no process outside is missed" grep "has ended" "$qidmapd_log"
     stop_qidmapd
     is "$qidmapd_status" 0 "it ends in order"

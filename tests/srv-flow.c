@@ -148,7 +148,7 @@ static guint count_of(const char *text, const char *what)
 /* One that waits, and one that does not, are counted and traced like every message. */
 static void flush_is_told(struct fixture *f, gconstpointer data)
 {
-    gint64 deadline = g_get_monotonic_time() + 30 * G_TIME_SPAN_SECOND;
+    gint64 deadline = g_get_monotonic_time() + 60 * G_TIME_SPAN_SECOND;
     g_autofree char *log = NULL;
     guint32 slow;
     int lease = take_lease(f->s, "slow");
@@ -713,7 +713,7 @@ static guint lowest_free(struct server *s)
 static void without_descriptors(struct fixture *f, gconstpointer data)
 {
     struct client *c, *clients[20];
-    gint64 deadline = g_get_monotonic_time() + 30 * G_TIME_SPAN_SECOND;
+    gint64 deadline = g_get_monotonic_time() + 60 * G_TIME_SPAN_SECOND;
     struct rlimit old, less;
     guint refused = 0;
     int result;
