@@ -16,7 +16,10 @@ gboolean qid_xattr_is_hidden(const char *name)
         "user.qidmap.",
         "user.virtfs.",
     };
+    const char *dot = strchr(name, '.');
 
+    if (dot == NULL || strchr("qQvV", dot[1]) == NULL) /* nearly every name, for each use of it */
+        return FALSE;
     for (gsize i = 0; i < G_N_ELEMENTS(prefixes); i++) {
         gsize size = strlen(prefixes[i]) - 1;
         if (g_ascii_strncasecmp(name, prefixes[i], size) == 0 &&

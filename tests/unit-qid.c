@@ -339,7 +339,12 @@ static void test_hidden(void)
     g_assert_true(qid_xattr_is_hidden("user.qidmap.marker"));
     g_assert_true(qid_xattr_is_hidden("user.virtfs.uid"));
     g_assert_true(qid_xattr_is_hidden("user.virtfs.system.qidmap.0"));
+    g_assert_true(qid_xattr_is_hidden("User.QIDMAP.marker"));
+    g_assert_true(qid_xattr_is_hidden("TRUSTED.qidmap"));
+    g_assert_true(qid_xattr_is_hidden("user.VirtFS.uid"));
     g_assert_false(qid_xattr_is_hidden("user.virtfsx"));
+    g_assert_false(qid_xattr_is_hidden("user.x.qidmap"));
+    g_assert_false(qid_xattr_is_hidden("user."));
     g_assert_false(qid_xattr_is_hidden("user.comment"));
     g_assert_false(qid_xattr_is_hidden("system.posix_acl_access"));
     g_assert_false(qid_xattr_is_hidden(""));
