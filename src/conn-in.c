@@ -129,11 +129,17 @@ static ssize_t receive(struct conn *conn, uint8_t *bytes, size_t size)
     bool blocking = worker_block_begin();
     ssize_t n;
 
+    /* There was no more a moment ago: epoll tells when there is, and is to be told anyway. */
+    if (!blocking && conn->drained) {
+        conn->drained = false;
+        return 0;
+    }
     do
         n = call_recv(conn->fd, bytes, size, blocking ? 0 : MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
     if (blocking)
         worker_block_end();
+    conn->drained = n > 0 && (size_t)n < size;
     if (n > 0) {
         conn->in_count += (uint64_t)n;
         return n;

@@ -524,7 +524,7 @@ static bool serve_request(struct conn *conn, struct request *request, struct wor
             if (conn->apart > 0)
                 conn->apart--;
             send_gathered(conn);
-            worker_queue(conn);
+            worker_queue_first(conn);
             kept = false;
             run(conn, request, worker);
         } else

@@ -27,8 +27,8 @@
 #include "src/listen.h"
 #include "src/log.h"
 #include "src/privs.h"
+#include "src/run-dir.h"
 
-#define DIR_NAME    "qidmap"
 #define PROGRESS_US 200000
 
 struct verb {
@@ -46,7 +46,7 @@ struct control_client {
 struct control {
     char *path;
     struct listener *listener;
-    int sign_fd; /* the run directory, where a link leads to a path that was configured; -1: none */
+    struct run_dir *run_dir; /* NULL: none */
     int wake_fd;
     bool started;
     pthread_t thread;
@@ -506,70 +506,6 @@ static void *accept_main(void *data)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-/* NULL: there is none. */
-static char *run_dir(void)
-{
-    const char *runtime = geteuid() == 0 ? "/run" : g_getenv("XDG_RUNTIME_DIR");
-    g_autofree char *dir = NULL;
-    struct stat st;
-
-    if (runtime == NULL || runtime[0] != '/')
-        return NULL;
-    dir = g_build_filename(runtime, DIR_NAME, NULL);
-    if (mkdir(dir, 0755) < 0 && errno != EEXIST)
-        return NULL;
-    /* Whoever may write there could put a socket of his own in the place of ours. */
-    if (lstat(dir, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
-        (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-        return NULL;
-    return g_steal_pointer(&dir);
-}
-
-/* A path of our own; NULL: there is no place for it. */
-static char *default_path(void)
-{
-    g_autofree char *dir = run_dir();
-
-    return dir != NULL ? g_strdup_printf("%s/control-%ld", dir, (long)getpid()) : NULL;
-}
-
-/* ---- the link to a socket in another place ----------------------------------------------------
- */
-
-static void sign_name(char *name, size_t size)
-{
-    g_snprintf(name, (gulong)size, "at-%ld", (long)getpid());
-}
-
-/* Who knows the process alone finds the socket by this, as `qidmapctl reload --pid` does. One of an
- * earlier process with this number, that was killed, goes in any case. */
-static int put_sign(const char *path)
-{
-    g_autofree char *dir = run_dir();
-    int fd = dir != NULL ? open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
-    char name[32];
-
-    if (fd < 0)
-        return -1;
-    sign_name(name, sizeof name);
-    unlinkat(fd, name, 0);
-    if (path != NULL && symlinkat(path, fd, name) == 0)
-        return fd;
-    close(fd);
-    return -1;
-}
-
-static void remove_sign(int fd)
-{
-    char name[32];
-
-    if (fd < 0)
-        return;
-    sign_name(name, sizeof name);
-    unlinkat(fd, name, 0);
-    close(fd);
-}
-
 static struct listener *listen_at(const char *path, GError **error)
 {
     g_autofree char *text = g_strdup_printf("unix:%s,mode=0600", path);
@@ -586,18 +522,25 @@ gboolean control_open(const char *path, struct control **control, GError **error
     g_autofree char *place = NULL;
     g_autoptr(GError) problem = NULL;
     struct listener *listener;
+    struct run_dir *dir;
 
     *control = NULL;
+    dir = run_dir_open(); /* what is left there goes in any case */
     if (path != NULL && strcmp(path, "none") == 0) {
-        put_sign(NULL);
+        run_dir_close(dir);
         return TRUE;
     }
-    place = path != NULL ? g_strdup(path) : default_path();
+    if (path != NULL)
+        place = g_strdup(path);
+    else if (dir != NULL)
+        place = run_dir_socket(dir);
     if (place == NULL) {
         log_info("there is no place for a control socket: give --control PATH, or none");
         return TRUE;
     }
     listener = listen_at(place, &problem);
+    if (listener == NULL)
+        run_dir_close(dir);
     if (listener == NULL && path == NULL) {
         log_warning("there is no control socket: %s", problem->message);
         return TRUE;
@@ -607,7 +550,9 @@ gboolean control_open(const char *path, struct control **control, GError **error
     *control = g_new0(struct control, 1);
     (*control)->path = g_steal_pointer(&place);
     (*control)->listener = listener;
-    (*control)->sign_fd = put_sign(path);
+    (*control)->run_dir = dir;
+    if (path != NULL && dir != NULL)
+        run_dir_link(dir, path);
     (*control)->wake_fd = -1;
     pthread_mutex_init(&(*control)->lock, NULL);
     pthread_cond_init(&(*control)->gone, NULL);
@@ -652,7 +597,7 @@ void control_stop(struct control *control)
     pthread_mutex_unlock(&control->lock);
     listen_unix_remove(control->listener);
     listener_free(control->listener);
-    remove_sign(control->sign_fd);
+    run_dir_close(control->run_dir);
     if (control->wake_fd >= 0)
         close(control->wake_fd);
     pthread_mutex_destroy(&control->lock);

@@ -55,6 +55,14 @@ static gboolean is_answered(const struct sockaddr_un *address)
     return answered;
 }
 
+bool listen_unix_is_answered(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    return g_strlcpy(address.sun_path, path, sizeof address.sun_path) >= sizeof address.sun_path ||
+           is_answered(&address);
+}
+
 static gboolean clear_way(const struct listen_spec *spec, const struct sockaddr_un *address,
                           GError **error)
 {

@@ -51,4 +51,7 @@ struct listener *listen_unix_open(const struct listen_spec *spec, GError **error
 void listen_unix_remove(struct listener *listener);
 void listener_free(struct listener *listener);
 
+/* Whether somebody answers on the socket at this path; in doubt true. */
+bool listen_unix_is_answered(const char *path);
+
 #endif

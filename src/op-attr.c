@@ -83,7 +83,7 @@ int op_getattr(struct request *request)
     if (error != 0)
         return error;
     valid = valid_of(&stx);
-    if ((request->msg.mask & P9_GETATTR_GEN) && qid_generation(fid->fd, &gen))
+    if ((request->msg.mask & P9_GETATTR_GEN) && qid_generation(fid->fd, &stx, &gen))
         valid |= P9_GETATTR_GEN;
     /* Every change of data or attributes moves ctime, at its granularity. */
     change = (uint64_t)stx.stx_ctime.tv_sec * 1000000000u + stx.stx_ctime.tv_nsec;
@@ -196,15 +196,15 @@ static int set_mode(const struct fid *fid, const struct wire_msg *msg)
 static int set_times(const struct fid *fid, const struct wire_msg *msg,
                      const struct timespec times[2])
 {
-    char path[PATH_PROC_SIZE];
+    int error = path_set_times(fid->fd, times);
 
-    if (utimensat(AT_FDCWD, path_proc(fid->fd, path), times, 0) == 0)
+    if (error == 0)
         return 0;
     /* "now", for one of them alone, is for the owner; see has_mode(). */
-    if (errno == EPERM && (msg->valid & P9_SETATTR_SIZE) &&
+    if (error == -EPERM && (msg->valid & P9_SETATTR_SIZE) &&
         !(msg->valid & (P9_SETATTR_ATIME_SET | P9_SETATTR_MTIME_SET)))
         return 0;
-    return -errno;
+    return error;
 }
 
 /* There is no one system call for all of it. The parts are done in this order, and what was done

@@ -22,6 +22,12 @@
 /* Deeper than any path that a kernel lets us build in reasonable time; ends loops of ours. */
 #define DEPTH_MAX 8192
 
+/* So many steps up are taken at once. */
+#define UP_MAX 256
+
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452 /* the same on all machines that came after it */
+#endif
 #ifndef SYS_getxattrat
 #define SYS_getxattrat 464 /* the same on all machines that came after it */
 #endif
@@ -173,28 +179,6 @@ static int check_beneath(const struct statx *root, int fd)
     return error;
 }
 
-int path_parent(const struct path_export *exp, int fd)
-{
-    struct statx root, here;
-    int up, again, error;
-
-    error = statx_of(exp->root_fd, &root);
-    if (error == 0)
-        error = statx_of(fd, &here);
-    if (error != 0)
-        return error;
-    up = same_place(&here, &root) ? path_dup(exp->root_fd) : lookup_parent(fd);
-    if (up < 0)
-        return up;
-    again = path_dup(up);
-    error = again < 0 ? again : check_beneath(&root, again);
-    if (error != 0) {
-        close(up);
-        return error;
-    }
-    return up;
-}
-
 #define NUMBER_SIZE 16
 
 /* The name of a descriptor below proc_fd: at each open, so not by printf. */
@@ -250,6 +234,39 @@ ssize_t path_getxattr(int fd, const char *name, void *value, size_t size)
     }
     n = getxattr(path_proc(fd, path), name, value, size);
     return n < 0 ? -errno : n;
+}
+
+int path_chmod(int fd, mode_t mode)
+{
+    static int no_call; /* atomic: before Linux 6.6 */
+    char room[NUMBER_SIZE];
+
+    if (!__atomic_load_n(&no_call, __ATOMIC_RELAXED)) {
+        if (syscall(SYS_fchmodat2, fd, "", mode, AT_EMPTY_PATH) == 0)
+            return 0;
+        if (errno != ENOSYS)
+            return -errno;
+        __atomic_store_n(&no_call, 1, __ATOMIC_RELAXED);
+    }
+    return fchmodat(proc_fd, number(fd, room), mode, 0) < 0 ? -errno : 0;
+}
+
+int path_set_times(int fd, const struct timespec times[2])
+{
+    static int no_flag; /* atomic: before Linux 5.8 */
+    char room[NUMBER_SIZE];
+
+    if (!__atomic_load_n(&no_flag, __ATOMIC_RELAXED)) {
+        if (utimensat(fd, "", times, AT_EMPTY_PATH) == 0)
+            return 0;
+        if (errno != EINVAL)
+            return -errno;
+    }
+    /* EINVAL may be for the times, too. */
+    if (utimensat(proc_fd, number(fd, room), times, 0) < 0)
+        return -errno;
+    __atomic_store_n(&no_flag, 1, __ATOMIC_RELAXED);
+    return 0;
 }
 
 int path_statx(int fd, struct statx *stx)
@@ -368,6 +385,83 @@ static char *below_root(char *path, const char *dir)
     if (len <= 1) /* `/`, or not known */
         return NULL;
     return strncmp(path, dir, len) == 0 && path[len] == '/' ? path + len + 1 : NULL;
+}
+
+/* How many names below the root `fd` stands, as far as its path tells. 0: none, or not known. */
+static unsigned depth_of(const struct path_export *exp, int fd)
+{
+    char path[PATH_MAX];
+    const char *rest = NULL;
+    unsigned depth = 0;
+
+    if (path_absolute(fd, path) != 0)
+        return 0;
+    if (!exp->is_subdir)
+        rest = below_root(path, exp->dir);
+    if (rest == NULL && below(exp, fd, path, true) == 0)
+        rest = path;
+    for (; rest != NULL && *rest != '\0'; rest = strchr(rest, '/')) {
+        rest += *rest == '/';
+        depth++;
+    }
+    return depth;
+}
+
+/* Whether so many steps up from the directory `fd` is the root. */
+static bool is_above(const struct statx *root, int fd, unsigned steps)
+{
+    int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC;
+    char way[UP_MAX * 3 + 1];
+    struct statx there;
+
+    for (unsigned i = 0; i < steps; i++)
+        memcpy(way + i * 3, "../", 3);
+    way[steps * 3] = '\0';
+    return statx(fd, way, steps == 0 ? flags | AT_EMPTY_PATH : flags,
+                 STATX_INO | STATX_TYPE | STATX_MNT_ID, &there) == 0 &&
+           same_place(&there, root);
+}
+
+/* At the root, or where the path of `fd` says nothing. */
+static int parent_by_steps(const struct path_export *exp, const struct statx *root, int fd)
+{
+    struct statx here;
+    int up, again, error;
+
+    error = statx_of(fd, &here);
+    if (error != 0)
+        return error;
+    up = same_place(&here, root) ? path_dup(exp->root_fd) : lookup_parent(fd);
+    if (up < 0)
+        return up;
+    again = path_dup(up);
+    error = again < 0 ? again : check_beneath(root, again);
+    if (error != 0) {
+        close(up);
+        return error;
+    }
+    return up;
+}
+
+int path_parent(const struct path_export *exp, int fd)
+{
+    struct statx root;
+    unsigned depth;
+    int up, error;
+
+    error = statx_of(exp->root_fd, &root);
+    if (error != 0)
+        return error;
+    /* The path is a guess, as names may change; that the root is where it says is the proof. */
+    depth = depth_of(exp, fd);
+    if (depth > 0 && depth <= UP_MAX) {
+        up = lookup_parent(fd);
+        if (up >= 0 && is_above(&root, up, depth - 1))
+            return up;
+        if (up >= 0)
+            close(up);
+    }
+    return parent_by_steps(exp, &root, fd);
 }
 
 /* The directory of `path`, which is changed, and the name there, where that is what `fd` means.

@@ -58,6 +58,10 @@ const char *path_proc(int fd, char buffer[PATH_PROC_SIZE]);
 /* As getxattr(2), of what an O_PATH descriptor means: a size or a negative errno. */
 ssize_t path_getxattr(int fd, const char *name, void *value, size_t size);
 
+/* As fchmod(2) and futimens(2), of what an O_PATH descriptor means. 0 or a negative errno. */
+int path_chmod(int fd, mode_t mode);
+int path_set_times(int fd, const struct timespec times[2]);
+
 /* The statx of `fd` with all that a qid needs. 0 or a negative errno. */
 int path_statx(int fd, struct statx *stx);
 

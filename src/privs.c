@@ -110,11 +110,27 @@ static int set_caps(bool all)
     return syscall(SYS_capset, &header, caps) < 0 ? -errno : 0;
 }
 
+/* Whether the kernel has the groups of `user` for this thread. */
+static bool has_groups_of(const struct privs_user *user)
+{
+    return current_user != NULL && current_user->group_count == user->group_count &&
+           memcmp(current_user->groups, user->groups, sizeof(gid_t) * (size_t)user->group_count) ==
+               0;
+}
+
+static void set_current(struct privs_user *user)
+{
+    if (user != current_user) {
+        privs_user_unref(current_user);
+        current_user = privs_user_ref(user);
+    }
+}
+
 static int set_ids(struct privs_user *user, uint32_t gid)
 {
     bool known = current_user != NULL;
 
-    if (user != current_user) {
+    if (!has_groups_of(user)) {
         if (syscall(CALL_SETGROUPS, user->group_count, user->groups) < 0)
             return -errno;
     }
@@ -129,10 +145,7 @@ static int set_ids(struct privs_user *user, uint32_t gid)
         if ((uint32_t)syscall(CALL_SETFSUID, (uid_t)-1) != user->uid)
             return -EPERM;
     }
-    if (user != current_user) {
-        privs_user_unref(current_user);
-        current_user = privs_user_ref(user);
-    }
+    set_current(user);
     return 0;
 }
 
@@ -152,6 +165,12 @@ static int switch_to(struct privs_user *user, uint32_t gid)
 
     if (!act_for_others || (user == current_user && gid == current_gid))
         return 0;
+    /* The same one, who attached at another time. */
+    if (!new_uid && gid == current_gid && has_caps(user) == has_caps(current_user) &&
+        has_groups_of(user)) {
+        set_current(user);
+        return 0;
+    }
     if (current_user == NULL || !has_caps(current_user)) {
         error = set_caps(true);
         if (error != 0)
@@ -160,7 +179,7 @@ static int switch_to(struct privs_user *user, uint32_t gid)
     error = set_ids(user, gid);
     if (error == 0 && !has_caps(user))
         error = set_caps(false);
-    else if (error == 0 && new_uid) /* from 0 to the daemon's own uid, where that is another */
+    else if (error == 0 && new_uid && user->uid != 0) /* from 0 to the daemon's own uid */
         error = set_caps(true);
     if (error != 0) { /* half changed: the next change starts from nothing */
         privs_user_unref(current_user);

@@ -15,9 +15,11 @@
 #include <sys/vfs.h>
 #include <xxhash.h>
 
+#include "src/mount-table.h"
 #include "src/qid-export.h"
 
 #define HANDLE_BYTES 128
+#define KNOWN        64 /* mounts */
 
 /* An overlay's handle is that of the layer on which the file was born, and there is none without
  * nfs_export. A tmpfs draws a number when it makes the inode, which stays in memory. */
@@ -41,19 +43,37 @@ static const guint32 lasting[] = {
     0x9660,     /* iso9660 */
 };
 
-static gboolean has_lasting_handles(int fd)
+static gboolean ask_kind(int fd, gboolean *lasts)
 {
     struct statfs fs;
 
     if (fstatfs(fd, &fs) < 0)
         return FALSE;
+    *lasts = FALSE;
     for (gsize i = 0; i < G_N_ELEMENTS(lasting); i++)
         if ((guint32)fs.f_type == lasting[i])
-            return TRUE;
-    return FALSE;
+            *lasts = TRUE;
+    return TRUE;
 }
 
-gboolean qid_generation(int fd, uint32_t *generation)
+/* A mount shows one filesystem as long as it lives, and its unique id is never another's. */
+static gboolean has_lasting_handles(int fd, const struct statx *stx)
+{
+    static guint64 known[KNOWN]; /* atomic: twice the mount's id, and 1 where they last */
+    guint64 key = mount_stx_is_unique(stx) ? stx->stx_mnt_id : 0, got;
+    gboolean lasts;
+
+    got = __atomic_load_n(&known[key % KNOWN], __ATOMIC_RELAXED);
+    if (key != 0 && got >> 1 == key)
+        return (got & 1) != 0;
+    if (!ask_kind(fd, &lasts))
+        return FALSE;
+    if (key != 0)
+        __atomic_store_n(&known[key % KNOWN], key << 1 | (lasts ? 1 : 0), __ATOMIC_RELAXED);
+    return lasts;
+}
+
+gboolean qid_generation(int fd, const struct statx *stx, uint32_t *generation)
 {
     union {
         struct file_handle handle;
@@ -62,7 +82,7 @@ gboolean qid_generation(int fd, uint32_t *generation)
     int mount_id;
 
     u.handle.handle_bytes = HANDLE_BYTES;
-    if (!has_lasting_handles(fd) ||
+    if (!has_lasting_handles(fd, stx) ||
         name_to_handle_at(fd, "", &u.handle, &mount_id, AT_EMPTY_PATH) < 0)
         return FALSE;
     *generation = (uint32_t)XXH3_64bits(u.handle.f_handle, u.handle.handle_bytes);

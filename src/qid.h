@@ -131,7 +131,7 @@ int qid_from_dirents(struct qid_export *exp, int dir_fd, const struct statx *dir
 
 /* A number that tells the file `fd` from an earlier one with its inode number, and never changes
  * while it lives. FALSE: its filesystem has none. */
-gboolean qid_generation(int fd, uint32_t *generation);
+gboolean qid_generation(int fd, const struct statx *stx, uint32_t *generation);
 
 /* True for names of xattrs that guests must neither see nor touch: the stores' and the markers'. */
 gboolean qid_xattr_is_hidden(const char *name);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A thread for each look. One that hangs is left to itself, and frees what it has when it comes
- * back; while it does not, its path is not tried again, so that there is one such thread for each.
+ * back; while it does not, its path is not tried again, so that there is one such thread for each,
+ * and a few where a file is to be opened.
  * See reach.h.
  */
 #include "config.h"
@@ -19,9 +20,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#define OPENS_MAX 8 /* that hang at one path */
+
 struct look {
     char *path;
-    int fd;      /* -1: a directory, by its path; or handed back */
+    bool opens;  /* a file, by its path; `fd` is then the result, or a negative errno */
+    int fd;      /* or else a file that is open; -1: a directory, by its path; or handed back */
     GArray *fds; /* others that came while it hangs; NULL: none */
     bool done, left;
     struct look *next; /* of those that are left */
@@ -81,15 +85,24 @@ static void look_at_file(int fd)
     }
 }
 
+static int open_file(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+    return fd >= 0 ? fd : -errno;
+}
+
 static void *look_main(void *data)
 {
     struct look *look = data;
     bool left;
 
+    if (look->opens)
+        look->fd = open_file(look->path);
+    else if (look->fd < 0)
+        look_at_dir(look->path);
     if (look->fd >= 0)
         look_at_file(look->fd);
-    else
-        look_at_dir(look->path);
     pthread_mutex_lock(&lock);
     left = look->left;
     look->done = true;
@@ -115,6 +128,17 @@ static struct look *find_hung(const char *path)
     return look;
 }
 
+/* With the lock held. A link to a dead filesystem may lead elsewhere by now, so that a file is
+ * tried again; but not without end. */
+static bool may_try_again(const char *path, bool opens)
+{
+    unsigned count = 0;
+
+    for (const struct look *look = hung; look != NULL; look = look->next)
+        count += strcmp(look->path, path) == 0;
+    return count == 0 || (opens && count < OPENS_MAX);
+}
+
 /* With the lock held. */
 static void leave_fd(struct look *look, int fd)
 {
@@ -136,20 +160,21 @@ static int begin(struct look *look)
     return -failed;
 }
 
-/* With the lock held. Lets go of the look, and frees it where it is done. */
+/* With the lock held. Lets go of the look, and frees it where it is done. 0, or what was opened. */
 static int wait_for(struct look *look)
 {
     struct timespec end;
-    int error = 0;
+    int error = 0, result;
 
     clock_gettime(CLOCK_MONOTONIC, &end);
     end.tv_sec += REACH_SECONDS;
     while (!look->done && !stopping && error == 0)
         error = -pthread_cond_timedwait(&changed, &lock, &end);
     if (look->done) {
+        result = look->opens ? look->fd : 0;
         look->fd = -1;
         look_free(look);
-        return 0;
+        return result;
     }
     look->left = true;
     look->next = hung;
@@ -157,14 +182,15 @@ static int wait_for(struct look *look)
     return stopping ? -ECANCELED : -ETIMEDOUT;
 }
 
-static int reach(const char *path, int fd)
+static int reach(const char *path, bool opens, int fd)
 {
     struct look *look, *before;
-    int error;
+    int result;
 
     pthread_once(&once, init);
     look = g_new0(struct look, 1);
     look->path = g_strdup(path);
+    look->opens = opens;
     look->fd = fd;
     pthread_mutex_lock(&lock);
     before = find_hung(path);
@@ -172,23 +198,28 @@ static int reach(const char *path, int fd)
         leave_fd(before, fd);
         look->fd = -1;
     }
-    error = stopping ? -ECANCELED : before != NULL ? -ETIMEDOUT : begin(look);
-    if (error != 0)
+    result = stopping ? -ECANCELED : may_try_again(path, opens) ? begin(look) : -ETIMEDOUT;
+    if (result != 0)
         look_free(look);
     else
-        error = wait_for(look);
+        result = wait_for(look);
     pthread_mutex_unlock(&lock);
-    return error;
+    return result;
 }
 
 int reach_dir(const char *path)
 {
-    return reach(path, -1);
+    return reach(path, false, -1);
 }
 
 int reach_file(const char *path, int fd)
 {
-    return reach(path, fd);
+    return reach(path, false, fd);
+}
+
+int reach_open(const char *path)
+{
+    return reach(path, true, -1);
 }
 
 void reach_stop(void)

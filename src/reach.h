@@ -17,6 +17,11 @@
 int reach_dir(const char *path);
 int reach_file(const char *path, int fd);
 
+/* Opens a file for reading, wherever links lead to, and looks at its beginning. A descriptor, or a
+ * negative errno: that of open(2), or as above, but it is tried again while some earlier looks
+ * hang. Any thread. */
+int reach_open(const char *path);
+
 /* From now on nobody waits. Any thread. */
 void reach_stop(void);
 

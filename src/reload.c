@@ -12,7 +12,6 @@
 #include "src/reload.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -67,19 +66,13 @@ static char *absolute(const char *path)
 
 static int open_host_file(const char *path)
 {
-    g_autofree char *whole = absolute(path), *parent = g_path_get_dirname(whole);
+    g_autofree char *whole = absolute(path);
     int fd = sandbox_open_file(whole), failed;
     struct stat st;
 
-    if (fd == -ESTALE) { /* without a process outside, or a namespace of our own */
-        failed = reach_dir(parent);
-        if (failed != 0)
-            return failed;
-        fd = open(whole, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-        fd = fd >= 0 ? fd : -errno;
-    }
-    failed = fd >= 0 ? reach_file(whole, fd) : 0;
-    if (failed != 0)
+    if (fd == -ESTALE) /* without a process outside, or a namespace of our own */
+        fd = reach_open(whole);
+    else if (fd >= 0 && (failed = reach_file(whole, fd)) != 0)
         return failed;
     /* What came by a pipe is read already: it would be a file without exports now. */
     if (fd >= 0 && (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))) {

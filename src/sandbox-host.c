@@ -371,6 +371,7 @@ struct held {
     char *path;
     int fd; /* of the mount of the host */
     bool tree, system;
+    bool made;   /* the directory itself, by the change that is at work */
     uint64_t id; /* of our own mount; 0: not known */
 };
 
@@ -531,28 +532,63 @@ gboolean sandbox_bring_dir(char **path, GError **error)
     return TRUE;
 }
 
+/* Its name is lasting, too, as who opens a store that is there relies on that. */
+static int make_in(int parent_fd, const char *name)
+{
+    int fd = openat(parent_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), error = 0;
+
+    if (fd < 0 || (mkdirat(fd, name, 0700) != 0 && errno != EEXIST) || fsync(fd) != 0)
+        error = -errno;
+    if (fd >= 0)
+        close(fd);
+    return error;
+}
+
+/* Makes a directory of the host, by way of the one above: only the directory itself is to be seen
+ * here, and nothing that stands beside it. 0 or a negative errno; *why says it for people. */
+static int make_dir(const char *path, char **why)
+{
+    g_autofree char *parent = g_path_get_dirname(path), *name = g_path_get_basename(path);
+    struct reply reply;
+    int fds[2] = {-1, -1}, error = ask(WISH_TREE, parent, &reply, fds);
+
+    if (error != 0) {
+        *why = g_strdup(reply.text);
+        return error;
+    }
+    error = make_in(fds[1], name);
+    if (error != 0)
+        *why = g_strdup_printf("it cannot be made: %s", g_strerror(-error));
+    close(fds[0]);
+    close(fds[1]);
+    return error;
+}
+
 gboolean sandbox_bring_store(char **uri, GError **error)
 {
-    g_autofree char *real = NULL, *why = NULL, *parent = NULL, *name = NULL, *scheme = NULL;
+    g_autofree char *real = NULL, *why = NULL, *scheme = NULL;
     const char *path = sandbox_store_path(*uri);
+    guint before = helds != NULL ? helds->len : 0;
     int code;
 
     if (host < 0 || path == NULL)
         return TRUE;
     scheme = g_strndup(*uri, (gsize)(path - *uri));
     code = bring(WISH_TREE, path, &real, &why);
-    if (code == -ENOENT) { /* to be made: then the directory above must be there */
+    if (code == -ENOENT &&
+        g_str_has_prefix(scheme, "lmdb")) { /* to be made, where there is one above */
         g_clear_pointer(&why, g_free);
-        parent = g_path_get_dirname(path);
-        name = g_path_get_basename(path);
-        code = bring(WISH_TREE, parent, &real, &why);
+        code = make_dir(path, &why);
+        if (code == 0)
+            code = bring(WISH_TREE, path, &real, &why);
+        if (code == 0 && helds->len > before)
+            ((struct held *)g_ptr_array_index(helds, before))->made = true;
     }
     if (code != 0)
         return fail(path, code, why, error);
     path = NULL;
     g_free(*uri);
-    *uri = name != NULL ? g_strdup_printf("%s%s/%s", scheme, real, name)
-                        : g_strconcat(scheme, real, NULL);
+    *uri = g_strconcat(scheme, real, NULL);
     return TRUE;
 }
 
@@ -590,13 +626,34 @@ static void give_up(guint index)
 
 unsigned sandbox_mark(void)
 {
-    return helds != NULL ? helds->len : 0;
+    guint count = helds != NULL ? helds->len : 0;
+
+    for (guint i = 0; i < count; i++) /* that change is over */
+        ((struct held *)g_ptr_array_index(helds, i))->made = false;
+    return count;
+}
+
+/* Of the host, where nothing has come into it. */
+static void remove_made(const struct held *held)
+{
+    g_autofree char *name = g_path_get_basename(held->path);
+    int fd = openat(held->fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    unlinkat(fd, name, AT_REMOVEDIR);
+    close(fd);
 }
 
 void sandbox_undo(unsigned mark)
 {
-    while (helds != NULL && helds->len > mark)
+    while (helds != NULL && helds->len > mark) {
+        const struct held *held = g_ptr_array_index(helds, helds->len - 1);
+
+        if (held->made)
+            remove_made(held);
         give_up(helds->len - 1);
+    }
 }
 
 void sandbox_keep_only(const GPtrArray *paths)

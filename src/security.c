@@ -71,13 +71,6 @@ static int plain_symlink(const struct security_owner *owner, int dir_fd, const c
     return symlinkat(target, dir_fd, name) < 0 ? -errno : 0;
 }
 
-static int plain_chmod(int fd, mode_t mode)
-{
-    char path[PATH_PROC_SIZE];
-
-    return chmod(path_proc(fd, path), mode) < 0 ? -errno : 0;
-}
-
 /* With the new group as the thread's, where the user may give it: the private group of a user whom
  * the host does not know is in no list of groups. */
 static int plain_chown(const struct security_owner *owner, int fd, uint32_t uid, uint32_t gid)
@@ -121,7 +114,7 @@ static const struct security_ops plain = {
     .mkdir = plain_mkdir,
     .mknod = plain_mknod,
     .symlink = plain_symlink,
-    .chmod = plain_chmod,
+    .chmod = path_chmod,
     .chown = plain_chown,
     .readlink = plain_readlink,
     .host_xattr = plain_host_xattr,

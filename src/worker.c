@@ -19,6 +19,9 @@
 
 #define TICK_US       2000
 #define QUIET_TICKS   50    /* the monitor sleeps after so many looks without a request */
+#define FEW_FOR_CPU   12    /* more threads than these, times CPUs, only where these are stuck: */
+#define STUCK_TICKS   5     /* so many looks without a move */
+#define STUCK_MORE    4     /* as many at a time */
 #define SPARE_WORKERS 4     /* idle ones beyond these end after a while */
 #define SPARE_TIMEOUT 10000 /* ms */
 #define EVENT_QUEUE   0u    /* listeners are 1, 2, ... */
@@ -46,7 +49,7 @@ static struct {
     int epoll, event, timer;
     void (*on_tick)(void);
     size_t kept; /* bytes of large reply buffers of workers that are at no request; atomic */
-    unsigned max;
+    unsigned max, few;
     const int *listeners;
     unsigned listener_count;
     void (*on_listener)(int fd);
@@ -62,6 +65,7 @@ static struct {
 
     int queued;   /* length of both; atomic, a hint */
     int idle;     /* in epoll_wait; atomic */
+    int rounds;   /* how often one went there; atomic */
     int blocked;  /* in recv or send; atomic */
     int stopping; /* atomic copy of stop */
 
@@ -91,14 +95,14 @@ static void wake_one(void)
         log_error("eventfd: %s", g_strerror(errno));
 }
 
-/* Starts one more worker, if there may be one. */
-static void grow(void)
+/* Starts one more worker, if there are fewer than `most`. */
+static void grow(unsigned most)
 {
     struct worker *worker = NULL;
     pthread_t thread;
 
     pthread_mutex_lock(&pool.lock);
-    if (!pool.stop && pool.count < pool.max) {
+    if (!pool.stop && pool.count < most) {
         worker = g_new0(struct worker, 1);
         worker->next = pool.workers;
         pool.workers = worker;
@@ -123,25 +127,30 @@ static void grow(void)
     log_warning("cannot start another thread; going on with those that run");
 }
 
-static void queue_add(GQueue *queue, void *item)
+static void queue_add(GQueue *queue, void *item, unsigned most)
 {
     pthread_mutex_lock(&pool.lock);
     g_queue_push_tail(queue, item);
     __atomic_fetch_add(&pool.queued, 1, __ATOMIC_SEQ_CST);
     pthread_mutex_unlock(&pool.lock);
     if (__atomic_load_n(&pool.idle, __ATOMIC_SEQ_CST) == 0)
-        grow();
+        grow(most);
     wake_one();
 }
 
 void worker_queue(struct conn *conn)
 {
-    queue_add(&pool.queue, conn);
+    queue_add(&pool.queue, conn, pool.few);
+}
+
+void worker_queue_first(struct conn *conn)
+{
+    queue_add(&pool.queue, conn, pool.max);
 }
 
 void worker_queue_request(struct request *request)
 {
-    queue_add(&pool.ready, request);
+    queue_add(&pool.ready, request, pool.few);
 }
 
 bool worker_is_wanted(void)
@@ -221,6 +230,16 @@ static void worker_end(struct worker *worker)
     pthread_mutex_unlock(&pool.lock);
 }
 
+static void rouse_monitor(void)
+{
+    __atomic_fetch_add(&pool.activity, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&pool.monitor_asleep, __ATOMIC_SEQ_CST)) {
+        pthread_mutex_lock(&pool.monitor_lock);
+        pthread_cond_signal(&pool.monitor_wake);
+        pthread_mutex_unlock(&pool.monitor_lock);
+    }
+}
+
 static void *worker_main(void *data)
 {
     struct worker *worker = data;
@@ -230,6 +249,7 @@ static void *worker_main(void *data)
         bool served = serve_queued(worker);
         int n;
 
+        __atomic_fetch_add(&pool.rounds, 1, __ATOMIC_RELAXED);
         if (served && !worker_is_wanted())
             continue;
         /* The eventfd is edge-triggered: one write, one worker, and nobody reads it. */
@@ -238,8 +258,10 @@ static void *worker_main(void *data)
         else {
             __atomic_fetch_add(&pool.idle, 1, __ATOMIC_SEQ_CST);
             n = epoll_wait(pool.epoll, &event, 1, SPARE_TIMEOUT);
-            if (__atomic_sub_fetch(&pool.idle, 1, __ATOMIC_SEQ_CST) == 0 && n > 0)
-                grow();
+            if (__atomic_sub_fetch(&pool.idle, 1, __ATOMIC_SEQ_CST) == 0 && n > 0) {
+                grow(pool.few);
+                rouse_monitor(); /* there may be enough */
+            }
             if (n == 0 && leave_if_spare(worker))
                 break;
         }
@@ -272,12 +294,7 @@ void worker_hold(struct worker *worker, struct conn *conn)
 {
     __atomic_store_n(&worker->sequence, worker->sequence + 1, __ATOMIC_RELAXED);
     __atomic_store_n(&worker->held, conn, __ATOMIC_RELEASE);
-    __atomic_fetch_add(&pool.activity, 1, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&pool.monitor_asleep, __ATOMIC_SEQ_CST)) {
-        pthread_mutex_lock(&pool.monitor_lock);
-        pthread_cond_signal(&pool.monitor_wake);
-        pthread_mutex_unlock(&pool.monitor_lock);
-    }
+    rouse_monitor();
 }
 
 bool worker_let_go(struct worker *worker)
@@ -312,6 +329,25 @@ static bool look_at_workers(void)
     return busy;
 }
 
+/* Where nobody waits for events, and for some looks none of those at work has come back for more,
+ * others begin. Returns whether nobody waits. */
+static bool look_for_waiters(void)
+{
+    static int last;
+    static unsigned looks;
+    int rounds = __atomic_load_n(&pool.rounds, __ATOMIC_RELAXED);
+    bool none = __atomic_load_n(&pool.idle, __ATOMIC_SEQ_CST) == 0;
+
+    looks = none && rounds == last ? looks + 1 : 0;
+    last = rounds;
+    if (looks >= STUCK_TICKS) {
+        looks = 0;
+        for (int i = 0; i < STUCK_MORE; i++)
+            grow(pool.max);
+    }
+    return none;
+}
+
 static void *monitor_main(void *data)
 {
     int last = 0;
@@ -320,7 +356,7 @@ static void *monitor_main(void *data)
     (void)data;
     while (!is_stopping()) {
         int now = __atomic_load_n(&pool.activity, __ATOMIC_SEQ_CST);
-        bool busy = look_at_workers();
+        bool busy = look_at_workers() | look_for_waiters();
 
         quiet = busy || now != last ? 0 : quiet + 1;
         last = now;
@@ -343,11 +379,11 @@ static void *monitor_main(void *data)
 
 bool worker_block_begin(void)
 {
-    /* Half of the threads at most wait for one client each, and never when nobody is left to wait
-     * for all the others. */
+    /* Half of the first threads at most wait for one client each, and never when nobody is left to
+     * wait for all the others. */
     if (__atomic_load_n(&pool.idle, __ATOMIC_SEQ_CST) == 0)
         return false;
-    if (__atomic_add_fetch(&pool.blocked, 1, __ATOMIC_SEQ_CST) > (int)(pool.max / 2)) {
+    if (__atomic_add_fetch(&pool.blocked, 1, __ATOMIC_SEQ_CST) > (int)pool.few / 2) {
         __atomic_fetch_sub(&pool.blocked, 1, __ATOMIC_SEQ_CST);
         return false;
     }
@@ -435,6 +471,7 @@ int worker_pool_start(unsigned max, const int *listeners, unsigned count,
         epoll_ctl(pool.epoll, EPOLL_CTL_ADD, pool.event, &event) < 0)
         return -errno;
     pool.max = max;
+    pool.few = MIN(max, FEW_FOR_CPU * g_get_num_processors());
     pool.listeners = listeners;
     pool.listener_count = count;
     pool.on_listener = on_listener;
@@ -445,8 +482,8 @@ int worker_pool_start(unsigned max, const int *listeners, unsigned count,
     }
     if (pthread_create(&pool.monitor, NULL, monitor_main, NULL) != 0)
         return -EAGAIN;
-    grow();
-    grow();
+    grow(max);
+    grow(max);
     pthread_mutex_lock(&pool.lock);
     started = pool.count > 0;
     pthread_mutex_unlock(&pool.lock);

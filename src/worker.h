@@ -3,13 +3,16 @@
  * The threads: a bounded pool shared by all connections, and the monitor.
  *
  * Idle workers wait in epoll_wait(2), all on one descriptor; so an event wakes one of them, which
- * does the work itself. At least one worker is kept there, new ones are started as they are needed.
+ * does the work itself. At least one worker is kept there while there are few, as threads that take
+ * turns on a CPU cost more than what they do; more are started for requests that take long, and
+ * where all are stuck.
  * A reader role to be passed on goes through a queue and an eventfd. Where all workers are at work,
  * none stays with one connection, and each looks for events between two things of the queue.
  *
  * The monitor sees to it that a slow request holds up nobody: it looks at the workers every 2 ms
  * while something runs, and queues the role of a connection whose worker has been at one request
- * since the last look. While nothing runs it sleeps.
+ * since the last look. Where nobody is left in epoll_wait() and no worker has come back there for
+ * some looks, it starts others. While nothing runs it sleeps.
  */
 #ifndef WORKER_H
 #define WORKER_H
@@ -39,6 +42,9 @@ int worker_epoll(void);
 
 /* Gives the reader role, which the caller has, to some other worker. */
 void worker_queue(struct conn *conn);
+
+/* The same by a worker before a request that will take long: others take its place. */
+void worker_queue_first(struct conn *conn);
 
 /* Gives a request that can run now to some worker. */
 void worker_queue_request(struct request *request);

@@ -72,14 +72,18 @@ member() { # NAME: of the JSON line on stdin, a string or a number
     sed -nE "s/.*\"$1\":\"?([^,\"}]*).*/\1/p"
 }
 
-# hold PATH...: a client that stays attached, with a fid for each PATH, until release; -o: the last
-# one is open
-hold() {
+# come PATH...: a client that attaches, gets a fid for each PATH, and stays until release; -o: the last one is
+# open. hold: the same, and waits until it has them.
+come() {
     rm -f "$tmp/held" "$tmp/held.out"
     mkfifo "$tmp/held"
     "$stat9p" "$address" tree -w "$@" <"$tmp/held" >"$tmp/held.out" 2>&1 &
     held_pid=$!
     exec 8>"$tmp/held"
+}
+
+hold() {
+    come "$@"
     wait_until 60 test -s "$tmp/held.out" || bail_out "no client stays attached"
 }
 

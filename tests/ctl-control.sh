@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # Promise: the control socket is the daemon's and root's alone, replaces that of a dead daemon and
-# never a living one's, and goes with the daemon. qidmapctl finds it by the store. What changes ids is
+# never a living one's, and goes with the daemon; what killed ones left in the run folder goes with the next
+# that starts. qidmapctl finds it by the store. What changes ids is
 # done when no client sees it, and refused else; afterwards new clients see what the verb said, and
 # ids of everything else are as before. Each verb, with the daemon killed at random points, leaves the
 # old state or the new one, whole.
@@ -40,7 +41,24 @@ serve_tree --control none
 run fs retire --store "$store" 1 --yes
 exits 3 "without a socket, verbs that write are refused"
 complains "$qidmapd_pid qidmapd\), and has no control socket" "and the daemon is named"
+run reload --pid "$qidmapd_pid"
+exits 0 "but it can be told by SIGHUP"
+check "and reads its configuration again" wait_until 60 grep -q "the configuration is not taken" "$qidmapd_log"
 stop_qidmapd
+# A program of that name that does not keep SIGHUP, as a daemon between exec and its first line.
+cp "$(command -v bash)" "$tmp/qidmapd"
+mkfifo "$tmp/pipe"
+"$tmp/qidmapd" -c 'read -r _' <"$tmp/pipe" &
+starting=$!
+exec 7>"$tmp/pipe"
+named() { [ "$(cat "/proc/$starting/comm")" = qidmapd ]; }
+wait_until 60 named || bail_out "no program of that name"
+run reload --pid "$starting"
+exits 3 "SIGHUP is not sent to a daemon that is just starting"
+complains "process $starting is just starting" "which is told"
+check_fails "it lives" process_gone "$starting"
+exec 7>&-
+wait "$starting"
 XDG_RUNTIME_DIR=$tmp/run
 mkdir -m 700 "$XDG_RUNTIME_DIR"
 export XDG_RUNTIME_DIR
@@ -68,6 +86,57 @@ if have_root && id nobody >/dev/null 2>&1; then
 else
     skip "a daemon of a user" "no root"
 fi
+
+# ---- what killed daemons leave -------------------------------------------------------------------
+
+run_dir=/run/qidmap
+have_root || run_dir=$XDG_RUNTIME_DIR/qidmap
+another() { # NAME ARG...
+    local name=$1
+    shift
+    start_qidmapd --export "tree=$tree" --store memory: --listen "unix:$tmp/$name" "$@" ||
+        bail_out "qidmapd did not start: $(cat "$qidmapd_log")"
+}
+another living
+living=$qidmapd_pid
+another first
+first=$qidmapd_pid
+stop_qidmapd KILL
+check "a killed daemon leaves its socket" test -S "$run_dir/control-$first"
+another second --control "$tmp/elsewhere"
+second=$qidmapd_pid
+check_fails "the next one, whatever its number, takes it away" test -e "$run_dir/control-$first"
+stop_qidmapd KILL
+is "$(readlink "$run_dir/at-$second")" "$tmp/elsewhere" "or the link to it"
+another third --control "$tmp/elsewhere"
+check_fails "which goes, too, though another daemon answers there now" test -L "$run_dir/at-$second"
+is "$(readlink "$run_dir/at-$qidmapd_pid")" "$tmp/elsewhere" "its own link is there"
+is "$("$call" "$run_dir/control-$living" '{"verb":"sessions"}' 2>&1)" '{"result":{"sessions":[]}}' \
+    "and the socket of a daemon that lives"
+# By hand: no number of a process, or no socket.
+ln -s nowhere "$run_dir/at-0$second" && : >"$run_dir/control-$first"
+if unshare -pf sh -c 'echo 2 >/proc/sys/kernel/ns_last_pid' 2>/dev/null; then
+    inside=$first # a number that no process has outside
+    mkfifo "$tmp/inside-ready"
+    unshare -pf --kill-child sh -c "echo $((inside - 1)) >/proc/sys/kernel/ns_last_pid
+        '$(qidmapd_program)' --export 'tree=$tree' --store memory: --listen 'unix:$tmp/inside' \
+        --control '$tmp/inside-control' --ready-fd 9 9>'$tmp/inside-ready' & wait" >"$tmp/inside.log" 2>&1 &
+    outside=$!
+    read -r -t 60 word <"$tmp/inside-ready" || bail_out "no daemon in a namespace: $(cat "$tmp/inside.log")"
+    stop_qidmapd
+    another third --control "$tmp/elsewhere"
+    is "$(readlink "$run_dir/at-$inside")" "$tmp/inside-control" "a number of another namespace is not judged by ours"
+    kill -KILL "$outside"
+    wait "$outside" 2>/dev/null
+elif have_root; then
+    tap_diag "no namespace of processes, or no way to choose a number in it"
+else
+    skip "a number of another namespace is not judged by ours" "no root"
+fi
+stop_qidmapd
+check "what is none of a daemon's stays" test -L "$run_dir/at-0$second" -a -f "$run_dir/control-$first"
+rm "$run_dir/at-0$second" "$run_dir/control-$first"
+stop_qidmapd TERM "$living"
 
 # ---- verbs ---------------------------------------------------------------------------------------
 
@@ -119,6 +188,41 @@ exits 0 "the hold ends"
 wait "$waiting"
 is "$(cat "$tmp/waited")" "$(cat "$tmp/ids")" "and it is served"
 wait_until 60 no_sessions || bail_out "the session does not end"
+
+# Who has been accepted, and is no session yet, counts as one: he would be cut off.
+stop_qidmapd
+inject=$builddir/tests/lib/.libs/inject.so
+begin=$tree/begin
+[ -e "$inject" ] || bail_out "no $inject: run make check first"
+rm -f "$tmp/accepted"
+: >"$begin"
+LD_PRELOAD=$inject QIDMAP_INJECT="begin=$begin calls=accept path=$tmp/socket nth=1 error=PAUSE log=$tree/accepted" \
+    serve_tree --control "$control"
+threads() { ls "/proc/$qidmapd_pid/task" | wc -l; }
+asked() { process_gone "$holding" || [ "$(threads)" -gt "$before" ]; } # each client of the socket has a thread
+come one
+check "a client is being accepted" wait_until 60 test -s "$tree/accepted"
+is "$(ask '{"verb":"sessions"}')" '{"result":{"sessions":[]}}' "and has no session yet"
+before=$(threads)
+"$ctl" hold --control "$control" >"$tmp/held.err" 2>&1 &
+holding=$!
+if [ -n "${CONTROL_KILLS:-}" ]; then # check --long: until it is given up, after a second
+    wait "$holding"
+    is "$?" 1 "hold is refused while it stays so"
+    rm "$begin"
+else
+    wait_until 60 asked
+    sleep 0.1
+    rm "$begin"
+    wait "$holding"
+    is "$?" 1 "hold waits for it, and is refused"
+fi
+check "which says why" grep -q "there is 1 session" "$tmp/held.err"
+check "the client is served" wait_until 60 grep -q 'one$' "$tmp/held.out"
+release
+stop_qidmapd
+rm -f "$tree/accepted"
+serve_tree --control "$control"
 
 # ---- ids -----------------------------------------------------------------------------------------
 

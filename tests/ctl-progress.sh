@@ -54,9 +54,33 @@ for try in {1..20}; do
 done
 grep -aq $'\033' "$seen" && not_ok "nothing where it is quick" "$(cat -v "$seen")" || ok "nothing where it is quick"
 
+# A manifest says at its end how many names it has. The tool is held in the middle of it for a second, beside
+# the rest of this test.
+inject=$builddir/tests/lib/.libs/inject.so
+[ -e "$inject" ] || bail_out "no $inject: run make check first"
+mkdir "$tmp/tree" && (cd "$tmp/tree" && seq -f "a-name-of-some-length-%010.0f" 3000 | xargs touch)
+start_qidmapd --export "tree=$tmp/tree" --store "lmdb:$tmp/ids" --listen "unix:$tmp/socket"
+stop_qidmapd
+"$ctl" manifest --store "lmdb:$tmp/ids" "$tmp/tree" -o "$tmp/manifest" >"$tmp/out" 2>&1
+(
+    : >"$tmp/begin"
+    held() { [ "$(cat "$tmp/read" 2>/dev/null | wc -l)" = 2 ]; }
+    (wait_until 60 held; sleep 1.2; rm "$tmp/begin") &
+    script -qefc "stty cols 100; LD_PRELOAD='$inject' QIDMAP_INJECT='begin=$tmp/begin calls=read path=/manifest nth=2 error=PAUSE log=$tmp/read' \
+        '$ctl' adopt '$tmp/manifest' '$tmp/tree' --store 'lmdb:$tmp/new'" "$tmp/adopting" </dev/null >/dev/null 2>&1
+    wait
+) &
+adopting=$!
+
 # a pipe
 slowly | "$ctl" load --latest --store "lmdb:$tmp/c" - >"$tmp/out" 2>"$tmp/err"
 is "$(cat "$tmp/err")" "" "nothing on standard error that is no terminal"
 is "$(grep -c '' "$tmp/out")" 1 "and one line on standard output"
+wait "$adopting"
+if grep -aqE 'searching \[#*\.*\] +[0-9]+%  [0-9]+ files, [0-9]+/s, .* left' "$tmp/adopting"; then
+    ok "adopt of a file, too, has share and time left"
+else
+    not_ok "adopt of a file, too, has share and time left" "$(cat "$tmp/out"; tr '\r\033' '\n^' <"$tmp/adopting")"
+fi
 
 tap_done

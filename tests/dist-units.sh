@@ -36,6 +36,11 @@ for line in 'ConditionPathExists=.*/qidmap/%i.conf' 'RuntimeDirectory=qidmapd-%i
 done
 check_fails "qidmapd.service has no %i" grep -q '%i' "$top_builddir/dist/qidmapd.service"
 
+for unit in qidmapd.service qidmapd@.service; do
+    is "$(grep -c -e '^Type=notify$' -e '^ExecReload=' "$top_builddir/dist/$unit")" 2 \
+        "$unit: no reload before the daemon is ready"
+done
+
 # ---- the figure
 exposure() {
     systemd-analyze security --offline=true "$@" "$units/qidmapd.service" 2>&1

@@ -6,7 +6,7 @@
 # manifest has just the names and ids that a client is shown over the wire, and lookup agrees. A copy
 # of the store is known to preflight after all of it was mounted in another order, with other device
 # numbers: every filesystem and every subvolume, by what, and what has moved; a clone is no stranger's
-# row, and what is missing is told.
+# row, and what is missing is told. How long a manifest will take is told of whole filesystems.
 
 . "$(dirname "$0")/own-mounts.sh"
 . "$(dirname "$0")/lib.sh"
@@ -161,4 +161,30 @@ start_qidmapd --export "x=$x" --store "lmdb:$tmp/distinct" --bind distinct --lis
 is "$(ids "$tmp/manifest")" "$(awk '{ print $1, $4 }' "$tmp/seen" | LC_ALL=C sort)" "bind=distinct: the ids of each tree"
 is "$(jq -r 'select(.path == "ext4/d/a" or .path == "tree2/a") | .id' "$tmp/manifest" | sort -u | wc -l)" 2 \
     "one file has two of them"
+
+# ---- a filesystem that is there whole says how many files it has; one that is shown in part does not
+inject=$builddir/tests/lib/.libs/inject.so
+if command -v script >/dev/null && [ -e "$inject" ]; then
+    mkdir "$tmp/many" "$tmp/part" && mount -t tmpfs many "$tmp/many" && mkdir "$tmp/many/d" &&
+        (cd "$tmp/many/d" && seq -f "a-name-of-some-length-%010.0f" 4000 | xargs touch) &&
+        mount --bind "$tmp/many/d" "$tmp/part" || bail_out "many"
+    : >"$tmp/begin"
+    holding=
+    for tree in many part; do # held for a second at what it writes first
+        script -qefc "stty cols 100; LD_PRELOAD='$inject' QIDMAP_INJECT='begin=$tmp/begin calls=write path=$tmp nth=1 error=PAUSE log=$tmp/$tree.log' \
+            '$ctl' manifest --store '$store' -o '$tmp/$tree.json' '$tmp/$tree'" "$tmp/$tree.seen" </dev/null >/dev/null 2>&1 &
+        holding="$holding $!"
+    done
+    wait_until 60 test -s "$tmp/many.log" -a -s "$tmp/part.log"
+    sleep 1.2
+    rm "$tmp/begin"
+    # shellcheck disable=SC2086 # words
+    wait $holding
+    check "share and time left of a whole filesystem" \
+        grep -aqE 'reading \[#*\.*\] +[0-9]+%  [0-9]+ names, [0-9]+/s, .* left' "$tmp/many.seen"
+    check "the number alone of a part" grep -aqE 'reading: [0-9]+ names, ' "$tmp/part.seen"
+else
+    tap_diag "how far it is was not looked at: no script (util-linux)"
+fi
+
 tap_done

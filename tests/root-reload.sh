@@ -90,6 +90,25 @@ reload
 settled() { [ "$(mounts)" = "$first" ]; }
 check "and the daemon has the mounts of before" wait_until 60 settled
 
+# ---- a store that is to be made: nothing beside it comes along, and nothing of it stays
+conf "a=$tmp/a" "b=$tmp/place/b"
+sed -i "s,$tmp/stores/b,$tmp/place/new," "$conf"
+reload
+exits 0 "a store that is to be made"
+check "it is made" test -s "$tmp/place/new/current"
+is "$(stat -c %a "$tmp/place/new")" 700 "for nobody else"
+is "$(mounts | grep -xF -e "$tmp/place" -e "$tmp/place/new")" "$tmp/place/new" "of the folder that it is in nothing else is seen"
+ids b >"$tmp/seen"
+conf "a=$tmp/a" "b=$tmp/place/b"
+reload
+exits 0 "another store in its place, the export beside it being served on"
+only_b() { [ "$(mounts)" = "$(printf '%s\n' "$first" "$tmp/place/b" "$tmp/place/b/sub" "$tmp/stores/b" | sort)" ]; }
+check "it is not left mounted" wait_until 20 only_b
+is "$(ids b)" "$b" "the ids are those of the store"
+conf "a=$tmp/a"
+reload
+check "the daemon has the mounts of before" wait_until 60 settled
+
 # ---- ids of memory: last as long as the daemon
 mkdir -p "$tmp/m/x" "$tmp/m/y"
 with_memory() {
@@ -258,6 +277,7 @@ for isolate in no yes; do
         sed -i "s/^isolate=.*/isolate=$isolate/" "$conf"
         reload
         kill -STOP "$dead"
+        sleep 1.5 # what the kernel knows of it from when it answered is forgotten
         conf "a=$tmp/a" "dead=$tmp/dead"
         sed -i "s/^isolate=.*/isolate=$isolate/" "$conf"
     fi
@@ -271,6 +291,24 @@ for isolate in no yes; do
         check "and says so" grep -q "$tmp/dead: .* was killed" "$tmp/answer"
     fi
     ends_soon "isolate=$isolate: a daemon ends in order while a reload waits for a dead filesystem"
+    conf "a=$tmp/a"
+    sed -i "s/^isolate=.*/isolate=$isolate/" "$conf"
+    start_qidmapd --config "$conf" || bail_out "qidmapd does not start: $(tail -3 "$qidmapd_log")"
+    rm "$conf" && ln -s "$tmp/dead/conf" "$conf"
+    if [ -n "${RELOAD_DEAD:-}" ]; then
+        reload
+        exits 3 "isolate=$isolate: a configuration file that is a link into it is refused"
+        complains "$conf: its filesystem does not answer" "and named"
+        rm "$conf"
+        conf "a=$tmp/a" "b=$tmp/place/b"
+        sed -i "s/^isolate=.*/isolate=$isolate/" "$conf"
+        reload
+        exits 0 "a file in its place is taken"
+        is "$(ids a)" "$a" "what was served is served"
+        rm "$conf" && ln -s "$tmp/dead/conf" "$conf"
+    fi
+    ends_soon "isolate=$isolate: or for a configuration file that is a link into it"
+    rm "$conf"
     kill -KILL "$dead"
     umount "$tmp/dead"
 done

@@ -201,6 +201,42 @@ static void moved_out_does_not_lead_out(struct fixture *f, gconstpointer data)
     check_outside(&o);
 }
 
+/* The root of the export is moved below a new directory of its old name: by the paths that the
+ * kernel tells it is then a name below itself, and must still be where `..` ends. */
+static void moved_root_is_the_end(struct fixture *f, gconstpointer data)
+{
+    g_autofree char *away = g_build_filename(f->s->tmp, "away", NULL),
+                    *inner = g_build_filename(f->s->dir, "inner", NULL);
+    const char *up[] = {"..", "..", "..", "..", "..", NULL};
+    struct client_qid root, qids[16];
+    guint32 fids[4];
+    guint n = 0;
+
+    (void)data;
+    if (skip_for_peer(f->s, "diod walks path strings"))
+        return;
+    make_dir(f->s, "dir");
+    make_dir(f->s, "dir/a");
+    make_dir(f->s, "dir/a/b");
+    g_assert_cmpint(client_walk_path(f->c, ROOT_FID, client_fid(f->c), "..", &root), ==, 0);
+    fids[0] = walk_new(f->c, "");
+    fids[1] = walk_new(f->c, "dir");
+    fids[2] = walk_new(f->c, "dir/a");
+    fids[3] = walk_new(f->c, "dir/a/b");
+    g_assert_cmpint(g_rename(f->s->dir, away), ==, 0);
+    g_assert_cmpint(g_mkdir(f->s->dir, 0777), ==, 0);
+    g_assert_cmpint(g_rename(away, inner), ==, 0);
+    for (guint i = 0; i < G_N_ELEMENTS(fids); i++) {
+        g_assert_cmpint(client_walk(f->c, fids[i], client_fid(f->c), up, &n, qids), ==, 0);
+        g_assert_cmpuint(n, ==, 5);
+        for (guint j = 0; j < n; j++)
+            g_assert_true((qids[j].path == root.path) == (j + 1 >= i));
+    }
+    g_assert_cmpint(g_rename(inner, away), ==, 0);
+    g_assert_cmpint(g_rmdir(f->s->dir), ==, 0);
+    g_assert_cmpint(g_rename(away, f->s->dir), ==, 0);
+}
+
 /* ---- the race ---- */
 
 struct swapper {
@@ -305,6 +341,7 @@ int main(int argc, char **argv)
     FIXTURE_TEST("/escape/attributes", attributes_do_not_follow);
     FIXTURE_TEST("/escape/devices", devices_are_not_opened);
     FIXTURE_TEST("/escape/moved-out", moved_out_does_not_lead_out);
+    FIXTURE_TEST("/escape/moved-root", moved_root_is_the_end);
     FIXTURE_TEST("/escape/race", races_do_not_lead_out);
     g_test_add_func("/escape/store", store_is_not_served);
     return g_test_run();

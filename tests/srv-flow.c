@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define THREADS  64 /* of the daemon, at most */
 #define SLOW_TAG 5000
 
 /* ---- a request that runs until it is told -------------------------------------------------------
@@ -397,6 +398,38 @@ static void others_have_threads(struct fixture *f, gconstpointer data)
         g_assert_cmpint(client_recv(f->c, &frame), ==, 0);
     }
     client_close(other);
+}
+
+/* As many clients as the daemon has threads to begin with, and some more, are all held up: there
+ * are threads for the next one all the same. */
+static void stuck_ones_get_company(struct fixture *f, gconstpointer data)
+{
+    struct client *stuck[THREADS - 8];
+    guint count = MIN(G_N_ELEMENTS(stuck), g_get_num_processors() * 16);
+    struct client_attr attr;
+    int lease = take_lease(f->s, "slow");
+
+    (void)data;
+    if (lease < 0)
+        return;
+    for (guint i = 0; i < count; i++) {
+        stuck[i] = server_client(f->s);
+        g_assert_cmpint(client_walk_path(stuck[i], ROOT_FID, 1, "slow", NULL), ==, 0);
+    }
+    for (guint i = 0; i < count; i++)
+        send_slow(stuck[i], SLOW_TAG, 1);
+    for (guint i = 0; i < 100; i++)
+        g_assert_cmpint(client_getattr(f->c, ROOT_FID, GETATTR_BASIC, &attr), ==, 0);
+    for (guint i = 0; i < count; i++) {
+        struct pollfd p = {.fd = stuck[i]->fd, .events = POLLIN};
+
+        g_assert_cmpint(poll(&p, 1, 0), ==, 0); /* that was while they were held up */
+    }
+    close(lease);
+    for (guint i = 0; i < count; i++) {
+        expect(stuck[i], SLOW_TAG, TSETATTR + 1);
+        client_close(stuck[i]);
+    }
 }
 
 /* ---- replies that wait for the client -----------------------------------------------------------
@@ -1126,6 +1159,7 @@ int main(int argc, char **argv)
     FIXTURE_TEST("/flow/flush-clunk", clunk_is_waited_for);
     FIXTURE_TEST("/flow/version", version_ends_what_waits);
     test("/flow/threads", threads, others_have_threads);
+    FIXTURE_TEST("/flow/stuck", stuck_ones_get_company);
     test("/flow/turns", threads, endless_ones_take_turns);
     FIXTURE_TEST("/flow/half-close", half_closed_gets_all);
     FIXTURE_TEST("/flow/end", ending_sends_replies);

@@ -153,6 +153,7 @@ static void test_round_trip(void)
 
     g_assert_true(g_utf8_validate(text->str, (gssize)text->len, NULL));
     g_assert_cmpint(manifest_reader_new(file_of(text->str, text->len), &reader, &error), ==, 0);
+    g_assert_cmpuint(manifest_reader_expected(reader), ==, G_N_ELEMENTS(files)); /* of a file */
     g_assert_cmpmem(manifest_reader_header(reader)->store, 16, header.store, 16);
     g_assert_cmpstr(manifest_reader_header(reader)->tree, ==, header.tree);
     g_assert_cmpint(manifest_reader_header(reader)->time, ==, header.time);
@@ -183,6 +184,27 @@ static void test_round_trip(void)
     g_assert_cmpstr(manifest_reader_fs(reader, 2)->path, ==, "a/\"quoted\"");
     g_assert_null(manifest_reader_fs(reader, 0));
     g_assert_null(manifest_reader_fs(reader, 3));
+}
+
+/* How many names come is known beforehand where the last line is there, and nowhere else. */
+static void test_expected(void)
+{
+    g_autoptr(GString) text = manifest_of(files, G_N_ELEMENTS(files));
+    struct qidmap_error error = {0};
+    int ends[2];
+
+    for (gsize less = 0; less < 200; less++) {
+        g_autoptr(manifest_reader) reader = NULL;
+        g_assert_cmpint(manifest_reader_new(file_of(text->str, text->len - less), &reader, &error),
+                        ==, 0);
+        g_assert_cmpuint(manifest_reader_expected(reader), ==, less == 0 ? G_N_ELEMENTS(files) : 0);
+    }
+    g_autoptr(manifest_reader) reader = NULL;
+    g_assert_cmpint(pipe(ends), ==, 0);
+    g_assert_cmpint(write(ends[1], text->str, text->len), ==, (gssize)text->len);
+    close(ends[1]);
+    g_assert_cmpint(manifest_reader_new(ends[0], &reader, &error), ==, 0);
+    g_assert_cmpuint(manifest_reader_expected(reader), ==, 0);
 }
 
 static void test_truncated(void)
@@ -548,6 +570,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/manifest/round-trip", test_round_trip);
+    g_test_add_func("/manifest/expected", test_expected);
     g_test_add_func("/manifest/truncated", test_truncated);
     g_test_add_func("/manifest/altered", test_altered);
     g_test_add_func("/manifest/order", test_order);

@@ -400,8 +400,15 @@ static int advance(struct match *m)
     return 0;
 }
 
+static void tell(const struct match *m)
+{
+    progress_tell(m->adopt->line, m->adopt->state->counts[STAGE_FILES],
+                  manifest_reader_expected(m->adopt->reader));
+}
+
 static int missing(struct match *m)
 {
+    tell(m);
     report(m, STAGE_MISSING, "missing", m->file.path, NULL);
     return advance(m);
 }
@@ -427,7 +434,7 @@ static int take(void *data, const struct tree_file *is)
     if (code != 0) {
         return code;
     }
-    progress_tell(m->adopt->line, m->adopt->state->counts[STAGE_FILES], 0);
+    tell(m);
     if (!m->have || order != 0) {
         report(m, STAGE_NEW, "new", is->path, NULL);
         return 0;

@@ -13,11 +13,13 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "tools/cmd.h"
 #include "tools/export-arg.h"
 #include "tools/manifest.h"
+#include "tools/mounts.h"
 #include "tools/progress.h"
 #include "tools/tree.h"
 
@@ -33,6 +35,8 @@ struct work {
     manifest_writer *writer;
     progress *progress;
     guint32 n_fs;
+    guint64 expected; /* files in use on the filesystems that were met, for the bar */
+    gboolean partial; /* not all of these are here whole, or say how many files they have */
     guint calls;
     gint64 renew_at;
     guint64 no_row; /* files of filesystems that the store does not know */
@@ -164,6 +168,42 @@ static void write_place(struct work *work, struct place *place, const char *path
     manifest_writer_fs(work->writer, &fs);
 }
 
+/* Whether the folder `fd` is the root of its filesystem, and no bind mount of a part. */
+static gboolean is_whole(int fd)
+{
+    g_autoptr(GPtrArray) lines = mounts_read();
+    struct statx st;
+
+    if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STATX_MNT_ID, &st) < 0 ||
+        (st.stx_attributes & st.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) == 0) {
+        return FALSE;
+    }
+    for (guint i = 0; i < lines->len; i++) {
+        const struct mount_line *line = g_ptr_array_index(lines, i);
+        if (line->id == st.stx_mnt_id) { /* an overlay counts the files of another filesystem */
+            return strcmp(line->root, "/") == 0 && strcmp(line->type, "overlay") != 0;
+        }
+    }
+    return FALSE;
+}
+
+/* How many names a filesystem brings that is met for the first time. */
+static void expect(struct work *work, const struct tree_file *file)
+{
+    gboolean is_tree = file->name[0] == '\0';
+    int fd = is_tree ? file->fd : openat(file->fd, file->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    struct statfs fs;
+
+    if (fd >= 0 && is_whole(fd) && fstatfs(fd, &fs) == 0 && fs.f_files > fs.f_ffree) {
+        work->expected += fs.f_files - fs.f_ffree;
+    } else {
+        work->partial = TRUE;
+    }
+    if (!is_tree && fd >= 0) {
+        close(fd);
+    }
+}
+
 static void note_unread(struct work *work, const struct tree_file *file)
 {
     if (work->first_unread == NULL) {
@@ -181,7 +221,7 @@ static int take_file(void *data, const struct tree_file *file)
     if (++work->calls % CALLS == 0 && g_get_monotonic_time() >= work->renew_at && !renew(work)) {
         return 1;
     }
-    progress_tell(work->progress, work->calls, 0);
+    progress_tell(work->progress, work->calls, work->partial ? 0 : work->expected);
     if (st == NULL || file->unread) {
         note_unread(work, file);
     }
@@ -191,6 +231,7 @@ static int take_file(void *data, const struct tree_file *file)
     if (row.type != MANIFEST_UNKNOWN) {
         if (file->place->n == 0) {
             write_place(work, file->place, file->path);
+            expect(work, file);
         }
         row.fs = file->place->n;
         row.size = st->stx_size;

@@ -35,11 +35,45 @@ static gboolean is_daemon(gint64 pid)
     return g_file_get_contents(path, &name, NULL, NULL) && strcmp(g_strchomp(name), "qidmapd") == 0;
 }
 
+/* Whether a thread has the signal blocked. */
+static gboolean thread_keeps_hup(const char *tasks, const char *thread)
+{
+    g_autofree char *path = g_build_filename(tasks, thread, "status", NULL), *status = NULL;
+    const char *blocked;
+
+    if (!g_file_get_contents(path, &status, NULL, NULL)) {
+        return FALSE;
+    }
+    blocked = strstr(status, "\nSigBlk:");
+    return blocked != NULL &&
+           (g_ascii_strtoull(blocked + strlen("\nSigBlk:"), NULL, 16) & 1u << (SIGHUP - 1)) != 0;
+}
+
+/* Whether it keeps the signal until it can do what that asks for: one that is just being started
+ * would be ended by it. A thread that waits for the signal does not show it as blocked, but the
+ * others do. */
+static gboolean keeps_hup(gint64 pid)
+{
+    g_autofree char *tasks = g_strdup_printf("/proc/%" G_GINT64_FORMAT "/task", pid);
+    g_autoptr(GDir) dir = g_dir_open(tasks, 0, NULL);
+    const char *thread;
+    gboolean keeps = FALSE;
+
+    while (dir != NULL && !keeps && (thread = g_dir_read_name(dir)) != NULL) {
+        keeps = thread_keeps_hup(tasks, thread);
+    }
+    return keeps;
+}
+
 /* For a daemon without a control socket: there is no answer. */
 static int reload_by_signal(gint64 pid, gboolean json)
 {
     if (!is_daemon(pid)) {
         cmd_error("process %" G_GINT64_FORMAT " is no qidmapd", pid);
+        return CMD_CANNOT;
+    }
+    if (!keeps_hup(pid)) {
+        cmd_error("process %" G_GINT64_FORMAT " is just starting; try again later", pid);
         return CMD_CANNOT;
     }
     if (kill((pid_t)pid, SIGHUP) != 0) {

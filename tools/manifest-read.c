@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <xxhash.h>
@@ -17,6 +18,7 @@
 #include "tools/manifest-line.h"
 
 #define PIECE (256 * 1024)
+#define TAIL  1024 /* more than the last line has */
 
 struct manifest_reader {
     int fd;
@@ -34,6 +36,7 @@ struct manifest_reader {
     char *tree;
     struct manifest_header header;
     struct manifest_end counted, end;
+    guint64 expected; /* names, as the last line says; 0: not known */
     XXH3_state_t *sum;
 };
 
@@ -299,6 +302,22 @@ static int read_header(manifest_reader *r, struct qidmap_error *error)
     return 0;
 }
 
+/* The last line of a file that is there as a whole; the reader goes on where it was. */
+static guint64 read_expected(manifest_reader *r)
+{
+    char bytes[TAIL];
+    struct stat st;
+    gboolean is_file = fstat(r->fd, &st) == 0 && S_ISREG(st.st_mode);
+    ssize_t n = is_file ? pread(r->fd, bytes, sizeof bytes, MAX(st.st_size - TAIL, 0)) : -1;
+    const char *line = n > 1 && bytes[n - 1] == '\n' ? memrchr(bytes, '\n', (gsize)n - 1) : NULL;
+
+    if (line == NULL ||
+        manifest_line_parse(line + 1, (gsize)(bytes + n - 2 - line), &r->line, r->again) != NULL) {
+        return 0;
+    }
+    return r->line.row == MANIFEST_ROW_END ? r->line.end.files : 0;
+}
+
 int manifest_reader_new(int fd, manifest_reader **reader, struct qidmap_error *error)
 {
     manifest_reader *r = g_new0(manifest_reader, 1);
@@ -312,6 +331,7 @@ int manifest_reader_new(int fd, manifest_reader **reader, struct qidmap_error *e
     r->fs = g_array_new(FALSE, TRUE, sizeof(struct manifest_fs));
     r->sum = XXH3_createState();
     XXH3_128bits_reset(r->sum);
+    r->expected = read_expected(r);
     int code = read_header(r, error);
     if (code < 0) {
         manifest_reader_close(r);
@@ -345,6 +365,11 @@ const struct manifest_header *manifest_reader_header(const manifest_reader *r)
 const struct manifest_fs *manifest_reader_fs(const manifest_reader *r, guint32 n)
 {
     return n >= 1 && n <= r->fs->len ? &g_array_index(r->fs, struct manifest_fs, n - 1) : NULL;
+}
+
+guint64 manifest_reader_expected(const manifest_reader *r)
+{
+    return r->expected;
 }
 
 const struct manifest_end *manifest_reader_end(const manifest_reader *r)

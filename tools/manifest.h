@@ -102,6 +102,10 @@ const struct manifest_header *manifest_reader_header(const manifest_reader *read
 /* The filesystem number `n`, of those that were met so far; NULL: there is none. The same life. */
 const struct manifest_fs *manifest_reader_fs(const manifest_reader *reader, guint32 n);
 
+/* How many names there will be, for people alone, as nothing of it is checked yet; 0: not known, as
+ * with a pipe. */
+guint64 manifest_reader_expected(const manifest_reader *reader);
+
 /* The counts of the last line; all 0 before it was read. */
 const struct manifest_end *manifest_reader_end(const manifest_reader *reader);
 

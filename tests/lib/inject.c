@@ -22,11 +22,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 /* C forbids to make a function of a pointer to data; POSIX has dlsym() do just that. */
@@ -41,11 +44,14 @@ static unsigned long nth, count, seen, failed;
 static long torn;
 static int fault, after, armed, begun;
 
+#define KILL  (-1)
+#define PAUSE (-2)
+
 static const struct {
     const char *name;
     int value;
-} errors[] = {{"EIO", EIO},     {"ENOSPC", ENOSPC}, {"EDQUOT", EDQUOT},
-              {"EINTR", EINTR}, {"EROFS", EROFS},   {"KILL", -1}};
+} errors[] = {{"EIO", EIO},     {"ENOSPC", ENOSPC}, {"EDQUOT", EDQUOT}, {"EINTR", EINTR},
+              {"EROFS", EROFS}, {"KILL", KILL},     {"PAUSE", PAUSE}};
 
 static int error_of(const char *text)
 {
@@ -170,6 +176,14 @@ static const char *attribute(int fd, const char *path, const char *name, char ro
     return room;
 }
 
+static void wait_for_end(void)
+{
+    const struct timespec moment = {0, 5000000};
+
+    while (begin_file[0] && access(begin_file, F_OK) == 0)
+        (void)nanosleep(&moment, NULL);
+}
+
 /* Counts a call: 0, or the errno with which it is to fail. */
 static int judge(const char *call, int fd, const char *path)
 {
@@ -193,12 +207,29 @@ static int judge(const char *call, int fd, const char *path)
         }
     }
     pthread_mutex_unlock(&lock);
-    if (e == -1) {
+    if (e == KILL) {
         (void)kill(getpid(), SIGKILL);
         _exit(128 + SIGKILL); /* the daemon's filter of system calls knows no kill */
     }
+    if (e == PAUSE) {
+        wait_for_end();
+        e = 0;
+    }
     errno = saved;
     return e;
+}
+
+/* The same for a call that changes no file: it counts only where it is named. */
+static int judge_named(const char *call, int fd, const char *path)
+{
+    char word[32];
+
+    pthread_mutex_lock(&lock);
+    if (!begun)
+        arm(getenv("QIDMAP_INJECT"));
+    pthread_mutex_unlock(&lock);
+    snprintf(word, sizeof(word), ",%s,", call);
+    return armed && strstr(calls, word) ? judge(call, fd, path) : 0;
 }
 
 #define FAIL(e)                                                                                    \
@@ -277,6 +308,35 @@ ssize_t writev(int fd, const struct iovec *parts, int n)
         (void)!real(fd, parts, n);
     else if (n > 0 && left_behind(parts[0].iov_len))
         (void)!syscall(SYS_write, fd, parts[0].iov_base, left_behind(parts[0].iov_len));
+    FAIL(e);
+}
+
+ssize_t read(int fd, void *data, size_t size)
+{
+    REAL(read);
+    int e = judge_named("read", fd, NULL);
+
+    if (e == 0)
+        return real(fd, data, size);
+    FAIL(e);
+}
+
+/* It is made in any case; its path is that of the listening socket. */
+int accept4(int fd, struct sockaddr *address, socklen_t *address_size, int flags)
+{
+    struct sockaddr_un own = {.sun_family = AF_UNSPEC};
+    socklen_t size = sizeof(own) - 1;
+    REAL(accept4);
+    int got = real(fd, address, address_size, flags), e;
+
+    if (got < 0)
+        return got;
+    if (getsockname(got, (struct sockaddr *)&own, &size) < 0 || own.sun_family != AF_UNIX)
+        own.sun_path[0] = '\0';
+    e = judge_named("accept", -1, own.sun_path);
+    if (e == 0)
+        return got;
+    (void)close(got);
     FAIL(e);
 }
 

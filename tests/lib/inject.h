@@ -10,11 +10,14 @@
  *                 open rename unlink mkdir setxattr removexattr; "all" (the default) for all of
  *                 them. Variants count as their base: pwrite64 is pwrite, openat is open,
  *                 fsetxattr is setxattr, and so on; open counts only where it may create a file
+ *                 read and accept, which change no file, count only where they are named here; the
+ *                 path of an accept, which is made first, is that of the listening socket
  *   path=TEXT     only where the path has TEXT in it; that of an extended attribute is PATH:NAME
  *   nth=N         the Nth call that counts fails, from 1; 0 (the default): none, they are counted
  *   count=N       this many fail from there on [1]; 0: all
  *   error=NAME    EIO [EIO], ENOSPC, EDQUOT, EINTR, EROFS, or a number; KILL: the process ends
- *                 in place of the call, as by SIGKILL
+ *                 in place of the call, as by SIGKILL; PAUSE: nothing fails, and the call waits
+ *                 until there is no file `begin`
  *   torn=BYTES    a write that fails has written this many bytes first; an extended attribute has
  *                 this many bytes of its value
  *   after=1       the call is made, and then reported as failed
