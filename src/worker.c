@@ -10,6 +10,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "src/conn.h"
@@ -19,9 +20,9 @@
 
 #define TICK_US       2000
 #define QUIET_TICKS   50    /* the monitor sleeps after so many looks without a request */
-#define FEW_FOR_CPU   8     /* more threads than these, times CPUs, only where these are stuck: */
-#define STUCK_TICKS   5     /* so many looks without a move */
-#define STUCK_MORE    4     /* as many at a time */
+#define FEW_FOR_CPU   8     /* more threads than these, times CPUs, only where these wait: */
+#define MORE          4     /* as many at each look of the monitor */
+#define STUCK_TICKS   25    /* or where none has made a move for so many looks */
 #define SPARE_WORKERS 4     /* idle ones beyond these end after a while */
 #define SPARE_TIMEOUT 10000 /* ms */
 #define EVENT_QUEUE   0u    /* listeners are 1, 2, ... */
@@ -57,7 +58,7 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t ended;
     struct worker *workers;
-    unsigned count;
+    unsigned count; /* atomic, too */
     bool stop;
     GQueue queue; /* of connections whose role waits for a worker */
     GQueue ready; /* of requests */
@@ -65,7 +66,7 @@ static struct {
 
     int queued;   /* length of both; atomic, a hint */
     int idle;     /* in epoll_wait; atomic */
-    int rounds;   /* how often one went there; atomic */
+    int rounds;   /* how often one was about to go there; atomic */
     int blocked;  /* in recv or send; atomic */
     int stopping; /* atomic copy of stop */
 
@@ -106,7 +107,7 @@ static void grow(unsigned most)
         worker = g_new0(struct worker, 1);
         worker->next = pool.workers;
         pool.workers = worker;
-        pool.count++;
+        __atomic_fetch_add(&pool.count, 1, __ATOMIC_RELAXED);
     }
     pthread_mutex_unlock(&pool.lock);
     if (worker == NULL)
@@ -121,7 +122,7 @@ static void grow(unsigned most)
             *at = worker->next;
             break;
         }
-    pool.count--;
+    __atomic_fetch_sub(&pool.count, 1, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&pool.lock);
     g_free(worker);
     log_warning("cannot start another thread; going on with those that run");
@@ -198,7 +199,7 @@ static void serve_listener(unsigned index)
 }
 
 /* True: this worker is one too many. */
-static bool leave_if_spare(struct worker *worker)
+static bool leave_if_spare(void)
 {
     bool leave = false;
 
@@ -206,7 +207,6 @@ static bool leave_if_spare(struct worker *worker)
     if (!pool.stop && pool.count > SPARE_WORKERS &&
         __atomic_load_n(&pool.idle, __ATOMIC_SEQ_CST) >= SPARE_WORKERS)
         leave = true;
-    (void)worker;
     pthread_mutex_unlock(&pool.lock);
     return leave;
 }
@@ -225,7 +225,7 @@ static void worker_end(struct worker *worker)
     g_free(worker->out);
     g_free(worker);
     pthread_mutex_lock(&pool.lock);
-    pool.count--;
+    __atomic_fetch_sub(&pool.count, 1, __ATOMIC_RELAXED);
     pthread_cond_broadcast(&pool.ended);
     pthread_mutex_unlock(&pool.lock);
 }
@@ -250,6 +250,8 @@ static void *worker_main(void *data)
         int n;
 
         __atomic_fetch_add(&pool.rounds, 1, __ATOMIC_RELAXED);
+        if (__atomic_load_n(&pool.count, __ATOMIC_RELAXED) > pool.few && leave_if_spare())
+            break; /* what they were begun for is over */
         if (served && !worker_is_wanted())
             continue;
         /* The eventfd is edge-triggered: one write, one worker, and nobody reads it. */
@@ -262,7 +264,7 @@ static void *worker_main(void *data)
                 grow(pool.few);
                 rouse_monitor(); /* there may be enough */
             }
-            if (n == 0 && leave_if_spare(worker))
+            if (n == 0 && leave_if_spare())
                 break;
         }
         if (n <= 0)
@@ -302,6 +304,14 @@ bool worker_let_go(struct worker *worker)
     return __atomic_exchange_n(&worker->held, NULL, __ATOMIC_ACQ_REL) != NULL;
 }
 
+static int64_t nanoseconds(clockid_t clock)
+{
+    struct timespec ts;
+
+    clock_gettime(clock, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
 /* Returns whether any worker has a role in hand. */
 static bool look_at_workers(void)
 {
@@ -329,23 +339,30 @@ static bool look_at_workers(void)
     return busy;
 }
 
-/* Where nobody waits for events, and for some looks none of those at work has come back for more,
- * others begin. Returns whether nobody waits. */
+/* Where nobody waits for events, and yet the CPUs have had little of ours to do since the last
+ * look, those at work wait for disks and the like: others begin. Returns whether nobody waits. */
 static bool look_for_waiters(void)
 {
-    static int last;
-    static unsigned looks;
+    static int64_t last, last_cpu; /* nanoseconds; 0: somebody waited */
+    static int last_rounds;
+    static unsigned still;
     int rounds = __atomic_load_n(&pool.rounds, __ATOMIC_RELAXED);
-    bool none = __atomic_load_n(&pool.idle, __ATOMIC_SEQ_CST) == 0;
+    int64_t now, cpu;
 
-    looks = none && rounds == last ? looks + 1 : 0;
-    last = rounds;
-    if (looks >= STUCK_TICKS) {
-        looks = 0;
-        for (int i = 0; i < STUCK_MORE; i++)
-            grow(pool.max);
+    if (__atomic_load_n(&pool.idle, __ATOMIC_SEQ_CST) > 0) {
+        last = 0;
+        return false;
     }
-    return none;
+    now = nanoseconds(CLOCK_MONOTONIC);
+    cpu = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
+    still = last != 0 && rounds == last_rounds ? still + 1 : 0;
+    if (last != 0 && (cpu - last_cpu < (now - last) / 2 || still >= STUCK_TICKS))
+        for (int i = 0; i < MORE; i++)
+            grow(pool.max);
+    last = now;
+    last_cpu = cpu;
+    last_rounds = rounds;
+    return true;
 }
 
 static void *monitor_main(void *data)

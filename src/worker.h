@@ -5,14 +5,14 @@
  * Idle workers wait in epoll_wait(2), all on one descriptor; so an event wakes one of them, which
  * does the work itself. At least one worker is kept there while there are few, as threads that take
  * turns on a CPU cost more than what they do; more are started for requests that take long, and
- * where all are stuck.
+ * where all wait for disks and the like, and end when that is over.
  * A reader role to be passed on goes through a queue and an eventfd. Where all workers are at work,
  * none stays with one connection, and each looks for events between two things of the queue.
  *
  * The monitor sees to it that a slow request holds up nobody: it looks at the workers every 2 ms
  * while something runs, and queues the role of a connection whose worker has been at one request
- * since the last look. Where nobody is left in epoll_wait() and no worker has come back there for
- * some looks, it starts others. While nothing runs it sleeps.
+ * since the last look. Where nobody is left in epoll_wait() while the daemon uses little CPU, it
+ * starts others. While nothing runs it sleeps.
  */
 #ifndef WORKER_H
 #define WORKER_H
