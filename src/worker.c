@@ -23,6 +23,7 @@
 #define FEW_FOR_CPU   8     /* more threads than these, times CPUs, only where these wait: */
 #define MORE          4     /* as many at each look of the monitor */
 #define STUCK_TICKS   25    /* or where none has made a move for so many looks */
+#define CALM_TICKS    250   /* these end when none was to begin for so many looks */
 #define SPARE_WORKERS 4     /* idle ones beyond these end after a while */
 #define SPARE_TIMEOUT 10000 /* ms */
 #define EVENT_QUEUE   0u    /* listeners are 1, 2, ... */
@@ -68,6 +69,7 @@ static struct {
     int idle;     /* in epoll_wait; atomic */
     int rounds;   /* how often one was about to go there; atomic */
     int blocked;  /* in recv or send; atomic */
+    int calm;     /* more than a few threads are not needed; atomic */
     int stopping; /* atomic copy of stop */
 
     pthread_mutex_t monitor_lock;
@@ -250,8 +252,9 @@ static void *worker_main(void *data)
         int n;
 
         __atomic_fetch_add(&pool.rounds, 1, __ATOMIC_RELAXED);
-        if (__atomic_load_n(&pool.count, __ATOMIC_RELAXED) > pool.few && leave_if_spare())
-            break; /* what they were begun for is over */
+        if (__atomic_load_n(&pool.calm, __ATOMIC_RELAXED) &&
+            __atomic_load_n(&pool.count, __ATOMIC_RELAXED) > pool.few && leave_if_spare())
+            break;
         if (served && !worker_is_wanted())
             continue;
         /* The eventfd is edge-triggered: one write, one worker, and nobody reads it. */
@@ -339,30 +342,43 @@ static bool look_at_workers(void)
     return busy;
 }
 
-/* Where nobody waits for events, and yet the CPUs have had little of ours to do since the last
- * look, those at work wait for disks and the like: others begin. Returns whether nobody waits. */
-static bool look_for_waiters(void)
+/* Whether nobody waits for events, and yet the CPUs have had little of ours to do since the last
+ * look: those at work wait for disks and the like. */
+static bool are_waiting(bool nobody)
 {
     static int64_t last, last_cpu; /* nanoseconds; 0: somebody waited */
     static int last_rounds;
     static unsigned still;
     int rounds = __atomic_load_n(&pool.rounds, __ATOMIC_RELAXED);
-    int64_t now, cpu;
+    int64_t now = 0, cpu = 0;
+    bool waiting = false;
 
-    if (__atomic_load_n(&pool.idle, __ATOMIC_SEQ_CST) > 0) {
-        last = 0;
-        return false;
+    if (nobody) {
+        now = nanoseconds(CLOCK_MONOTONIC);
+        cpu = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
+        still = last != 0 && rounds == last_rounds ? still + 1 : 0;
+        waiting = last != 0 && (cpu - last_cpu < (now - last) / 2 || still >= STUCK_TICKS);
     }
-    now = nanoseconds(CLOCK_MONOTONIC);
-    cpu = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
-    still = last != 0 && rounds == last_rounds ? still + 1 : 0;
-    if (last != 0 && (cpu - last_cpu < (now - last) / 2 || still >= STUCK_TICKS))
-        for (int i = 0; i < MORE; i++)
-            grow(pool.max);
     last = now;
     last_cpu = cpu;
     last_rounds = rounds;
-    return true;
+    return waiting;
+}
+
+/* Starts others for those that wait. Returns whether nobody waits for events. */
+static bool look_for_waiters(void)
+{
+    static unsigned calm;
+    bool nobody = __atomic_load_n(&pool.idle, __ATOMIC_SEQ_CST) == 0;
+
+    if (are_waiting(nobody)) {
+        for (int i = 0; i < MORE; i++)
+            grow(pool.max);
+        calm = 0;
+    } else if (calm < CALM_TICKS)
+        calm++;
+    __atomic_store_n(&pool.calm, calm == CALM_TICKS, __ATOMIC_RELAXED);
+    return nobody;
 }
 
 static void *monitor_main(void *data)
