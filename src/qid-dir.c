@@ -254,7 +254,8 @@ static void prepare(struct listing *l, size_t owner)
         return;
     }
     if (e->d_type != DT_UNKNOWN && !warn && !l->dir.overlay &&
-        l->dir.policy == QIDMAP_POLICY_HANDLE) {
+        l->dir.policy == QIDMAP_POLICY_HANDLE &&
+        (!l->dir.btrfs || e->d_type != DT_DIR)) { /* it may be a subvolume, of another filesystem */
         e->qid.type = type_of_d_type(e->d_type);
         add_file(l, owner, &l->dir, l->fd, e->name, 0);
     } else if (is_trusted(&l->dir, e)) {

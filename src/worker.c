@@ -19,7 +19,7 @@
 
 #define TICK_US       2000
 #define QUIET_TICKS   50    /* the monitor sleeps after so many looks without a request */
-#define FEW_FOR_CPU   12    /* more threads than these, times CPUs, only where these are stuck: */
+#define FEW_FOR_CPU   8     /* more threads than these, times CPUs, only where these are stuck: */
 #define STUCK_TICKS   5     /* so many looks without a move */
 #define STUCK_MORE    4     /* as many at a time */
 #define SPARE_WORKERS 4     /* idle ones beyond these end after a while */

@@ -14,7 +14,7 @@ meet_all
 first=$qidmapd_pid
 
 second() { # a daemon that must not start; its words go to $tmp/second
-    timeout 30 "$(qidmapd_program)" --export "tree=$tree" --store "$store" \
+    timeout 120 "$(qidmapd_program)" --export "tree=$tree" --store "$store" \
         --listen "unix:$tmp/socket2" >"$tmp/second" 2>&1 </dev/null
 }
 

@@ -54,4 +54,16 @@ start || bail_out "the server does not start again: $(tail "$qidmapd_log")"
 "$top_builddir/tests/9pstat" -R "unix:$tmp/s" x >"$tmp/second"
 is "$(cat "$tmp/second")" "$(cat "$tmp/first")" "every id is what it was"
 stop_qidmapd TERM
+
+# known by handles, a filesystem has subvolumes as it had before
+ctl=$(qidmapctl_program)
+fs=$("$ctl" fs identify --store "lmdb:$tmp/store" "$tmp/x" --json | sed -n 's/.*"fs":\([0-9]*\).*/\1/p' | head -n 1)
+check "policy handle" "$ctl" fs policy --store "lmdb:$tmp/store" --renumber --yes "$fs" handle
+start || bail_out "the server does not start with handles: $(tail "$qidmapd_log")"
+check "by handle, Treaddir, Twalk and Tgetattr agree" \
+    sh -c '"$0/tests/9pstat" -R "unix:$1/s" x >"$1/third"' "$top_builddir" "$tmp"
+is "$(cut -d' ' -f1 "$tmp/third" | sort | uniq -d)" "" "by handle, no id twice"
+is "$(grep -E ' /(one|snapshot)(/|$)' "$tmp/third")" "$(grep -E ' /(one|snapshot)(/|$)' "$tmp/first")" \
+    "and subvolumes keep theirs"
+stop_qidmapd TERM
 tap_done

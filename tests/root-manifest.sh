@@ -98,12 +98,24 @@ is "$wrong" "" "lookup agrees"
 stop_qidmapd TERM
 cp "$tmp/ext4.img" "$tmp/clone.img"
 devices=$(for type in $types; do stat -c %d "$x/$type"; done | tr '\n' ' ')
+declare -A had
+for type in $types; do had[$type]=$(mountpoint -d "$x/$type"); done
+attach_elsewhere() { # TYPE: by another loop device than before, which others may have given back
+    local loop first
+    loop=$(losetup -f --show "$tmp/$1.img") || bail_out "no loop device"
+    if [ "$(mountpoint -x "$loop")" = "${had[$1]}" ]; then
+        first=$loop
+        loop=$(losetup -f --show "$tmp/$1.img") || bail_out "no loop device"
+        losetup -d "$first"
+    fi
+    mount "$loop" "$x/$1" || bail_out "mount $1"
+    losetup -d "$loop" # when it is unmounted
+}
 umount "$x/bound" "$x/bind"
 for name in $overlays; do umount "$x/$name"; done
 for type in $types; do umount "$x/$type"; done
 loop=$(losetup -f --show "$tmp/clone.img") && on_exit "losetup -d $loop" # takes a number
-# shellcheck disable=SC2086,SC2046 # words
-attach $(printf '%s\n' $types | tac)
+for type in $(printf '%s\n' $types | tac); do attach_elsewhere "$type"; done
 [ "$(for type in $types; do stat -c %d "$x/$type"; done | tr '\n' ' ')" != "$devices" ]
 is $? 0 "device numbers are others"
 out=$("$ctl" preflight --json --store "lmdb:$tmp/copy" "$x")

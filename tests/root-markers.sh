@@ -106,6 +106,8 @@ if [ -f btrfs-b ] && attach btrfs btrfs-a a && attach btrfs btrfs-b b; then
     exchange btrfs-a btrfs-b
     cp --sparse=always btrfs-b btrfs-c
     attach btrfs btrfs-b a
+    # The daemon has met it, in the file that it is in now: what it knows of a is all that tells the two.
+    check "btrfs: the original is met" "$top_builddir/tests/9pstat" "unix:$tmp/s" x a
     stop_qidmapd TERM
     attach btrfs btrfs-c c && attach_subvolume c cs
     start parts

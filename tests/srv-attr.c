@@ -531,7 +531,7 @@ static void statfs_is_of_the_files_own(void)
             g_autofree char *dir = server_path(f.s, names[i]);
             guint64 blocks, bfree, bavail, files, ffree, fsid;
             guint32 type, bsize, namelen, fid = walk_new(f.c, names[i]);
-            gint64 deadline = g_get_monotonic_time() + 30 * G_TIME_SPAN_SECOND;
+            gint64 deadline = g_get_monotonic_time() + 60 * G_TIME_SPAN_SECOND;
             struct statfs before;
 
             /* the first is everybody's, and the size of some changes with what is free */

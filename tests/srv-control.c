@@ -22,7 +22,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define WAIT_MS 30000
+#define WAIT_MS 60000
 
 static char *socket_path; /* of the control socket of the test that runs */
 
@@ -348,6 +348,7 @@ static void test_fuzz(void)
 struct load {
     struct server *s;
     int stop;      /* atomic */
+    int pause;     /* atomic: let the store be without clients */
     guint64 walks; /* atomic */
     guint held;    /* atomic: attaches that were told to come again */
 };
@@ -358,10 +359,15 @@ static gpointer work(gpointer data)
     struct load *load = data;
 
     while (!g_atomic_int_get(&load->stop)) {
-        struct client *c = client_connect(load->s->addr);
         struct client_qid root, first[8], again;
+        struct client *c;
         int rc;
 
+        if (g_atomic_int_get(&load->pause)) {
+            g_usleep(1000);
+            continue;
+        }
+        c = client_connect(load->s->addr);
         g_assert_nonnull(c);
         g_assert_cmpint(client_hello(c, 65536), ==, 0);
         rc = client_attach(c, ROOT_FID, geteuid(), load->s->aname, &root);
@@ -415,20 +421,29 @@ static void test_beside_work(void)
     }
     for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
         threads[i] = g_thread_new("work", work, &load);
-    /* on a busy machine longer, until each has happened */
+    /* on a busy machine longer, until each has happened: if need be while no client comes, or while
+     * one stays */
     while (g_get_monotonic_time() < end ||
            (g_get_monotonic_time() < deadline &&
             (refused == 0 || resets + retires == 0 ||
              __atomic_load_n(&load.walks, __ATOMIC_RELAXED) == 0))) {
         g_autofree char *retire =
             g_strdup_printf("{\"verb\":\"fs-retire\",\"fs\":%d}", g_random_int_range(1, 12));
+        gboolean late = g_get_monotonic_time() >= end;
+        struct client *stays = NULL;
+
         for (int i = 0; i < 10; i++)
             resets += count_of("{\"verb\":\"reset\"}", "\"backup\"");
         retires += count_of(retire, "\"result\"");
+        if (late && refused == 0)
+            stays = server_client(s);
         refused += count_of("{\"verb\":\"reset\"}", "attached");
+        if (stays != NULL)
+            client_close(stays);
         count_of("{\"verb\":\"compact\"}", "");
         count_of("{\"verb\":\"verify\"}", "");
         count_of("{\"verb\":\"stats\"}", "");
+        g_atomic_int_set(&load.pause, late && resets + retires == 0);
         g_usleep(2000);
     }
     g_atomic_int_set(&load.stop, 1);

@@ -257,7 +257,7 @@ static guint locks_expected(const struct model *m)
 
 static void check_count(const struct model *m)
 {
-    gint64 deadline = g_get_monotonic_time() + 30 * G_TIME_SPAN_SECOND;
+    gint64 deadline = g_get_monotonic_time() + 60 * G_TIME_SPAN_SECOND;
 
     while (locks_shown(m) != locks_expected(m)) {
         if (g_get_monotonic_time() > deadline)

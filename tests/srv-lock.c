@@ -250,7 +250,7 @@ static void clunk_releases(struct fixture *f, gconstpointer data)
 static void disconnect_releases(struct fixture *f, gconstpointer data)
 {
     struct client *other = server_client(f->s);
-    gint64 deadline = g_get_monotonic_time() + 30 * G_TIME_SPAN_SECOND;
+    gint64 deadline = g_get_monotonic_time() + 60 * G_TIME_SPAN_SECOND;
     guint32 a, b;
 
     (void)data;

@@ -15,7 +15,7 @@
 /* The log, once it has `text`. */
 static char *wait_for(struct server *s, const char *text)
 {
-    gint64 deadline = g_get_monotonic_time() + 30 * G_TIME_SPAN_SECOND;
+    gint64 deadline = g_get_monotonic_time() + 60 * G_TIME_SPAN_SECOND;
 
     for (;;) {
         char *log = NULL;

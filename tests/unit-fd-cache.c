@@ -244,6 +244,7 @@ static void places(void)
     int fd;
 
     setup();
+    name_tree_matters();
     make("a", TRUE);
     make("a/b", TRUE);
     make("a/b/file", FALSE);

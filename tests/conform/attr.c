@@ -129,7 +129,7 @@ static void data_version(guint arg)
     before = attr_of(c, fid).data_version;
     IS(attr_of(c, fid).data_version, before);
     /* the clock behind it may be coarse */
-    deadline = g_get_monotonic_time() + 30 * G_TIME_SPAN_SECOND;
+    deadline = g_get_monotonic_time() + 60 * G_TIME_SPAN_SECOND;
     while (!changed && g_get_monotonic_time() < deadline) {
         put_text(c, fid, 0, "other");
         changed = attr_of(c, fid).data_version != before;
@@ -322,7 +322,7 @@ static void statfs_it(guint arg)
     struct client *c = session();
     guint32 type, bsize, namelen;
     guint64 blocks, bfree, bavail, files, ffree, fsid;
-    gint64 deadline = g_get_monotonic_time() + 30 * G_TIME_SPAN_SECOND;
+    gint64 deadline = g_get_monotonic_time() + 60 * G_TIME_SPAN_SECOND;
     struct statfs before, st;
 
     (void)arg;

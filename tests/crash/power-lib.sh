@@ -47,7 +47,7 @@ record_power() {
         --export "type=fuse,id=export,node-name=logged,mountpoint=$d/export,writable=on" \
         >"$d/daemon.log" 2>&1 &
     power_daemon=$!
-    if ! wait_until 20 mountpoint -q "$d/export"; then
+    if ! wait_until 60 mountpoint -q "$d/export"; then
         tap_diag "the logging disk does not come: $(cat "$d/daemon.log")"
         stop_power
         return 1

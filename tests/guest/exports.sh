@@ -61,15 +61,16 @@ decoy_mount() { # occupies one more anonymous device number
     mount -t tmpfs decoy "$tmp/decoy$decoys" && mounted+=("$tmp/decoy$decoys")
 }
 
-# mount_image IMAGE TYPE DIRECTORY [OPTIONS [OLD_ST_DEV]]: mounts so that st_dev
-# is not OLD_ST_DEV, by leaving decoys where it would be the same.
+# mount_image IMAGE TYPE DIRECTORY [OPTIONS [OLD_ST_DEV [BELOW ITS_OLD_ST_DEV]]]: mounts so that
+# st_dev is not OLD_ST_DEV, nor that of the subvolume BELOW it, by leaving decoys where it would be the same.
 mount_image() {
     local try
     mkdir -p "$3"
     for try in 1 2 3 4 5 6 7 8; do
         loop_attach "$images/$1"
         mount -t "$2" -o "${4:-defaults}" "$loop_device" "$3" || return 1
-        if [ -z "${5:-}" ] || [ "$(stat -c %d "$3")" != "$5" ]; then
+        if [ -z "${5:-}" ] || [ "$(stat -c %d "$3")" != "$5" ] &&
+            { [ -z "${6:-}" ] || [ "$(stat -c %d "$3/$6")" != "$7" ]; }; then
             mounted+=("$3")
             return 0
         fi

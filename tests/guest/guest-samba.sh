@@ -143,7 +143,9 @@ step_remount() { # the guest has unmounted; other devices, other order
         a | b) type=ext4 ;;
         *) type=$fs ;;
         esac
-        mount_image "$fs" "$type" "$export_dir/$fs" "" "${old_dev[$fs]}" ||
+        below=()
+        [ "$fs" != btrfs ] || below=(one "${old_dev[btrfs/one]}")
+        mount_image "$fs" "$type" "$export_dir/$fs" "" "${old_dev[$fs]}" "${below[@]}" ||
             bail_out "cannot mount $fs again"
     done
     for fs in a b btrfs btrfs/one xfs; do

@@ -96,6 +96,21 @@ class Session:
         return self.smb.create(self.tree, path, access, SHARE_ALL, more.pop("options", 0),
                                disposition, 0, **more)
 
+    def open_for_oplock(self, path, access, level, contexts):
+        """The handle, and the level that was granted."""
+        receive, answers = self.smb.recvSMB, []
+
+        def note(packet_id):
+            answers.append(receive(packet_id))
+            return answers[-1]
+
+        self.smb.recvSMB = note
+        try:
+            handle = self.open(path, access, oplockLevel=level, createContexts=contexts)
+        finally:
+            self.smb.recvSMB = receive
+        return handle, s.SMB2Create_Response(answers[-1]["Data"])["OplockLevel"]
+
     def close(self, handle):
         self.smb.close(self.tree, handle)
 
@@ -378,8 +393,14 @@ def cmd_kept(port, share, export):
 def cmd_durable(port, share, path, export):
     """A handle that outlives its connection; the lost one is that of a client, not of the guest."""
     one = Session(port, share)
-    h = one.open(path, READ | WRITE, oplockLevel=s.SMB2_OPLOCK_LEVEL_BATCH,
-                 createContexts=[Context(b"DHnQ", bytes(16))])
+    deadline = time.monotonic() + 240
+    while True:  # none is durable while smbd has the file open for who was here before
+        h, granted = one.open_for_oplock(path, READ | WRITE, s.SMB2_OPLOCK_LEVEL_BATCH,
+                                         [Context(b"DHnQ", bytes(16))])
+        if granted == s.SMB2_OPLOCK_LEVEL_BATCH or time.monotonic() > deadline:
+            break
+        one.close(h)
+        time.sleep(0.3)
     number = one.file_id(h)
     one.write(h, 0, b"before")
     one.sever()
