@@ -213,13 +213,21 @@ const char *path_proc(int fd, char buffer[PATH_PROC_SIZE])
     return buffer;
 }
 
+/* Whether a new system call may not be there: filters that are older than it, of a service or a
+ * container, say EPERM. Then the older way is asked, whose EPERM is the file's. */
+static bool may_lack(int error)
+{
+    return error == ENOSYS || error == EPERM;
+}
+
 ssize_t path_getxattr(int fd, const char *name, void *value, size_t size)
 {
     static int no_call; /* atomic: before Linux 6.13 */
     char path[PATH_PROC_SIZE], room[NUMBER_SIZE];
+    bool lacking = __atomic_load_n(&no_call, __ATOMIC_RELAXED);
     ssize_t n;
 
-    if (!__atomic_load_n(&no_call, __ATOMIC_RELAXED)) {
+    if (!lacking) {
         struct {
             uint64_t value;
             uint32_t size, flags;
@@ -228,27 +236,32 @@ ssize_t path_getxattr(int fd, const char *name, void *value, size_t size)
         /* The name of the descriptor alone: the way from the root through /proc/self costs more
          * than the rest of the call. */
         n = syscall(SYS_getxattrat, proc_fd, number(fd, room), 0, name, &args, sizeof args);
-        if (n >= 0 || errno != ENOSYS)
+        if (n >= 0 || !may_lack(errno))
             return n < 0 ? -errno : n;
-        __atomic_store_n(&no_call, 1, __ATOMIC_RELAXED);
     }
     n = getxattr(path_proc(fd, path), name, value, size);
+    if (!lacking && (n >= 0 || errno != EPERM))
+        __atomic_store_n(&no_call, 1, __ATOMIC_RELAXED);
     return n < 0 ? -errno : n;
 }
 
 int path_chmod(int fd, mode_t mode)
 {
     static int no_call; /* atomic: before Linux 6.6 */
+    bool lacking = __atomic_load_n(&no_call, __ATOMIC_RELAXED);
     char room[NUMBER_SIZE];
+    int result;
 
-    if (!__atomic_load_n(&no_call, __ATOMIC_RELAXED)) {
+    if (!lacking) {
         if (syscall(SYS_fchmodat2, fd, "", mode, AT_EMPTY_PATH) == 0)
             return 0;
-        if (errno != ENOSYS)
+        if (!may_lack(errno))
             return -errno;
-        __atomic_store_n(&no_call, 1, __ATOMIC_RELAXED);
     }
-    return fchmodat(proc_fd, number(fd, room), mode, 0) < 0 ? -errno : 0;
+    result = fchmodat(proc_fd, number(fd, room), mode, 0) < 0 ? -errno : 0;
+    if (!lacking && result != -EPERM)
+        __atomic_store_n(&no_call, 1, __ATOMIC_RELAXED);
+    return result;
 }
 
 int path_set_times(int fd, const struct timespec times[2])

@@ -39,6 +39,8 @@ check_fails "qidmapd.service has no %i" grep -q '%i' "$top_builddir/dist/qidmapd
 for unit in qidmapd.service qidmapd@.service; do
     is "$(grep -c -e '^Type=notify$' -e '^ExecReload=' "$top_builddir/dist/$unit")" 2 \
         "$unit: no reload before the daemon is ready"
+    check "$unit: calls that systemd does not know are as with an older kernel" \
+        grep -q '^SystemCallErrorNumber=ENOSYS$' "$top_builddir/dist/$unit"
 done
 
 # ---- the figure

@@ -2,8 +2,9 @@
 /*
  * Promise: after the filter the system calls that would lead out of the daemon's place fail, and
  * those that it lives on work, threads included; after the cut there are no other capabilities, and
- * no way to them, and the systemd unit gives just these; a mount namespace is refused where it
- * would not follow the host's mounts.
+ * no way to them, and the systemd unit gives just these; a filter of others that does not know a
+ * newer system call yet breaks nothing; a mount namespace is refused where it would not follow the
+ * host's mounts.
  *
  * Each case does it in a process of its own, as there is no way back.
  */
@@ -14,9 +15,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <pwd.h>
 #include <sched.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +33,8 @@
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+
+#include "src/path.h"
 
 #define SKIPPED 77
 
@@ -132,6 +138,46 @@ static int allowed_calls(void)
     return 0;
 }
 
+/* As a service manager's or a container's that was built before these two: EPERM. */
+static int old_filter(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 452 /* fchmodat2 */, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 464 /* getxattrat */, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+    };
+    struct sock_fprog program = {.len = G_N_ELEMENTS(code), .filter = code};
+
+    EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    EXPECT(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+    EXPECT((errno = 0, syscall(452, -1, "", 0, 0)) < 0 && errno == EPERM);
+    return 0;
+}
+
+static int new_calls(void)
+{
+    char name[] = "/tmp/qidmap-sandbox-XXXXXX", value[8];
+    struct stat st;
+    int file = mkstemp(name), fd, rc = old_filter();
+
+    if (rc != 0)
+        return rc;
+    EXPECT(file >= 0 && path_init() == 0);
+    fd = open(name, O_PATH | O_CLOEXEC);
+    EXPECT(fd >= 0);
+    for (mode_t mode = 0600; mode <= 0640; mode += 040) {
+        EXPECT(path_chmod(fd, mode) == 0);
+        EXPECT(fstat(fd, &st) == 0 && (st.st_mode & 07777) == mode);
+    }
+    if (fsetxattr(file, "user.a", "1", 1, 0) == 0)
+        EXPECT(path_getxattr(fd, "user.a", value, sizeof value) == 1 && value[0] == '1');
+    EXPECT(path_getxattr(fd, "user.none", value, sizeof value) != -EPERM);
+    EXPECT(unlink(name) == 0);
+    return 0;
+}
+
 static int cut(void)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -220,11 +266,12 @@ static void unit_is_right(void)
 
 int main(int argc, char **argv)
 {
-    static int (*const fns[])(void) = {refused_calls, allowed_calls, cut};
+    static int (*const fns[])(void) = {refused_calls, allowed_calls, cut, new_calls};
 
     g_test_init(&argc, &argv, NULL);
     g_test_add_data_func("/sandbox/calls/refused", &fns[0], run);
     g_test_add_data_func("/sandbox/calls/allowed", &fns[1], run);
+    g_test_add_data_func("/sandbox/calls/older-filter", &fns[3], run);
     g_test_add_data_func("/sandbox/caps", &fns[2], run);
     g_test_add_func("/sandbox/mounts/refused", refuses);
     g_test_add_func("/sandbox/unit", unit_is_right);
