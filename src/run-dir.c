@@ -24,6 +24,7 @@
 #include "src/listen.h"
 
 #define NAME       "qidmap"
+#define MODE       0711   /* others may connect, and not open it, as who can might lock it */
 #define SWEEP_US   200000 /* what is not looked at in this time is left to the next who starts */
 #define TURN_TRIES 50
 #define TURN_PAUSE 20000 /* us */
@@ -137,7 +138,7 @@ static char *find(void)
     if (runtime == NULL || runtime[0] != '/')
         return NULL;
     path = g_build_filename(runtime, NAME, NULL);
-    if (mkdir(path, 0755) < 0 && errno != EEXIST)
+    if (mkdir(path, MODE) < 0 && errno != EEXIST)
         g_clear_pointer(&path, g_free);
     return path;
 }
@@ -163,6 +164,7 @@ struct run_dir *run_dir_open(void)
         close(fd);
         return NULL;
     }
+    (void)fchmod(fd, MODE); /* systemd may have made it for a socket */
     dir = g_new0(struct run_dir, 1);
     dir->fd = fd;
     dir->path = g_steal_pointer(&path);

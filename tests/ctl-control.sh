@@ -97,8 +97,10 @@ another() { # NAME ARG...
     start_qidmapd --export "tree=$tree" --store memory: --listen "unix:$tmp/$name" "$@" ||
         bail_out "qidmapd did not start: $(cat "$qidmapd_log")"
 }
+chmod 755 "$run_dir"
 another living
 living=$qidmapd_pid
+is "$(stat -c %a "$run_dir")" 711 "others cannot open the folder, and so not hold locks there"
 another first
 first=$qidmapd_pid
 stop_qidmapd KILL

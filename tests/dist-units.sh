@@ -84,7 +84,7 @@ if command -v systemd-tmpfiles >/dev/null && [ "$(id -u)" = 0 ]; then
         check "systemd-tmpfiles $times" systemd-tmpfiles --root="$tmp/root" --create qidmap.conf
     done
     is "$(stat -c %a%u "$tmp/root/var/lib/qidmap")" 7000 "the place for stores is root's alone"
-    is "$(stat -c %a%u "$tmp/root/run/qidmap")" 7550 "the place for sockets can be entered"
+    is "$(stat -c %a%u "$tmp/root/run/qidmap")" 7110 "the place for sockets can be entered"
 else
     skip "systemd-tmpfiles" "needs root"
 fi
