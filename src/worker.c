@@ -389,7 +389,7 @@ static void *monitor_main(void *data)
     (void)data;
     while (!is_stopping()) {
         int now = __atomic_load_n(&pool.activity, __ATOMIC_SEQ_CST);
-        bool busy = look_at_workers() | look_for_waiters();
+        bool at_work = look_at_workers(), busy = look_for_waiters() || at_work;
 
         quiet = busy || now != last ? 0 : quiet + 1;
         last = now;
