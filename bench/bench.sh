@@ -107,13 +107,13 @@ run_all() {
     fi
     [ -z "$guest" ] || run_guest || status=1
     echo
-    awk -F, -v seconds=$((SECONDS - start)) -v load="$(load)" '
+    awk -F, -v seconds=$((SECONDS - start)) -v after="$(load)" '
         $NF == "PASS" { met++ }
         $NF == "short" { short++ }
         $NF == "not measured" { not++ }
         END {
             printf "%d targets met, %d short, %d not measured; %d s, load after %s\n", met, short,
-                not, seconds, load
+                not, seconds, after
         }' "$out/targets.csv"
     return "$status"
 }
