@@ -106,7 +106,7 @@ struct conn {
     /* The reader's. */
     struct conn_buffer *in;
     size_t in_start, in_end;
-    bool drained; /* the last recv took all that had come */
+    bool drained;      /* the last recv took all that had come */
     uint64_t in_count; /* bytes received */
     uint32_t skip;     /* bytes left of a message for which there is no memory */
     uint16_t skip_tag;

@@ -307,12 +307,13 @@ bool worker_let_go(struct worker *worker)
     return __atomic_exchange_n(&worker->held, NULL, __ATOMIC_ACQ_REL) != NULL;
 }
 
-static int64_t nanoseconds(clockid_t clock)
+/* Of all threads, in microseconds. */
+static int64_t cpu_time(void)
 {
     struct timespec ts;
 
-    clock_gettime(clock, &ts);
-    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+    return (int64_t)ts.tv_sec * G_USEC_PER_SEC + ts.tv_nsec / 1000;
 }
 
 /* Returns whether any worker has a role in hand. */
@@ -346,7 +347,7 @@ static bool look_at_workers(void)
  * look: those at work wait for disks and the like. */
 static bool are_waiting(bool nobody)
 {
-    static int64_t last, last_cpu; /* nanoseconds; 0: somebody waited */
+    static int64_t last, last_cpu; /* microseconds; 0: somebody waited */
     static int last_rounds;
     static unsigned still;
     int rounds = __atomic_load_n(&pool.rounds, __ATOMIC_RELAXED);
@@ -354,8 +355,8 @@ static bool are_waiting(bool nobody)
     bool waiting = false;
 
     if (nobody) {
-        now = nanoseconds(CLOCK_MONOTONIC);
-        cpu = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
+        now = g_get_monotonic_time();
+        cpu = cpu_time();
         still = last != 0 && rounds == last_rounds ? still + 1 : 0;
         waiting = last != 0 && (cpu - last_cpu < (now - last) / 2 || still >= STUCK_TICKS);
     }
