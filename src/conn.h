@@ -14,8 +14,9 @@
  *   queued     waiting for a worker.
  * A request whose turn at a fid has not come waits without a thread (inflight.h).
  *
- * The parts: conn.c life, roles and time limits; conn-in.c input buffers; conn-out.c replies that
- * wait for the client; inflight.c requests in flight and Tflush.
+ * The parts: conn.c its life; conn-serve.c the reader role; conn-in.c input buffers; conn-out.c
+ * replies that wait for the client; inflight.c requests in flight and Tflush; conn-registry.c all
+ * connections that there are, and time limits.
  *
  * (Locks are pthread's, not glib's, as thread sanitizers understand those.)
  * Lock order: out_lock, then the registry of connections, then lock. Nothing that can wait is done
@@ -189,6 +190,24 @@ void conn_wait_none(void);
 bool conn_close_all(unsigned seconds);
 
 /* ---- for the parts of the connection --------------------------------------------------------- */
+
+/* Gives up a hold, by which nobody frees the connection; the last one frees it. */
+void conn_release(struct conn *conn);
+
+/* The same where the count is 0 already. */
+void conn_free(struct conn *conn);
+
+/* Gives it an id, and lets others find it. False, which the log tells: there are `max` already. */
+bool conn_register(struct conn *conn, unsigned max);
+
+/* From here on it is not found any more. */
+void conn_unregister(const struct conn *conn);
+
+/* One was freed: wakes who waits for all of them. */
+void conn_tell_empty(void);
+
+/* With its lock held, and held for the caller: conn_release() must follow. NULL: there is none. */
+struct conn *conn_find(uint64_t id);
 
 /* With lock held: tells epoll what the connection waits for. */
 void conn_arm(struct conn *conn);
