@@ -17,7 +17,7 @@
 #include "src/worker.h"
 
 #define LARGE       16384u /* beyond this a send may wait */
-#define GATHER_ROOM 16384u
+#define GATHER_ROOM 65536u
 
 struct conn_chunk {
     struct conn_chunk *next;
@@ -121,15 +121,16 @@ static ssize_t send_large(struct conn *conn, const uint8_t *bytes, size_t size)
     return sent;
 }
 
-/* With out_lock held. False: the connection is dead. */
-static bool send_or_queue(struct conn *conn, const uint8_t *bytes, size_t size)
+/* With out_lock held. `may_wait`: `bytes` stay as they are also where others take the lock. False:
+ * the connection is dead. */
+static bool send_or_queue(struct conn *conn, const uint8_t *bytes, size_t size, bool may_wait)
 {
     ssize_t sent = 0;
 
     if (conn->out_dead || size == 0)
         return true;
     if (conn->out == NULL && !conn->out_busy) {
-        if (size > LARGE)
+        if (may_wait && size > LARGE)
             sent = send_large(conn, bytes, size);
         else
             sent = send_some(conn, bytes, size, false);
@@ -150,7 +151,7 @@ static bool send_all_gathered(struct conn *conn)
     size_t size = conn->gathered_size;
 
     conn->gathered_size = 0;
-    return send_or_queue(conn, conn->gathered, size);
+    return send_or_queue(conn, conn->gathered, size, false);
 }
 
 void conn_send(struct conn *conn, const uint8_t *bytes, size_t size)
@@ -165,7 +166,7 @@ void conn_send(struct conn *conn, const uint8_t *bytes, size_t size)
     }
     if (conn->gathered_size > 0)
         alive = send_all_gathered(conn);
-    alive = alive && send_or_queue(conn, bytes, size);
+    alive = alive && send_or_queue(conn, bytes, size, true);
     pthread_mutex_unlock(&conn->out_lock);
     if (!alive)
         conn_hang_up(conn, SHUT_RDWR);

@@ -241,7 +241,7 @@ static bool run_in_hand(struct conn *conn, struct request *request, struct worke
 
     worker_hold(worker, conn);
     size = make_reply(request, worker);
-    if (more && size <= CONN_GATHER_SMALL) {
+    if (more && size <= CONN_REPLY_SMALL) {
         kept = worker_let_go(worker);
         if (kept) {
             conn_gather(conn, request->out.bytes, size);

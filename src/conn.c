@@ -44,6 +44,16 @@ static void close_socket(int fd)
     close(fd);
 }
 
+static void discard(struct conn *conn)
+{
+    g_hash_table_unref(conn->fids);
+    close_socket(conn->fd);
+    peer_clear(&conn->peer);
+    pthread_mutex_destroy(&conn->lock);
+    pthread_mutex_destroy(&conn->out_lock);
+    g_free(conn);
+}
+
 void conn_free(struct conn *conn)
 {
     conn_unregister(conn);
@@ -51,14 +61,9 @@ void conn_free(struct conn *conn)
     stats_end(conn->stats);
     conn_buffer_unref(conn, conn->in);
     conn_drop_out(conn);
-    g_hash_table_unref(conn->fids);
     check_account(conn);
-    close_socket(conn->fd);
-    peer_clear(&conn->peer);
-    pthread_mutex_destroy(&conn->lock);
-    pthread_mutex_destroy(&conn->out_lock);
     log_debug("connection %" G_GUINT64_FORMAT " ended", conn->id);
-    g_free(conn);
+    discard(conn);
     conn_tell_empty(); /* only now, as the daemon ends once all are gone */
 }
 
@@ -89,34 +94,33 @@ void conn_new(const struct server *server, int fd, const struct peer *peer)
 {
     struct conn *conn = g_new0(struct conn, 1);
     struct epoll_event event = {.events = EPOLLONESHOT | EPOLLIN | EPOLLRDHUP};
+    bool works;
 
     conn->fd = fd;
     conn->server = server;
     conn->peer = *peer;
     conn->msize = MSIZE_BEFORE_VERSION;
-    conn->holders = 1;
+    conn->holders = 2; /* the role, which rests, and this function: others may hang up meanwhile */
     conn->parked = true;
-    if (!conn_register(conn, __atomic_load_n(&server->connections_max, __ATOMIC_RELAXED))) {
-        peer_clear(&conn->peer);
-        close(fd);
-        g_free(conn);
-        return;
-    }
     conn->fids = g_hash_table_new(NULL, NULL);
     pthread_mutex_init(&conn->lock, NULL);
     pthread_mutex_init(&conn->out_lock, NULL);
+    if (!conn_register(conn, __atomic_load_n(&server->connections_max, __ATOMIC_RELAXED))) {
+        discard(conn);
+        return;
+    }
     log_debug("connection %" G_GUINT64_FORMAT " begins: %s", conn->id, conn->peer.name);
     conn->stats = stats_begin(conn->id, conn->peer.name, &conn->account);
     trace_begin(conn->stats);
     pthread_mutex_lock(&conn->lock);
     event.data.u64 = conn->id;
-    if (epoll_ctl(worker_epoll(), EPOLL_CTL_ADD, fd, &event) < 0) {
+    works = epoll_ctl(worker_epoll(), EPOLL_CTL_ADD, fd, &event) == 0;
+    if (!works)
         log_error("epoll_ctl: %s", g_strerror(errno));
-        pthread_mutex_unlock(&conn->lock);
-        conn_release(conn);
-        return;
-    }
     pthread_mutex_unlock(&conn->lock);
+    if (!works)
+        conn_hang_up(conn, SHUT_RDWR);
+    conn_release(conn);
 }
 
 void conn_hang_up(struct conn *conn, int how)

@@ -39,7 +39,8 @@
 
 #define CONN_FIRST_ID 65536u /* smaller numbers in epoll are listeners and the like */
 
-/* Room for a reply that holds no data; what is larger is taken from the session's account. */
+/* Room for a reply that holds no data, or a page of it; what is larger is taken from the session's
+ * account, and is not gathered. */
 #define CONN_REPLY_SMALL 8192u
 
 struct worker;
@@ -245,7 +246,6 @@ void conn_send(struct conn *conn, const uint8_t *bytes, size_t size);
 /* By who has the role: a small reply to go out with the next one, as more messages have come
  * already. Whoever has the role calls conn_send_gathered() before it reads, and when it gives the
  * role away. */
-#define CONN_GATHER_SMALL 4096u
 void conn_gather(struct conn *conn, const uint8_t *bytes, size_t size);
 
 /* Sends what was gathered. The caller holds the connection, or has the role. */

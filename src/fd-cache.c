@@ -368,11 +368,12 @@ void fd_cache_begin(struct fid *fid)
 static int bring_back(struct fid *fid)
 {
     struct fd_slot *slot = &fid->slot;
-    int error = privs_become(NULL), fd;
+    struct privs_pause pause;
+    int fd;
 
-    fd = error != 0              ? error
-         : slot->locator == NULL ? -ESTALE
-                                 : locator_open(fid->export, slot->locator, fid->qid_path);
+    privs_suspend(&pause);
+    fd = slot->locator != NULL ? locator_open(fid->export, slot->locator, fid->qid_path) : -ESTALE;
+    (void)privs_resume(&pause); /* who goes on from here acts for a user by privs_become() */
     if (fd < 0) {
         fd_slot_set(slot, FD_CLOSED);
         log_debug("fid %u: its file is not found again: %s", fid->number, g_strerror(-fd));

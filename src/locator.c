@@ -453,19 +453,20 @@ int locator_note(const struct path_export *export, int fd, uint64_t *qid_path,
         *locator = made;
     }
     note_stat(made, fd, &stx);
+    if (!made->nameless && !(made->many && locator_knows_better(made))) {
+        node = name_node_of(whole_of(export), fd);
+        if (node != NULL) {
+            name_node_unref(made->node);
+            made->node = node;
+            return 0;
+        }
+    }
     made->nameless = locator_is_nameless(export, made, fd);
-    /* A directory that has no name has no use either; and no handle helps where it was removed. */
-    if (made->nameless)
-        return made->anchor->usable && !S_ISDIR(made->type) ? 0 : -ENOENT;
     /* The descriptor may be of any of its names: the fid's is the one remembered. */
-    if (made->many && locator_knows_better(made))
+    if (!made->nameless && made->many && locator_knows_better(made))
         return 0;
-    node = name_node_of(whole_of(export), fd);
-    if (node == NULL)
-        return made->anchor->usable && !S_ISDIR(made->type) ? 0 : -ENOENT;
-    name_node_unref(made->node);
-    made->node = node;
-    return 0;
+    /* A directory that has no name has no use either; and no handle helps where it was removed. */
+    return made->anchor->usable && !S_ISDIR(made->type) ? 0 : -ENOENT;
 }
 
 static uint64_t key_of(uint64_t dev, uint64_t ino)
