@@ -98,7 +98,7 @@ rule 'no blkid; lmdb in stage.c only, for a sorted file of the tool itself, whic
     '# *include *[<"](lmdb|blkid)' '^stage\.c$' '#include <lmdb.h>'
 
 # ---- tests/lib: an independent client
-rule 'nothing of the server or the library' tests/lib '# *include *"(src|store|tools)/' '^(inofs\.c|identify\.c|store-fixture\.h|fake-xattr\.h|xattr-fixture\.h|marked\.h)$' \
+rule 'nothing of the server or the library' tests/lib '# *include *"(src|store|tools)/' '^(inofs\.c|identify\.c|store-fixture\.h|fake-xattr\.h|xattr-fixture\.h|marked\.h|raw-rows\.h|verify-ways\.h)$' \
     '#include "src/wire.h"'
 
 # ---- everywhere: from the top, config.h first, licence first
