@@ -7,19 +7,32 @@
 #include <glib.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/types.h>
 
 #include "src/path.h"
 
-/* References: one for each child, and one for each user. */
+enum place {
+    PLACE_ROOT,  /* of an export */
+    PLACE_CHILD, /* of another node */
+    PLACE_TAKEN, /* another node took this one's place: it stands for that one now */
+};
+
+/* There may be as many as fids, so that they are small. References: one for each child, one for
+ * each that stands for this one, and one for each user. */
 struct name_node {
-    const struct path_export *export;
-    struct name_node *parent;  /* NULL: the root, or `forward` */
-    struct name_node *forward; /* another node took this one's place: it stands for that one now */
-    struct name_node *children, *next, *prev;
-    uint64_t refs;
-    char *name;
+    union {
+        const struct path_export *export; /* PLACE_ROOT */
+        struct name_node *parent;         /* PLACE_CHILD; NULL: linked nowhere just now */
+        struct name_node *forward;        /* PLACE_TAKEN */
+        const void *up;                   /* whichever */
+    };
+    uint32_t refs;
+    uint32_t children : 30;
+    uint32_t place : 2; /* enum place */
+    char *name;         /* `own`, or of its own after a rename */
+    char own[];
 };
 
 static pthread_mutex_t tree_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -35,99 +48,116 @@ static guint node_hash(gconstpointer key)
 {
     const struct name_node *node = key;
 
-    return g_str_hash(node->name) ^ g_direct_hash(node->parent) ^ g_direct_hash(node->export);
+    return g_str_hash(node->name) ^ g_direct_hash(node->up);
 }
 
 static gboolean node_equal(gconstpointer a, gconstpointer b)
 {
     const struct name_node *x = a, *y = b;
 
-    return x->export == y->export && x->parent == y->parent && strcmp(x->name, y->name) == 0;
+    return x->up == y->up && x->place == y->place && strcmp(x->name, y->name) == 0;
 }
 
-static struct name_node *find_child(const struct path_export *export, struct name_node *parent,
-                                    const char *name)
+static struct name_node *find(enum place place, const void *up, const char *name)
 {
-    struct name_node key = {.export = export, .parent = parent, .name = (char *)name};
+    struct name_node key = {.up = up, .place = place, .name = (char *)name};
 
     return tree != NULL ? g_hash_table_lookup(tree, &key) : NULL;
 }
 
-static void link_node(struct name_node *node, struct name_node *parent)
+static struct name_node *find_child(struct name_node *parent, const char *name)
+{
+    return find(PLACE_CHILD, parent, name);
+}
+
+static void link_child(struct name_node *node, struct name_node *parent)
 {
     node->parent = parent;
-    node->prev = NULL;
-    node->next = NULL;
-    if (parent != NULL) {
-        node->next = parent->children;
-        if (node->next != NULL)
-            node->next->prev = node;
-        parent->children = node;
-        parent->refs++;
-    } else {
-        if (roots == NULL)
-            roots = g_ptr_array_new();
-        g_ptr_array_add(roots, node);
-    }
+    parent->children++;
+    parent->refs++;
     g_hash_table_add(tree, node);
 }
 
-/* Returns the parent, with the reference that the child had on it. */
+/* Returns the parent, with the reference that the child had on it; NULL: it was a root. */
 static struct name_node *unlink_node(struct name_node *node)
 {
-    struct name_node *parent = node->parent;
+    struct name_node *parent = NULL;
 
     g_hash_table_remove(tree, node);
-    if (node->next != NULL)
-        node->next->prev = node->prev;
-    if (node->prev != NULL)
-        node->prev->next = node->next;
-    else if (parent != NULL)
-        parent->children = node->next;
-    if (parent == NULL)
+    if (node->place == PLACE_ROOT)
         g_ptr_array_remove(roots, node);
-    node->parent = node->next = node->prev = NULL;
+    else {
+        parent = node->parent;
+        parent->children--;
+        node->parent = NULL;
+    }
     return parent;
 }
 
 static void unref(struct name_node *node)
 {
     while (node != NULL && --node->refs == 0) {
-        struct name_node *up = node->forward;
+        struct name_node *up = node->place == PLACE_TAKEN ? node->forward : unlink_node(node);
 
-        if (up == NULL)
-            up = unlink_node(node);
-        g_free(node->name);
+        if (node->name != node->own)
+            g_free(node->name);
         g_free(node);
         __atomic_fetch_sub(&tree_size, 1, __ATOMIC_RELAXED);
         node = up;
     }
 }
 
-/* With a reference. NULL: there is none, and `make` is false. */
-static struct name_node *child(const struct path_export *export, struct name_node *parent,
-                               const char *name, bool make)
+/* With a reference. */
+static struct name_node *new_node(enum place place, const char *name)
 {
-    struct name_node *node = find_child(export, parent, name);
+    size_t size = strlen(name) + 1;
+    struct name_node *node = g_malloc0(offsetof(struct name_node, own) + size);
 
-    if (node == NULL && make) {
-        if (tree == NULL)
-            tree = g_hash_table_new(node_hash, node_equal);
-        node = g_new0(struct name_node, 1);
-        node->export = export;
-        node->name = g_strdup(name);
-        link_node(node, parent);
-        __atomic_fetch_add(&tree_size, 1, __ATOMIC_RELAXED);
-    }
+    if (tree == NULL)
+        tree = g_hash_table_new(node_hash, node_equal);
+    node->place = place;
+    node->refs = 1;
+    node->name = memcpy(node->own, name, size);
+    __atomic_fetch_add(&tree_size, 1, __ATOMIC_RELAXED);
+    return node;
+}
+
+/* With a reference. NULL: there is none, and `make` is false. */
+static struct name_node *root_of(const struct path_export *export, bool make)
+{
+    struct name_node *node = find(PLACE_ROOT, export, "");
+
     if (node != NULL)
         node->refs++;
+    else if (make) {
+        node = new_node(PLACE_ROOT, "");
+        node->export = export;
+        if (roots == NULL)
+            roots = g_ptr_array_new();
+        g_ptr_array_add(roots, node);
+        g_hash_table_add(tree, node);
+    }
+    return node;
+}
+
+/* The same. */
+static struct name_node *child(struct name_node *parent, const char *name, bool make)
+{
+    struct name_node *node = find_child(parent, name);
+
+    if (node != NULL)
+        node->refs++;
+    else if (make) {
+        node = new_node(PLACE_CHILD, name);
+        link_child(node, parent);
+    }
     return node;
 }
 
 /* With a reference. */
 static struct name_node *descend(const struct path_export *export, const char *path, bool make)
 {
-    struct name_node *node = child(export, NULL, "", make);
+    struct name_node *node = root_of(export, make);
     char name[PATH_MAX];
 
     while (node != NULL && *path != '\0') {
@@ -136,7 +166,7 @@ static struct name_node *descend(const struct path_export *export, const char *p
 
         memcpy(name, path, len);
         name[len] = '\0';
-        next = child(export, node, name, make);
+        next = child(node, name, make);
         unref(node);
         node = next;
         path += len + (path[len] == '/');
@@ -184,9 +214,9 @@ char *name_node_path(struct name_node *node)
     GString *path = g_string_new(NULL);
 
     pthread_mutex_lock(&tree_lock);
-    while (node->forward != NULL)
+    while (node->place == PLACE_TAKEN)
         node = node->forward;
-    for (; node->parent != NULL; node = node->parent)
+    for (; node->place == PLACE_CHILD; node = node->parent)
         g_ptr_array_add(names, node->name);
     for (guint i = names->len; i > 0; i--) {
         g_string_append(path, g_ptr_array_index(names, i - 1));
@@ -197,48 +227,89 @@ char *name_node_path(struct name_node *node)
     return g_string_free(path, FALSE);
 }
 
-/* `from`, which is linked nowhere, becomes the same as `to`, with all that is below. */
-static void merge(struct name_node *from, struct name_node *to)
+/* `from`, which is linked nowhere and has no children, becomes the same as `to`. */
+static void stand_for(struct name_node *from, struct name_node *to)
 {
-    while (from->children != NULL) {
-        struct name_node *node = from->children, *there;
-
-        node->refs++;
-        unlink_node(node);
-        there = find_child(node->export, to, node->name);
-        if (there != NULL)
-            merge(node, there);
-        else
-            link_node(node, to);
-        unref(node);
-        from->refs--; /* that of the child; the caller has one */
-    }
+    from->place = PLACE_TAKEN;
     from->forward = to;
     to->refs++;
 }
 
+/* With references. */
+static GPtrArray *children_of(const struct name_node *parent)
+{
+    GPtrArray *all = g_ptr_array_new();
+    GHashTableIter iter;
+    gpointer key;
+
+    g_hash_table_iter_init(&iter, tree);
+    while (all->len < parent->children && g_hash_table_iter_next(&iter, &key, NULL)) {
+        struct name_node *node = key;
+
+        if (node->place == PLACE_CHILD && node->parent == parent) {
+            node->refs++;
+            g_ptr_array_add(all, node);
+        }
+    }
+    return all;
+}
+
+/* `from`, which is linked nowhere, becomes the same as `to`, with all that is below. */
+static void merge(struct name_node *from, struct name_node *to)
+{
+    g_autoptr(GPtrArray) children = from->children > 0 ? children_of(from) : NULL;
+
+    for (guint i = 0; children != NULL && i < children->len; i++) {
+        struct name_node *node = g_ptr_array_index(children, i), *there;
+
+        unlink_node(node);
+        from->refs--; /* that of the child; the caller has one */
+        there = find_child(to, node->name);
+        if (there != NULL)
+            merge(node, there);
+        else
+            link_child(node, to);
+        unref(node);
+    }
+    stand_for(from, to);
+}
+
 static bool is_above(const struct name_node *node, const struct name_node *below)
 {
-    for (; below != NULL; below = below->parent)
-        if (below == node)
-            return true;
-    return false;
+    while (below != node && below->place == PLACE_CHILD)
+        below = below->parent;
+    return below == node;
+}
+
+static void rename_to(struct name_node *node, const char *name)
+{
+    char *old = node->name;
+
+    node->name = g_strdup(name);
+    if (old != node->own)
+        g_free(old);
 }
 
 static void move(struct name_node *node, struct name_node *to, const char *name)
 {
-    struct name_node *there = find_child(node->export, to, name);
+    struct name_node *there = find_child(to, name);
 
     if (there == node || is_above(node, to))
         return;
     node->refs++;
     unref(unlink_node(node));
-    if (there != NULL)
+    if (there != NULL && there->children > 0)
         merge(node, there);
     else {
-        g_free(node->name);
-        node->name = g_strdup(name);
-        link_node(node, to);
+        /* What was replaced has nothing below it as a rule, and what replaces it may have much. */
+        if (there != NULL) {
+            there->refs++;
+            unref(unlink_node(there));
+            stand_for(there, node);
+            unref(there);
+        }
+        rename_to(node, name);
+        link_child(node, to);
     }
     unref(node);
 }
@@ -252,7 +323,7 @@ static void moved(const struct path_export *export, int old_fd, const char *old_
     if (path_below(export, old_fd, old_path) != 0 || path_below(export, new_fd, new_path) != 0)
         return;
     from = descend(export, old_path, false);
-    node = from != NULL ? find_child(export, from, old_name) : NULL;
+    node = from != NULL ? find_child(from, old_name) : NULL;
     if (node != NULL) {
         to = descend(export, new_path, true);
         move(node, to, new_name);

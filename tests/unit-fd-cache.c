@@ -288,6 +288,44 @@ static void places(void)
     teardown();
 }
 
+/* Promise: a directory that replaces another one takes what is known below it along, also where
+ * something is known below the other, as the host removed that behind our back. */
+static void replaced(void)
+{
+    static const char *const paths[] = {"p", "p/x", "p/x/deep", "q", "q/x", "q/x/other", "q/y"};
+    struct name_node *nodes[G_N_ELEMENTS(paths)], *empty;
+
+    setup();
+    name_tree_matters();
+    make("p", TRUE);
+    make("q", TRUE);
+    make("e", TRUE);
+    for (guint i = 0; i < G_N_ELEMENTS(paths); i++)
+        nodes[i] = name_node_at(&export, paths[i]);
+    rename_both("", "p", "", "q");
+    is_at(nodes[0], "q");
+    is_at(nodes[1], "q/x");
+    is_at(nodes[2], "q/x/deep");
+    is_at(nodes[3], "q");
+    is_at(nodes[4], "q/x");
+    is_at(nodes[5], "q/x/other");
+    is_at(nodes[6], "q/y");
+    empty = name_node_at(&export, "e");
+    rename_both("", "q", "", "e");
+    is_at(empty, "e");
+    is_at(nodes[2], "e/x/deep");
+    is_at(nodes[5], "e/x/other");
+    rename_both("", "e", "", "a name that is longer than the one before");
+    is_at(empty, "a name that is longer than the one before");
+    is_at(nodes[0], "a name that is longer than the one before");
+    is_at(nodes[6], "a name that is longer than the one before/y");
+    for (guint i = 0; i < G_N_ELEMENTS(paths); i++)
+        name_node_unref(nodes[i]);
+    name_node_unref(empty);
+    g_assert_cmpuint(name_tree_size(), ==, 0);
+    teardown();
+}
+
 /* Promise: an exclusive turn at a fid comes when all before it ended, a shared one when the
  * exclusive ones before it did, in whatever order they end; and not earlier. */
 static void turns(void)
@@ -346,6 +384,7 @@ int main(int argc, char **argv)
     g_test_add_func("/fd-cache/drain", drain);
     g_test_add_func("/fd-cache/clones", clones);
     g_test_add_func("/fd-cache/places", places);
+    g_test_add_func("/fd-cache/replaced", replaced);
     g_test_add_func("/fid/turns", turns);
     return g_test_run();
 }
