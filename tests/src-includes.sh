@@ -97,8 +97,9 @@ rule 'nothing of src/ or tests/' tools '# *include *[<"](src|tests|bench)/' '' '
 rule 'no blkid; lmdb in stage.c only, for a sorted file of the tool itself, which is no store' tools \
     '# *include *[<"](lmdb|blkid)' '^stage\.c$' '#include <lmdb.h>'
 
-# ---- tests/lib: an independent client
-rule 'nothing of the server or the library' tests/lib '# *include *"(src|store|tools)/' '^(inofs\.c|identify\.c|store-fixture\.h|fake-xattr\.h)$' \
+# ---- tests/lib: an independent client; what tests of the store share is named
+rule 'nothing of the server or the library' tests/lib '# *include *"(src|store|tools)/' \
+    '^(inofs\.c|identify\.c|(store-fixture|fake-xattr|xattr-fixture|marked|raw-rows|verify-ways|world)\.h)$' \
     '#include "src/wire.h"'
 
 # ---- everywhere: from the top, config.h first, licence first
