@@ -8,7 +8,10 @@
 #include "tests/lib/server.h"
 
 #include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 static void assert_host_file(struct fixture *f, const char *name, const void *want, gsize want_len)
@@ -317,6 +320,71 @@ static void fifo_does_not_hang(struct fixture *f, gconstpointer data)
     g_assert_cmpint(client_rpc(f->c, TFLUSH, "w", tag, ""), ==, 0);
 }
 
+/* Segments with data that have come over TCP: each send of the server takes one at least. */
+static guint segments(const struct client *c)
+{
+    struct tcp_info info = {0};
+    socklen_t size = sizeof info;
+
+    g_assert_cmpint(getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &size), ==, 0);
+    return info.tcpi_data_segs_in;
+}
+
+/* Sends `n` reads of a page in one piece, and takes the replies: in how many segments they came. */
+static guint read_pages(struct client *c, guint32 fid, guint n, const char *right)
+{
+    g_autoptr(GByteArray) all = g_byte_array_new();
+    guint before = segments(c);
+
+    for (guint i = 0; i < n; i++) {
+        g_autoptr(GByteArray) frame =
+            client_pack(TREAD, (guint16)(1000 + i), "dqd", fid, (guint64)i * 4096, (guint32)4096);
+
+        g_byte_array_append(all, frame->data, frame->len);
+    }
+    g_assert_cmpint(client_send_raw(c, all->data, all->len), ==, 0);
+    for (guint i = 0; i < n; i++) {
+        g_autoptr(GByteArray) reply = NULL;
+
+        g_assert_cmpint(client_recv(c, &reply), ==, 0);
+        g_assert_cmpuint(client_frame_type(reply), ==, TREAD + 1);
+        g_assert_cmpmem(reply->data + 11, reply->len - 11,
+                        right + (client_frame_tag(reply) - 1000) * 4096, 4096);
+    }
+    return segments(c) - before;
+}
+
+/* Replies to messages that came together leave together, pages of a file among them. A thread that
+ * the machine stops in between sends each of what follows alone: once in a hundred rounds it must
+ * be left in peace. */
+static void pages_leave_together(struct fixture *f, gconstpointer data)
+{
+    enum { PAGES = 14 };
+    g_autofree char *text = g_malloc(PAGES * 4096 + 1);
+    struct client *c;
+    guint32 fid;
+    guint least = G_MAXUINT;
+
+    (void)data;
+    if (skip_for_peer(f->s, "how it sends is its own affair"))
+        return;
+    for (guint i = 0; i < PAGES * 4096; i++)
+        text[i] = (char)('a' + i / 4096);
+    text[PAGES * 4096] = '\0';
+    make_file(f->s, "pages", text);
+    c = client_connect(f->s->tcp);
+    g_assert_nonnull(c);
+    g_assert_cmpint(client_hello(c, 65536), ==, 0);
+    g_assert_cmpint(client_attach(c, ROOT_FID, geteuid(), f->s->aname, NULL), ==, 0);
+    fid = walk_new(c, "pages");
+    g_assert_cmpint(client_lopen(c, fid, L_RDONLY, NULL), ==, 0);
+    for (guint i = 0; i < 100 && least > PAGES / 2; i++)
+        least = MIN(least, read_pages(c, fid, PAGES, text));
+    g_test_message("%u segments for %u replies", least, PAGES);
+    g_assert_cmpuint(least, <=, PAGES / 2);
+    client_close(c);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -329,6 +397,7 @@ int main(int argc, char **argv)
     FIXTURE_TEST("/io/read-beyond-msize", read_more_than_msize);
     FIXTURE_TEST("/io/large", large_file);
     FIXTURE_TEST("/io/pieces", write_in_pieces);
+    FIXTURE_TEST("/io/pages-together", pages_leave_together);
     FIXTURE_TEST("/io/append", append_ignores_nothing);
     FIXTURE_TEST("/io/truncate", open_truncates);
     FIXTURE_TEST("/io/fsync", fsync_answers);
