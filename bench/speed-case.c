@@ -295,6 +295,15 @@ const struct speed_case speed_cases[] = {
 };
 const guint speed_case_count = G_N_ELEMENTS(speed_cases);
 
+guint speed_case_number(const char *name)
+{
+    guint i = 0;
+
+    while (i < speed_case_count && strcmp(speed_cases[i].name, name) != 0)
+        i++;
+    return i;
+}
+
 void speed_floor_once(guint which, const guint8 *from, guint8 *to)
 {
     naked_from = from;

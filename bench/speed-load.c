@@ -238,7 +238,7 @@ static void take_replies(const struct peer *peer, guint count, guint8 wanted, gu
 }
 
 /* Sizes of replies that servers gave, which the floor is asked for. */
-static guint32 deep_size[3];
+static guint32 deep_size[SPEED_DEEP_COUNT + 1]; /* the last: of Tclunk */
 
 /* Appends a message. `kind`: of deep_size; `naked`: what the floor calls for it. */
 static void append_frame(const struct peer *peer, GByteArray *to, GByteArray *frame, guint kind,
@@ -250,37 +250,53 @@ static void append_frame(const struct peer *peer, GByteArray *to, GByteArray *fr
     g_byte_array_unref(frame);
 }
 
-double speed_deep(struct peer *peer, gboolean walk, guint depth, double seconds)
+/* One message of a kind. What the floor calls for it is one more than the number of the case. */
+static void append_deep(const struct peer *peer, GByteArray *to, enum speed_deep deep, guint i)
 {
-    g_autoptr(GByteArray) first = g_byte_array_new(), second = g_byte_array_new();
     const char *names[] = {"file", NULL};
+    guint16 tag = (guint16)(i + 1);
+
+    switch (deep) {
+    case SPEED_DEEP_GETATTR:
+        append_frame(peer, to, client_pack(TGETATTR, tag, "dq", SPEED_FILE, GETATTR_BASIC), deep,
+                     speed_case_number("getattr") + 1);
+        break;
+    case SPEED_DEEP_WALK:
+        append_frame(peer, to, client_pack(TWALK, tag, "ddL", SPEED_DIR, SPEED_NEW + i, names),
+                     deep, SPEED_LOOKUP + 1);
+        break;
+    case SPEED_DEEP_READ:
+        append_frame(peer, to,
+                     client_pack(TREAD, tag, "dqd", SPEED_OPEN, (guint64)i * 4096, (guint32)4096),
+                     deep, speed_case_number("read 4k") + 1);
+        break;
+    }
+}
+
+double speed_deep(struct peer *peer, enum speed_deep deep, guint depth, double seconds)
+{
+    static const guint8 replies[SPEED_DEEP_COUNT] = {TGETATTR + 1, TWALK + 1, TREAD + 1};
+    g_autoptr(GByteArray) first = g_byte_array_new(), clunks = g_byte_array_new();
     int fd = peer->client->fd;
     guint64 count = 0, cpu;
     double start;
 
-    if (peer->bare && deep_size[walk ? 1 : 0] == 0)
+    if (peer->bare && deep_size[deep] == 0)
         return 0; /* no server was asked */
     for (guint i = 0; i < depth; i++) {
-        guint16 tag = (guint16)(i + 1);
-
-        if (walk) {
-            append_frame(peer, first,
-                         client_pack(TWALK, tag, "ddL", SPEED_DIR, SPEED_NEW + i, names), 1,
-                         SPEED_LOOKUP + 1);
-            append_frame(peer, second, client_pack(TCLUNK, tag, "d", SPEED_NEW + i), 2, 0);
-        } else
-            append_frame(peer, first, client_pack(TGETATTR, tag, "dq", SPEED_FILE, GETATTR_BASIC),
-                         0, 1);
+        append_deep(peer, first, deep, i);
+        append_frame(peer, clunks, client_pack(TCLUNK, (guint16)(i + 1), "d", SPEED_NEW + i),
+                     SPEED_DEEP_COUNT, 0);
     }
     cpu = peer_cpu(peer->pid);
     start = speed_now();
     do {
         send_all(fd, first->data, first->len);
-        take_replies(peer, depth, walk ? TWALK + 1 : TGETATTR + 1, &deep_size[walk ? 1 : 0]);
+        take_replies(peer, depth, replies[deep], &deep_size[deep]);
         count += depth;
-        if (walk) {
-            send_all(fd, second->data, second->len);
-            take_replies(peer, depth, TCLUNK + 1, &deep_size[2]);
+        if (deep == SPEED_DEEP_WALK) {
+            send_all(fd, clunks->data, clunks->len);
+            take_replies(peer, depth, TCLUNK + 1, &deep_size[SPEED_DEEP_COUNT]);
             count += depth;
         }
     } while (speed_now() - start < seconds);

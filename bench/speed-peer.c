@@ -335,8 +335,8 @@ void peer_restart(GPtrArray *peers, const char *name, const char *tmp)
     struct peer *first = peer_find(peers, name, "unix");
     struct peer *second = peer_find(peers, name, "tcp");
 
-    client_close(first->client);
-    client_close(second->client);
+    g_clear_pointer(&first->client, client_close);
+    g_clear_pointer(&second->client, client_close);
     peer_end(first->pid);
     first->pid = second->pid = spawn((const char *const *)(void *)first->argv, log);
     client_close(connect_soon(first->addr, 20));

@@ -95,6 +95,9 @@ struct speed_case {
 extern const struct speed_case speed_cases[];
 extern const guint speed_case_count;
 
+/* Its number; speed_case_count where there is none of that name. */
+guint speed_case_number(const char *name);
+
 /* Makes the floor's calls of a case, or SPEED_LOOKUP, once: what is written comes from `from`, what
  * is read goes to `to`, SPEED_BLOCK bytes at most. */
 #define SPEED_LOOKUP (speed_case_count)
@@ -138,8 +141,14 @@ struct speed_result speed_run(struct peer *peer, const struct speed_case *one,
 double speed_naked(const struct speed_case *one, double seconds);
 
 /* `depth` requests in one send, all replies, and so on: server CPU for each request, microseconds.
- * walk: Twalk, then Tclunk, each counted. */
-double speed_deep(struct peer *peer, gboolean walk, guint depth, double seconds);
+ */
+enum speed_deep {
+    SPEED_DEEP_GETATTR,
+    SPEED_DEEP_WALK, /* Twalk, then Tclunk, each counted */
+    SPEED_DEEP_READ, /* of 4 KiB */
+};
+#define SPEED_DEEP_COUNT 3
+double speed_deep(struct peer *peer, enum speed_deep deep, guint depth, double seconds);
 
 /* Bytes in a second: reads or writes of `size` bytes, `depth` under way. 0: msize is too small. */
 double speed_stream(struct peer *peer, gboolean write, guint32 size, guint depth, double seconds);

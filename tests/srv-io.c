@@ -327,6 +327,7 @@ static guint segments(const struct client *c)
     socklen_t size = sizeof info;
 
     g_assert_cmpint(getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &size), ==, 0);
+    g_assert_cmpuint(info.tcpi_data_segs_in, >, 0); /* replies have come before */
     return info.tcpi_data_segs_in;
 }
 
