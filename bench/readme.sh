@@ -45,7 +45,7 @@ about() {
 }
 # Each case: its time to the limit, its CPU to diod's, that of the floor, and system calls.
 cases() {
-    echo '| one at a time | time to the limit: unix, TCP | of diod | CPU to diod: unix, TCP | of the floor | system calls | of diod |'
+    echo '| one at a time | time to the limit (at most 1.2): unix, TCP | of diod | CPU to diod (at most 0.5): unix, TCP | of the floor | system calls | of diod |'
     echo '| --- | --- | --- | --- | --- | --- | --- |'
     awk -F, '
         NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
