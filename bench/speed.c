@@ -267,7 +267,9 @@ static double memory_of(const struct peer *peer, guint fids, gboolean one_file)
     }
     after = peer_memory(peer->pid);
     client_close(c);
-    return after > before ? (double)(after - before) / fids : 0.001;
+    if (before == 0 || after <= before)
+        speed_die("how much memory the server has");
+    return (double)(after - before) / fids;
 }
 
 static void run_memory(void)
@@ -276,8 +278,9 @@ static void run_memory(void)
 
     if (!wanted("memory"))
         return;
+    peer_restart(peers, "qidmapd", tmp);
     line("memory, for each live fid", "-", memory_of(peer, 200000, TRUE), "bytes", 200, FALSE);
-    peer_restart(peers, "qidmapd", tmp); /* which has nothing left to use again */
+    peer_restart(peers, "qidmapd", tmp); /* it has nothing left to use again */
     printf("memory, for each live fid, each of a file of its own: %.1f bytes\n",
            memory_of(peer, (guint)opt.entries, FALSE));
     peer_restart(peers, "qidmapd", tmp);

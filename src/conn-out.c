@@ -17,7 +17,7 @@
 #include "src/worker.h"
 
 #define LARGE       16384u /* beyond this a send may wait */
-#define GATHER_ROOM 65536u
+#define GATHER_ROOM 32768u
 
 struct conn_chunk {
     struct conn_chunk *next;
@@ -159,7 +159,7 @@ void conn_send(struct conn *conn, const uint8_t *bytes, size_t size)
     bool alive = true;
 
     pthread_mutex_lock(&conn->out_lock);
-    if (conn->gathered_size > 0 && size <= GATHER_ROOM - conn->gathered_size) {
+    if (conn->gathered_size > 0 && size <= LARGE && size <= GATHER_ROOM - conn->gathered_size) {
         memcpy(conn->gathered + conn->gathered_size, bytes, size);
         conn->gathered_size += size;
         size = 0;

@@ -174,13 +174,13 @@ static enum admitted admit(struct conn *conn, struct request *request, uint32_t 
         give_room(conn, request);
         gathered = conn->has_gathered;
         conn->has_gathered = false;
-        conn->holders += gathered;
+        conn->holders++;
         conn->throttled = true; /* from here on another thread may have it */
         pthread_mutex_unlock(&conn->lock);
-        if (gathered) {
+        if (gathered)
             conn_send_gathered(conn);
-            conn_release(conn);
-        }
+        conn_free_gathered(conn);
+        conn_release(conn);
         return ADMIT_REST;
     }
     conn->in_start += size;

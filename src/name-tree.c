@@ -28,10 +28,10 @@ struct name_node {
         struct name_node *forward;        /* PLACE_TAKEN */
         const void *up;                   /* whichever */
     };
+    struct name_node *children, *next, *prev;
     uint32_t refs;
-    uint32_t children : 30;
-    uint32_t place : 2; /* enum place */
-    char *name;         /* `own`, or of its own after a rename */
+    uint8_t place; /* enum place */
+    char *name;    /* `own`, or of its own after a rename */
     char own[];
 };
 
@@ -73,7 +73,11 @@ static struct name_node *find_child(struct name_node *parent, const char *name)
 static void link_child(struct name_node *node, struct name_node *parent)
 {
     node->parent = parent;
-    parent->children++;
+    node->prev = NULL;
+    node->next = parent->children;
+    if (node->next != NULL)
+        node->next->prev = node;
+    parent->children = node;
     parent->refs++;
     g_hash_table_add(tree, node);
 }
@@ -88,8 +92,13 @@ static struct name_node *unlink_node(struct name_node *node)
         g_ptr_array_remove(roots, node);
     else {
         parent = node->parent;
-        parent->children--;
-        node->parent = NULL;
+        if (node->next != NULL)
+            node->next->prev = node->prev;
+        if (node->prev != NULL)
+            node->prev->next = node->next;
+        else
+            parent->children = node->next;
+        node->parent = node->next = node->prev = NULL;
     }
     return parent;
 }
@@ -227,51 +236,25 @@ char *name_node_path(struct name_node *node)
     return g_string_free(path, FALSE);
 }
 
-/* `from`, which is linked nowhere and has no children, becomes the same as `to`. */
-static void stand_for(struct name_node *from, struct name_node *to)
-{
-    from->place = PLACE_TAKEN;
-    from->forward = to;
-    to->refs++;
-}
-
-/* With references. */
-static GPtrArray *children_of(const struct name_node *parent)
-{
-    GPtrArray *all = g_ptr_array_new();
-    GHashTableIter iter;
-    gpointer key;
-
-    g_hash_table_iter_init(&iter, tree);
-    while (all->len < parent->children && g_hash_table_iter_next(&iter, &key, NULL)) {
-        struct name_node *node = key;
-
-        if (node->place == PLACE_CHILD && node->parent == parent) {
-            node->refs++;
-            g_ptr_array_add(all, node);
-        }
-    }
-    return all;
-}
-
 /* `from`, which is linked nowhere, becomes the same as `to`, with all that is below. */
 static void merge(struct name_node *from, struct name_node *to)
 {
-    g_autoptr(GPtrArray) children = from->children > 0 ? children_of(from) : NULL;
+    while (from->children != NULL) {
+        struct name_node *node = from->children, *there;
 
-    for (guint i = 0; children != NULL && i < children->len; i++) {
-        struct name_node *node = g_ptr_array_index(children, i), *there;
-
+        node->refs++;
         unlink_node(node);
-        from->refs--; /* that of the child; the caller has one */
         there = find_child(to, node->name);
         if (there != NULL)
             merge(node, there);
         else
             link_child(node, to);
         unref(node);
+        from->refs--; /* that of the child; the caller has one */
     }
-    stand_for(from, to);
+    from->place = PLACE_TAKEN;
+    from->forward = to;
+    to->refs++;
 }
 
 static bool is_above(const struct name_node *node, const struct name_node *below)
@@ -298,16 +281,9 @@ static void move(struct name_node *node, struct name_node *to, const char *name)
         return;
     node->refs++;
     unref(unlink_node(node));
-    if (there != NULL && there->children > 0)
+    if (there != NULL)
         merge(node, there);
     else {
-        /* What was replaced has nothing below it as a rule, and what replaces it may have much. */
-        if (there != NULL) {
-            there->refs++;
-            unref(unlink_node(there));
-            stand_for(there, node);
-            unref(there);
-        }
         rename_to(node, name);
         link_child(node, to);
     }

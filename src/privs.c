@@ -219,11 +219,15 @@ int privs_become_group(struct privs_user *user, uint32_t gid)
 void privs_suspend(struct privs_pause *pause)
 {
     pause->user = NULL;
-    if (!act_for_others || current_user == NULL || current_user->daemon ||
-        (current_user->uid == 0 && daemon_user->uid == 0))
+    if (!act_for_others)
         return;
-    pause->user = privs_user_ref(current_user);
-    pause->gid = current_gid;
+    /* A new thread has the rights of the one that started it, whoever that acted for. */
+    if (current_user != NULL) {
+        if (current_user->daemon || (current_user->uid == 0 && daemon_user->uid == 0))
+            return;
+        pause->user = privs_user_ref(current_user);
+        pause->gid = current_gid;
+    }
     (void)privs_become(NULL); /* where it fails the user's rights must do */
 }
 
