@@ -299,8 +299,10 @@ guint speed_case_number(const char *name)
 {
     guint i = 0;
 
-    while (i < speed_case_count && strcmp(speed_cases[i].name, name) != 0)
+    while (strcmp(speed_cases[i].name, name) != 0) {
         i++;
+        g_assert(i < speed_case_count);
+    }
     return i;
 }
 

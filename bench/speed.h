@@ -95,7 +95,7 @@ struct speed_case {
 extern const struct speed_case speed_cases[];
 extern const guint speed_case_count;
 
-/* Its number; speed_case_count where there is none of that name. */
+/* Its number. There must be one of that name. */
 guint speed_case_number(const char *name);
 
 /* Makes the floor's calls of a case, or SPEED_LOOKUP, once: what is written comes from `from`, what
@@ -140,8 +140,7 @@ struct speed_result speed_run(struct peer *peer, const struct speed_case *one,
 /* The naked calls for `seconds`: the median of small groups, in microseconds. */
 double speed_naked(const struct speed_case *one, double seconds);
 
-/* `depth` requests in one send, all replies, and so on: server CPU for each request, microseconds.
- */
+/* `depth` requests in one send, all replies, and so on: microseconds of server CPU for each. */
 enum speed_deep {
     SPEED_DEEP_GETATTR,
     SPEED_DEEP_WALK, /* Twalk, then Tclunk, each counted */
