@@ -279,10 +279,11 @@ static void run_memory(void)
     if (!wanted("memory"))
         return;
     peer_restart(peers, "qidmapd", tmp);
-    line("memory, for each live fid", "-", memory_of(peer, 200000, TRUE), "bytes", 200, FALSE);
+    line("memory, for each live fid, all of one file", "-", memory_of(peer, 200000, TRUE), "bytes",
+         200, FALSE);
     peer_restart(peers, "qidmapd", tmp); /* it has nothing left to use again */
-    printf("memory, for each live fid, each of a file of its own: %.1f bytes\n",
-           memory_of(peer, (guint)opt.entries, FALSE));
+    line("memory, for each live fid, each of a file of its own", "-",
+         memory_of(peer, (guint)opt.entries, FALSE), "bytes", 200, FALSE);
     peer_restart(peers, "qidmapd", tmp);
     line("memory, 500 sessions that rest", "-", memory_at_rest(peer, 500) / 1048576, "MiB", 64,
          FALSE);

@@ -368,12 +368,11 @@ void fd_cache_begin(struct fid *fid)
 static int bring_back(struct fid *fid)
 {
     struct fd_slot *slot = &fid->slot;
-    struct privs_pause pause;
-    int fd;
+    int error = privs_reach_all(), fd;
 
-    privs_suspend(&pause);
-    fd = slot->locator != NULL ? locator_open(fid->export, slot->locator, fid->qid_path) : -ESTALE;
-    (void)privs_resume(&pause); /* who goes on from here acts for a user by privs_become() */
+    fd = error != 0              ? error
+         : slot->locator == NULL ? -ESTALE
+                                 : locator_open(fid->export, slot->locator, fid->qid_path);
     if (fd < 0) {
         fd_slot_set(slot, FD_CLOSED);
         log_debug("fid %u: its file is not found again: %s", fid->number, g_strerror(-fd));

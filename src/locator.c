@@ -436,6 +436,7 @@ int locator_note(const struct path_export *export, int fd, uint64_t *qid_path,
     struct name_node *node;
     struct statx stx;
     struct qid qid;
+    bool remembered;
     int error = path_look(fd, &stx);
 
     if (error != 0)
@@ -453,7 +454,9 @@ int locator_note(const struct path_export *export, int fd, uint64_t *qid_path,
         *locator = made;
     }
     note_stat(made, fd, &stx);
-    if (!made->nameless && !(made->many && locator_knows_better(made))) {
+    /* The descriptor may be of any of its names: the fid's is the one remembered. */
+    remembered = made->many && locator_knows_better(made);
+    if (!made->nameless && !remembered) {
         node = name_node_of(whole_of(export), fd);
         if (node != NULL) {
             name_node_unref(made->node);
@@ -462,8 +465,7 @@ int locator_note(const struct path_export *export, int fd, uint64_t *qid_path,
         }
     }
     made->nameless = locator_is_nameless(export, made, fd);
-    /* The descriptor may be of any of its names: the fid's is the one remembered. */
-    if (!made->nameless && made->many && locator_knows_better(made))
+    if (!made->nameless && remembered)
         return 0;
     /* A directory that has no name has no use either; and no handle helps where it was removed. */
     return made->anchor->usable && !S_ISDIR(made->type) ? 0 : -ENOENT;

@@ -31,6 +31,7 @@ static struct __user_cap_data_struct daemon_caps[_LINUX_CAPABILITY_U32S_3];
  * known, as a new thread has what the thread that made it had at that moment. */
 static __thread struct privs_user *current_user;
 static __thread uint32_t current_gid;
+static __thread bool has_switched; /* or tried to */
 
 static bool has_cap(unsigned cap)
 {
@@ -165,6 +166,7 @@ static int switch_to(struct privs_user *user, uint32_t gid)
 
     if (!act_for_others || (user == current_user && gid == current_gid))
         return 0;
+    has_switched = true;
     /* The same one, who attached at another time. */
     if (!new_uid && gid == current_gid && has_caps(user) == has_caps(current_user) &&
         has_groups_of(user)) {
@@ -216,15 +218,27 @@ int privs_become_group(struct privs_user *user, uint32_t gid)
     return switch_to(user, gid);
 }
 
+/* Whether this thread reaches all that the daemon does: root is not asked for groups. */
+static bool reaches_all(void)
+{
+    return !act_for_others ||
+           (current_user != NULL &&
+            (current_user->daemon || (current_user->uid == 0 && daemon_user->uid == 0)));
+}
+
+int privs_reach_all(void)
+{
+    return reaches_all() ? 0 : privs_become(NULL);
+}
+
 void privs_suspend(struct privs_pause *pause)
 {
     pause->user = NULL;
-    if (!act_for_others)
+    /* After a change that failed half there is nobody to go back to, and nothing must be gained. */
+    if (reaches_all() || (current_user == NULL && has_switched))
         return;
-    /* A new thread has the rights of the one that started it, whoever that acted for. */
+    /* A new thread has the rights of the one that started it, and nobody to go back to either. */
     if (current_user != NULL) {
-        if (current_user->daemon || (current_user->uid == 0 && daemon_user->uid == 0))
-            return;
         pause->user = privs_user_ref(current_user);
         pause->gid = current_gid;
     }

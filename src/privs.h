@@ -60,6 +60,10 @@ int privs_become(struct privs_user *user);
 /* The same, with the group that a new file shall get, where the user may give it that group. */
 int privs_become_group(struct privs_user *user, uint32_t gid);
 
+/* Acts as the daemon, or for root where that is the daemon's user: enough to find any file, at no
+ * cost for who is that already. 0 or a negative errno. */
+int privs_reach_all(void);
+
 /* Between the two this thread acts as the daemon, whose files users cannot reach; costs nothing
  * where it does so anyway, or acts for root. privs_resume() gives 0 or a negative errno: then it
  * acts for nobody's rights but the daemon's, and the request must fail. */

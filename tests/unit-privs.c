@@ -49,7 +49,8 @@ static void *parent(void *data)
     suspend_and_resume(USER, USER);
     g_assert_cmpint(pthread_create(&thread, NULL, child, NULL), ==, 0);
     g_assert_cmpint(pthread_join(thread, NULL), ==, 0);
-    g_assert_cmpint(privs_become(NULL), ==, 0);
+    g_assert_cmpint(privs_reach_all(), ==, 0);
+    g_assert_cmpuint(acts_as(), ==, geteuid());
     privs_user_unref(user);
     privs_thread_end();
     return NULL;
